@@ -1,0 +1,257 @@
+/* PID 1 of one sandbox: reaps, serves, and dies with its control socket (and the kernel then kills all the rest). */
+#define _GNU_SOURCE
+#include "lis.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "sys.h"
+#include "util.h"
+
+#define CONTROL 3
+#define MAX_MESSAGE (128 * 1024)
+#define GIVE_UP_NS 5000000000u /* a killed process that is still there after this is stuck in the kernel */
+#define RECHECK_NS 2000000u
+
+struct init {
+    struct lis_watch control, signals;
+    int epoll, proc;
+    uint32_t last_tag;
+    struct lis_tag_base base;
+    struct lis_command *commands;
+    char *buffer;
+};
+
+static void finish(struct init *init, struct lis_command *command) {
+    struct lis_exit_message message = {
+        .header = {LIS_MAGIC, LIS_EXITED},
+        .flags = command->flags,
+        .wait_status = command->status,
+        .wall_ns = lis_now_ns() - command->started,
+        .cpu_ns = command->cpu_ns,
+        .max_rss = command->max_rss,
+    };
+    lis_send(command->watch.fd, &message, sizeof message, NULL, 0); /* whoever asked may have left: then there is no one to tell */
+    /* closing would not be enough: a file server forked a moment ago may hold a copy, and epoll counts those */
+    epoll_ctl(init->epoll, EPOLL_CTL_DEL, command->watch.fd, NULL);
+    close(command->watch.fd);
+    for (struct lis_command **at = &init->commands; *at; at = &(*at)->next)
+        if (*at == command) {
+            *at = command->next;
+            break;
+        }
+    free(command);
+}
+
+static void continue_kill(struct init *init, struct lis_command *command, uint64_t now) {
+    int living = lis_tree_kill(init->proc, &init->base, command->tag);
+    if (living == 0 && command->exited)
+        return finish(init, command);
+    if (now >= command->give_up) {
+        command->flags |= LIS_EXIT_SURVIVORS;
+        finish(init, command);
+    }
+}
+
+static void begin_kill(struct init *init, struct lis_command *command, uint32_t why) {
+    uint64_t now = lis_now_ns();
+    command->killing = true;
+    command->flags |= why;
+    command->give_up = now + GIVE_UP_NS;
+    epoll_ctl(init->epoll, EPOLL_CTL_DEL, command->watch.fd, NULL); /* or its end of file would wake us for ever */
+    continue_kill(init, command, now);
+}
+
+static struct lis_command *find(struct init *init, pid_t pid) {
+    struct lis_command *command = init->commands;
+    while (command && (command->exited || command->pid != pid)) /* the number of one that has exited may be taken again */
+        command = command->next;
+    return command;
+}
+
+static void on_exit_of(struct init *init, struct lis_command *command, int status, const struct rusage *usage) {
+    command->exited = true;
+    command->status = status;
+    command->max_rss = (uint64_t)usage->ru_maxrss * 1024;
+    command->cpu_ns = (uint64_t)(usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * 1000000000u +
+                      (uint64_t)(usage->ru_utime.tv_usec + usage->ru_stime.tv_usec) * 1000u;
+    if (!command->killing)
+        finish(init, command);
+}
+
+static void reap(struct init *init) {
+    struct signalfd_siginfo info;
+    while (read(init->signals.fd, &info, sizeof info) > 0)
+        ;
+    int status;
+    struct rusage usage;
+    for (pid_t pid; (pid = wait4(-1, &status, WNOHANG, &usage)) > 0;) {
+        struct lis_command *command = find(init, pid);
+        if (command) /* else an orphan or a file server */
+            on_exit_of(init, command, status, &usage);
+    }
+}
+
+static int watch(int epoll, struct lis_watch *what, uint32_t events) {
+    struct epoll_event event = {.events = events, .data.ptr = what};
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, what->fd, &event) < 0 ? -errno : 0;
+}
+
+static void start_command(struct init *init, size_t size, int fds[LIS_MAX_FDS], int nfds) {
+    struct lis_command *command;
+    int r = lis_command_start(&init->base, ++init->last_tag, (const struct lis_exec_message *)init->buffer, size, fds, nfds, &command);
+    if (r < 0)
+        return;
+    command->next = init->commands;
+    init->commands = command;
+    if (watch(init->epoll, &command->watch, EPOLLRDHUP) < 0)
+        begin_kill(init, command, 0); /* out of memory or watches: one that could not be cancelled must not run */
+}
+
+/* A server that a command left behind goes on logging to its pipe. With no reader the next line would kill it, and
+ * with one that sleeps the 65th kilobyte would stop it. */
+static void start_drain(struct init *init, const int fds[LIS_MAX_FDS], int nfds) {
+    for (int i = 0; i < nfds; i++) {
+        struct lis_watch *drain = malloc(sizeof *drain);
+        if (drain)
+            *drain = (struct lis_watch){LIS_WATCH_DRAIN, fds[i]};
+        if (!drain || fcntl(fds[i], F_SETFL, O_NONBLOCK) < 0 || watch(init->epoll, drain, EPOLLIN) < 0) {
+            close(fds[i]);
+            free(drain);
+        }
+    }
+}
+
+static void continue_drain(struct init *init, struct lis_watch *drain) {
+    ssize_t got = read(drain->fd, init->buffer, MAX_MESSAGE); /* once: epoll comes back for more, and others get a turn */
+    if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)))
+        return;
+    epoll_ctl(init->epoll, EPOLL_CTL_DEL, drain->fd, NULL);
+    close(drain->fd);
+    free(drain);
+}
+
+static void start_file_server(int fds[LIS_MAX_FDS], int nfds) {
+    pid_t pid = nfds == 1 ? fork() : -1;
+    if (pid == 0) {
+        dup2(fds[0], CONTROL); /* the control socket's number: this process must not have that one */
+        sys_close_range(CONTROL + 1, ~0u, 0);
+        lis_files_serve(CONTROL);
+    }
+    for (int i = 0; i < nfds; i++)
+        close(fds[i]); /* when fork failed, the closed socket tells */
+}
+
+static void quit(void) {
+    kill(-1, SIGKILL); /* atomic with fork: nothing that lives now has a child that escapes it */
+    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+        ;
+    _exit(0); /* now the other end sees end of file, and may rely on it that all are dead */
+}
+
+static void serve(struct init *init) {
+    int fds[LIS_MAX_FDS], nfds = 0;
+    ssize_t size = lis_receive(CONTROL, MSG_DONTWAIT, init->buffer, MAX_MESSAGE, fds, &nfds);
+    if (size == -EAGAIN)
+        return;
+    if (size == 0 || size == -ECONNRESET)
+        _exit(0);
+    const struct lis_header *header = (const struct lis_header *)init->buffer;
+    bool is_whole = size >= (ssize_t)sizeof *header && header->magic == LIS_MAGIC;
+    if (is_whole && header->kind == LIS_EXEC && size >= (ssize_t)sizeof(struct lis_exec_message))
+        return start_command(init, (size_t)size, fds, nfds);
+    if (is_whole && header->kind == LIS_FILES)
+        return start_file_server(fds, nfds);
+    if (is_whole && header->kind == LIS_DRAIN)
+        return start_drain(init, fds, nfds);
+    if (is_whole && header->kind == LIS_QUIT)
+        quit();
+    for (int i = 0; i < nfds; i++)
+        close(fds[i]); /* not understood: closing its sockets is the answer */
+}
+
+/* Ends what is over time and goes on with kills; returns how long epoll may sleep, in ms, -1 for ever. */
+static int run_clock(struct init *init) {
+    uint64_t now = lis_now_ns(), next = UINT64_MAX;
+    for (struct lis_command *command = init->commands, *following; command; command = following) {
+        following = command->next;
+        if (command->killing) {
+            continue_kill(init, command, now);
+            next = now + RECHECK_NS < next ? now + RECHECK_NS : next;
+        } else if (command->deadline && command->deadline <= now) {
+            begin_kill(init, command, LIS_EXIT_TIMED_OUT);
+            next = now + RECHECK_NS < next ? now + RECHECK_NS : next;
+        } else if (command->deadline && command->deadline < next) {
+            next = command->deadline;
+        }
+    }
+    if (next == UINT64_MAX || !init->commands)
+        return -1;
+    uint64_t ms = (next - now + 999999) / 1000000;
+    return ms > INT_MAX ? INT_MAX : (int)ms;
+}
+
+static int prepare(struct init *init) {
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    sigprocmask(SIG_SETMASK, &child, NULL);
+    init->control = (struct lis_watch){LIS_WATCH_CONTROL, CONTROL};
+    init->signals = (struct lis_watch){LIS_WATCH_SIGNALS, signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK)};
+    init->epoll = epoll_create1(EPOLL_CLOEXEC);
+    init->proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    init->buffer = malloc(MAX_MESSAGE);
+    if (init->signals.fd < 0 || init->epoll < 0 || init->proc < 0 || !init->buffer)
+        return -errno;
+    /* Commands have our uid: without this they could read this memory, take our sockets, overwrite our binary. */
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || prctl(PR_SET_NAME, "lisrt-init", 0, 0, 0) < 0)
+        return -errno;
+    int r = lis_tag_base(&init->base);
+    if (r == 0)
+        r = watch(init->epoll, &init->control, EPOLLIN);
+    if (r == 0)
+        r = watch(init->epoll, &init->signals, EPOLLIN);
+    return r;
+}
+
+void lis_init_main(int sock) {
+    struct init init = {0};
+    if (sock != CONTROL)
+        dup3(sock, CONTROL, O_CLOEXEC);
+    sys_close_range(CONTROL + 1, ~0u, 0); /* the spawner's: the way out of here */
+    int r = prepare(&init);
+    if (r < 0) {
+        struct lis_fault fault;
+        lis_fail(&fault, LIS_STAGE_INIT, -r, NULL);
+        lis_send_fault(CONTROL, &fault);
+        _exit(1);
+    }
+    struct lis_header ready = {LIS_MAGIC, LIS_READY};
+    lis_send(CONTROL, &ready, sizeof ready, NULL, 0);
+    for (;;) {
+        struct epoll_event events[32];
+        int n = epoll_wait(init.epoll, events, LIS_COUNT(events), run_clock(&init));
+        bool reaping = false, serving = false;
+        for (int i = 0; i < n; i++) {
+            struct lis_watch *what = events[i].data.ptr;
+            reaping |= what->kind == LIS_WATCH_SIGNALS;
+            serving |= what->kind == LIS_WATCH_CONTROL;
+            if (what->kind == LIS_WATCH_COMMAND)
+                begin_kill(&init, (struct lis_command *)what, 0);
+            else if (what->kind == LIS_WATCH_DRAIN)
+                continue_drain(&init, what);
+        }
+        if (reaping) /* after the rest: it frees commands that an event may still name */
+            reap(&init);
+        if (serving)
+            serve(&init);
+    }
+}

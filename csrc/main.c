@@ -1,0 +1,39 @@
+/* lisrt-helper: the half of lisrt that lives on the other side of exec.
+ *
+ * Theory of operation
+ *
+ *   Python ──exec──> spawner ──clone──> init (PID 1 of one sandbox) ──clone──> commands
+ *
+ * spawner  one per Python process, small and single-threaded, so that cloning it is cheap and safe while Python has many
+ *          threads and gigabytes. Owns the outer user namespace U0 and PID 1 of a pid namespace around all sandboxes.
+ *          Ends when its control socket closes or its owner's pidfd fires; then everything below it is killed.
+ * init     a fork of the spawner that carried out a Plan (setup.c), gave all privileges up and serves one control socket.
+ * trash    a nice child of the spawner that deletes what finished sandboxes wrote.
+ * files    a child of init for each connection of file requests; opens inside the root and passes descriptors out.
+ *
+ * Sockets, all SEQPACKET:
+ *   Python–spawner   CREATE carries a new socket's end, which becomes the sandbox's control socket
+ *   Python–init      first READY or FAULT; then EXEC and FILES, each of which carries an end of a socket of its own
+ *   Python–command   the answer (EXITED, NOT_STARTED); closing or shutting it down kills the command and all it started
+ *
+ * So nobody has to sort answers by request, requests from many threads need no lock, and to forget one is to end it.
+ * stdin, stdout and stderr travel with EXEC as descriptors: no byte of them passes through init.
+ *
+ * Files: plan.c decodes and checks a Plan with no side effect; host.c and setup.c carry it out; process.c, wire.c,
+ * fault.c serve all; command.c and tree.c start and kill; trash.c deletes. */
+#include <stdio.h>
+#include <string.h>
+
+#include "lis.h"
+
+int main(int argc, char **argv) {
+    if (argc == 3 && strcmp(argv[1], "spawn") == 0) {
+        char *owner_path = strdup(argv[2]);
+        /* PID 1 of every sandbox shows these to whoever asks `ps`: no path of the host among them */
+        memset(argv[1], 0, strlen(argv[1]));
+        memset(argv[2], 0, strlen(argv[2]));
+        return owner_path ? lis_spawn_main(owner_path) : 1;
+    }
+    fprintf(stderr, "lisrt-helper is started by lisrt; it has no use by hand.\n");
+    return 100;
+}

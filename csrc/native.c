@@ -1,0 +1,30 @@
+/* The functions of the cffi extension that are not already elsewhere. Pure C: no Python.h here. */
+#define _GNU_SOURCE
+#include "native.h"
+
+#include <stdio.h>
+
+#include "lis.h"
+#include "sys.h"
+#include "util.h"
+
+int lis_stage_count(void) {
+    return LIS_STAGE_COUNT;
+}
+
+int lis_plan_check(const char *buffer, size_t size, char *ret_reason, size_t reason_size) {
+    cleanup_free struct lis_plan *plan = malloc(sizeof *plan); /* too large for a thread's stack of unknown size */
+    struct lis_fault fault;
+    if (!plan)
+        return -ENOMEM;
+    int r = lis_plan_decode(buffer, size, plan, &fault);
+    if (r < 0)
+        snprintf(ret_reason, reason_size, "%s", fault.path);
+    return r < 0 ? r : (int)plan->nsteps;
+}
+
+int lis_open_beneath(int dir, const char *path, int flags, unsigned mode) {
+    int fd = sys_openat2(dir, path, flags | O_CLOEXEC, mode,
+                         SYS_RESOLVE_BENEATH | SYS_RESOLVE_NO_SYMLINKS | SYS_RESOLVE_NO_MAGICLINKS);
+    return fd < 0 ? -errno : fd;
+}

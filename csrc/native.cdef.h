@@ -1,0 +1,6 @@
+/* What Python calls directly: that which returns a number, a name or a descriptor. */
+int lis_stage_count(void);
+const char *lis_stage_slug(int stage);
+const char *lis_stage_words(int stage);
+int lis_plan_check(const char *plan, size_t size, char *ret_reason, size_t reason_size);
+int lis_open_beneath(int dir, const char *path, int flags, unsigned mode);

@@ -1,0 +1,8 @@
+/* native.c's exports; the extension's cdef says the same. */
+#pragma once
+
+#include <stddef.h>
+
+int lis_stage_count(void);
+int lis_plan_check(const char *plan, size_t size, char *ret_reason, size_t reason_size);
+int lis_open_beneath(int dir, const char *path, int flags, unsigned mode);

@@ -1,0 +1,88 @@
+/* What a process inherits by accident, undone; and what it may do, given up. */
+#define _GNU_SOURCE
+#include "lis.h"
+
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "sys.h"
+#include "util.h"
+
+#ifndef PR_CAP_AMBIENT
+#define PR_CAP_AMBIENT 47
+#define PR_CAP_AMBIENT_CLEAR_ALL 4
+#endif
+#ifndef PR_SET_THP_DISABLE
+#define PR_SET_THP_DISABLE 41
+#endif
+#define KEYCTL_JOIN_SESSION_KEYRING 1
+
+int lis_forget_parent(void) {
+    /* The system call, because libc's wrapper refuses its own two signals, and posix_spawn leaves those ignored. */
+    const struct {
+        void *handler;
+        unsigned long rest[18];
+    } by_default = {0};
+    for (int number = 1; number <= 64; number++)
+        syscall(SYS_rt_sigaction, number, &by_default, NULL, 8); /* SIGKILL and SIGSTOP can't be anything else */
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    alarm(0);
+    umask(022);
+    prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0); /* some trainers' launchers switch huge pages off for all that they start */
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+    return lis_new_session();
+}
+
+int lis_new_session(void) {
+    setsid(); /* fails only where we lead one already */
+    /* Keyrings are not in any namespace: without a session of its own a sandbox sees the user's keys. A kernel built
+     * without keyrings answers ENOSYS and has none to see; so has one in a container whose filter forbids the call. */
+    if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS && errno != EPERM)
+        return -errno;
+    return 0;
+}
+
+int lis_drop_privileges(void) {
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+        return -errno;
+    for (int capability = 0; prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0; capability++)
+        ;
+    if (errno != EINVAL) /* EINVAL: past the last one this kernel knows */
+        return -errno;
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
+    if (syscall(SYS_capset, &header, none) < 0)
+        return -errno;
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return -errno;
+    return 0;
+}
+
+int lis_write_file(int dir, const char *path, const char *text) {
+    cleanup_fd int fd = openat(dir, path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    ssize_t written = LIS_RETRY(write(fd, text, strlen(text)));
+    return written < 0 ? -errno : 0;
+}
+
+int lis_map_ids(uid_t uid, gid_t gid, uid_t outer_uid, gid_t outer_gid) {
+    char line[64];
+    int r = lis_write_file(AT_FDCWD, "/proc/self/setgroups", "deny");
+    if (r < 0)
+        return r;
+    snprintf(line, sizeof line, "%u %u 1\n", gid, outer_gid);
+    r = lis_write_file(AT_FDCWD, "/proc/self/gid_map", line);
+    if (r < 0)
+        return r;
+    snprintf(line, sizeof line, "%u %u 1\n", uid, outer_uid);
+    return lis_write_file(AT_FDCWD, "/proc/self/uid_map", line);
+}

@@ -1,0 +1,276 @@
+/* Carries out a decoded plan in the child that becomes PID 1: one function a step, in the order of the plan.
+ *
+ * A root may be the work of untrusted code (snapshots), so every mount point is opened below the root without following
+ * any link, and mounts are attached by descriptor, never by path. */
+#define _GNU_SOURCE
+#include "lis.h"
+
+#include <fcntl.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "sys.h"
+#include "util.h"
+
+struct context {
+    const struct lis_resources *resources;
+    struct lis_fault *fault;
+    int root;     /* the new root; -1 before the root overlay */
+    int scratch;  /* this sandbox's directory on the scratch file system */
+    int overlays; /* how many are mounted */
+};
+
+static const char *text(const struct context *ctx, const struct lis_step *step, uint32_t i) {
+    return lis_string(ctx->resources->plan, step, i);
+}
+
+/* Opens `path` below the root; parts that are missing are made. The last one is a file when is_file is set. */
+static int open_target(const struct context *ctx, const char *path, bool is_file) {
+    const uint64_t resolve = SYS_RESOLVE_NO_SYMLINKS | SYS_RESOLVE_NO_MAGICLINKS | SYS_RESOLVE_BENEATH;
+    const int last_flags = O_PATH | O_CLOEXEC | (is_file ? 0 : O_DIRECTORY);
+    int fd = sys_openat2(ctx->root, path, last_flags, 0, resolve);
+    if (fd >= 0 || errno != ENOENT)
+        return fd < 0 ? -errno : fd;
+    char part[256];
+    cleanup_fd int dir = fcntl(ctx->root, F_DUPFD_CLOEXEC, 3);
+    for (const char *at = path;;) {
+        size_t length = strcspn(at, "/");
+        bool is_last = at[length] == 0;
+        if (length >= sizeof part)
+            return -ENAMETOOLONG;
+        memcpy(part, at, length);
+        part[length] = 0;
+        int made = is_last && is_file ? mknodat(dir, part, S_IFREG | 0644, 0) : mkdirat(dir, part, 0755);
+        if (made < 0 && errno != EEXIST)
+            return -errno;
+        int next = sys_openat2(dir, part, is_last ? last_flags : O_PATH | O_CLOEXEC | O_DIRECTORY, 0, resolve);
+        if (next < 0)
+            return -errno;
+        close(dir);
+        dir = next;
+        if (is_last)
+            return lis_take_fd(&dir);
+        at += length + 1;
+    }
+}
+
+static int attach(const struct context *ctx, int mount_fd, const char *target, bool is_file) {
+    cleanup_fd int place = open_target(ctx, target, is_file);
+    if (place < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_MOUNT_POINT, -place, target);
+    if (sys_move_mount(mount_fd, "", place, "", SYS_MOVE_MOUNT_F_EMPTY_PATH | SYS_MOVE_MOUNT_T_EMPTY_PATH) < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_MOUNT, errno, target);
+    return 0;
+}
+
+struct option {
+    const char *name, *value;
+};
+
+static int mount_new(const struct context *ctx, const char *type, const struct option *options, size_t noptions,
+                     unsigned attributes, const char *target, enum lis_stage stage) {
+    cleanup_fd int fs = sys_fsopen(type, SYS_FSOPEN_CLOEXEC);
+    if (fs < 0)
+        return lis_fail(ctx->fault, stage, errno, target);
+    for (size_t i = 0; i < noptions; i++) {
+        unsigned command = options[i].value ? SYS_FSCONFIG_SET_STRING : SYS_FSCONFIG_SET_FLAG;
+        if (sys_fsconfig(fs, command, options[i].name, options[i].value, 0) < 0)
+            return lis_fail(ctx->fault, stage, errno, target);
+    }
+    if (sys_fsconfig(fs, SYS_FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+        return lis_fail(ctx->fault, stage, errno, target);
+    cleanup_fd int mount_fd = sys_fsmount(fs, SYS_FSMOUNT_CLOEXEC, attributes);
+    if (mount_fd < 0)
+        return lis_fail(ctx->fault, stage, errno, target);
+    return attach(ctx, mount_fd, target, false);
+}
+
+static int step_namespaces(struct context *ctx, const struct lis_step *step) {
+    int flags = (int)step->a;
+    if (unshare(CLONE_NEWNS | (flags & ~CLONE_NEWNET)) < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_NAMESPACES, errno, NULL);
+    /* apart, because sites forbid this one alone; and in the child, because it is the slow one */
+    if (flags & CLONE_NEWNET && unshare(CLONE_NEWNET) < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_NETWORK_NAMESPACE, errno, NULL);
+    return 0;
+}
+
+/* The writable layer of overlay N lies in /s/ID/N. */
+static int make_writable_layer(struct context *ctx, char *ret_path, size_t size) {
+    const char *id = ctx->resources->id;
+    char path[LIS_ID_SIZE + 32];
+    if (ctx->overlays == 0) {
+        snprintf(path, sizeof path, "/s/%s", id);
+        if (mkdir(path, 0700) < 0)
+            return lis_fail(ctx->fault, LIS_STAGE_WRITABLE_LAYER, errno, id);
+        ctx->scratch = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (ctx->scratch < 0)
+            return lis_fail(ctx->fault, LIS_STAGE_WRITABLE_LAYER, errno, id);
+    }
+    static const char *const parts[] = {"", "/upper", "/work"};
+    for (size_t i = 0; i < LIS_COUNT(parts); i++) {
+        snprintf(path, sizeof path, "%d%s", ctx->overlays, parts[i]);
+        if (mkdirat(ctx->scratch, path, 0755) < 0)
+            return lis_fail(ctx->fault, LIS_STAGE_WRITABLE_LAYER, errno, id);
+    }
+    snprintf(ret_path, size, "/s/%s/%d", id, ctx->overlays++);
+    return 0;
+}
+
+static int step_overlay(struct context *ctx, const struct lis_step *step) {
+    char layer[LIS_ID_SIZE + 32], options[4096];
+    const char *target = text(ctx, step, 0);
+    bool is_root = target[0] == 0;
+    int r = make_writable_layer(ctx, layer, sizeof layer);
+    if (r < 0)
+        return r;
+    int length = snprintf(options, sizeof options, "userxattr,volatile,upperdir=%s/upper,workdir=%s/work,lowerdir=", layer, layer);
+    for (uint32_t i = 1; i < step->nstrings && length < (int)sizeof options; i++)
+        length += snprintf(options + length, sizeof options - (size_t)length, "%s/l/%u", i == 1 ? "" : ":",
+                           ctx->resources->layers[step->first + i]);
+    if (length >= (int)sizeof options)
+        return lis_fail(ctx->fault, LIS_STAGE_OVERLAY, E2BIG, is_root ? "/" : target);
+    const char *place = is_root ? "/m" : "/n";
+    if (mount("overlay", place, "overlay", MS_NODEV | MS_NOSUID, options) < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_OVERLAY, errno, is_root ? "/" : target);
+    cleanup_fd int mounted = open(place, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (mounted < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_OVERLAY, errno, target);
+    if (!is_root)
+        return attach(ctx, mounted, target, false);
+    ctx->root = lis_take_fd(&mounted);
+    return 0;
+}
+
+static int step_bind(struct context *ctx, const struct lis_step *step) {
+    int tree = ctx->resources->mounts[step - ctx->resources->plan->steps];
+    struct stat st;
+    if (fstat(tree, &st) < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_MOUNT_SOURCE, errno, text(ctx, step, 0));
+    return attach(ctx, tree, text(ctx, step, 1), !S_ISDIR(st.st_mode));
+}
+
+static int step_proc(struct context *ctx, const struct lis_step *step) {
+    return mount_new(ctx, "proc", NULL, 0, SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV | SYS_MOUNT_ATTR_NOEXEC,
+                     text(ctx, step, 0), LIS_STAGE_PROC);
+}
+
+static int step_dev(struct context *ctx, const struct lis_step *step) {
+    cleanup_fd int dev = open("/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (dev < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_DEV, errno, text(ctx, step, 0));
+    return attach(ctx, dev, text(ctx, step, 0), false);
+}
+
+static int step_devpts(struct context *ctx, const struct lis_step *step) {
+    static const struct option options[] = {{"newinstance", NULL}, {"ptmxmode", "0666"}, {"mode", "0620"}};
+    return mount_new(ctx, "devpts", options, LIS_COUNT(options), SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NOEXEC,
+                     text(ctx, step, 0), LIS_STAGE_DEVPTS);
+}
+
+static int step_tmpfs(struct context *ctx, const struct lis_step *step) {
+    char size[24], inodes[24], mode[24];
+    snprintf(size, sizeof size, "%llu", (unsigned long long)step->a);
+    snprintf(inodes, sizeof inodes, "%llu", (unsigned long long)step->b);
+    snprintf(mode, sizeof mode, "%llo", (unsigned long long)step->c);
+    const struct option options[] = {{"size", size}, {"nr_inodes", inodes}, {"mode", mode}};
+    return mount_new(ctx, "tmpfs", options, LIS_COUNT(options), SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV,
+                     text(ctx, step, 0), LIS_STAGE_TMPFS);
+}
+
+static int step_directory(struct context *ctx, const struct lis_step *step) {
+    cleanup_fd int place = open_target(ctx, text(ctx, step, 0), false);
+    if (place < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, -place, text(ctx, step, 0));
+    struct stat st;
+    if (fstat(place, &st) < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, errno, text(ctx, step, 0));
+    if ((st.st_mode & 07777) == step->a)
+        return 0;
+    cleanup_fd int dir = openat(place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* fchmod refuses O_PATH */
+    if (dir < 0 || fchmod(dir, (mode_t)step->a) < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, errno, text(ctx, step, 0));
+    return 0;
+}
+
+static int step_hostname(struct context *ctx, const struct lis_step *step) {
+    const char *name = text(ctx, step, 0);
+    return sethostname(name, strlen(name)) < 0 ? lis_fail(ctx->fault, LIS_STAGE_HOSTNAME, errno, name) : 0;
+}
+
+static int step_loopback(struct context *ctx, const struct lis_step *step) {
+    (void)step;
+    cleanup_fd int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+    if (sock < 0 || ioctl(sock, SIOCSIFFLAGS, &lo) < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_LOOPBACK, errno, "lo");
+    return 0;
+}
+
+static int step_rlimit(struct context *ctx, const struct lis_step *step) {
+    struct rlimit limit = {.rlim_cur = step->b, .rlim_max = step->c};
+    return setrlimit((__rlimit_resource_t)step->a, &limit) < 0 ? lis_fail(ctx->fault, LIS_STAGE_RLIMIT, errno, NULL) : 0;
+}
+
+/* Last of the namespaces: from here on this process owns none of the others. */
+static int step_user(struct context *ctx, const struct lis_step *step) {
+    if (unshare(CLONE_NEWUSER) < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_NESTED_USER_NAMESPACE, errno, NULL);
+    int r = lis_map_ids((uid_t)step->a, (gid_t)step->b, 0, 0);
+    return r < 0 ? lis_fail(ctx->fault, LIS_STAGE_NESTED_USER_NAMESPACE, -r, "id map") : 0;
+}
+
+static int step_no_nesting(struct context *ctx, const struct lis_step *step) {
+    (void)step;
+    static const char *const kinds[] = {"user", "mnt", "pid", "net", "ipc", "uts", "cgroup"};
+    for (size_t i = 0; i < LIS_COUNT(kinds); i++) {
+        char path[64];
+        snprintf(path, sizeof path, "/proc/sys/user/max_%s_namespaces", kinds[i]);
+        int r = lis_write_file(AT_FDCWD, path, "0");
+        if (r < 0)
+            return lis_fail(ctx->fault, LIS_STAGE_NO_NESTING, -r, path);
+    }
+    return 0;
+}
+
+static int pivot(struct context *ctx) {
+    if (fchdir(ctx->root) < 0 || sys_pivot_root(".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_PIVOT, errno, NULL);
+    lis_close(lis_take_fd(&ctx->root));
+    lis_close(lis_take_fd(&ctx->scratch));
+    return 0;
+}
+
+static int (*const step_functions[LIS_STEP_KINDS])(struct context *, const struct lis_step *) = {
+    [LIS_STEP_NAMESPACES] = step_namespaces, [LIS_STEP_OVERLAY] = step_overlay,     [LIS_STEP_BIND] = step_bind,
+    [LIS_STEP_PROC] = step_proc,             [LIS_STEP_DEV] = step_dev,             [LIS_STEP_DEVPTS] = step_devpts,
+    [LIS_STEP_TMPFS] = step_tmpfs,           [LIS_STEP_DIRECTORY] = step_directory, [LIS_STEP_HOSTNAME] = step_hostname,
+    [LIS_STEP_LOOPBACK] = step_loopback,     [LIS_STEP_RLIMIT] = step_rlimit,       [LIS_STEP_USER] = step_user,
+    [LIS_STEP_NO_NESTING] = step_no_nesting,
+};
+
+int lis_setup(const struct lis_resources *resources, struct lis_fault *fault) {
+    struct context ctx = {.resources = resources, .fault = fault, .root = -EBADF, .scratch = -EBADF};
+    const struct lis_plan *plan = resources->plan;
+    bool in_new_root = false;
+    for (uint32_t i = 0; i < plan->nsteps; i++) {
+        const struct lis_step *step = &plan->steps[i];
+        int r = 0;
+        if (!in_new_root && lis_step_phase(step->kind) > LIS_PHASE_FILES) {
+            r = pivot(&ctx);
+            in_new_root = true;
+        }
+        if (r == 0)
+            r = step_functions[step->kind](&ctx, step);
+        if (r < 0)
+            return r;
+    }
+    int r = lis_drop_privileges();
+    return r < 0 ? lis_fail(fault, LIS_STAGE_PRIVILEGES, -r, NULL) : 0;
+}

@@ -1,0 +1,5 @@
+"""python -m lisrt"""
+
+from lisrt.cli import main
+
+main()

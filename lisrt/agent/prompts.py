@@ -1,0 +1,102 @@
+"""What the model is told before its first turn, and where things lie in the sandbox.
+
+Templates name their values in braces, `{task}` for example. Only the names listed in `PLACEHOLDERS` are
+replaced, in one pass: any other brace, in a template or in the user's own text, stays as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["PLACEHOLDERS", "REMINDER", "SYSTEM", "TASK", "Prompts", "fill"]
+
+PLACEHOLDERS = ("working_dir", "input_dir", "output_dir", "answer_file", "command_timeout", "max_turns", "task")
+
+SYSTEM = """\
+You have a Linux computer of your own, reached through tools, and a task to solve with it. Nobody else uses it \
+and nobody will answer questions, so decide for yourself.
+
+Places
+- {working_dir}: commands start here; keep programs and notes here.
+- {input_dir}: the files that came with the task, if any did.
+- {output_dir}: put files here that the task asks you to produce.
+- {answer_file}: your final answer.
+
+How to work
+- Look at what you were given first: list the files and their sizes, search long ones, read the parts you need.
+- Reason in plain text whenever that helps. Let the computer do what it does better: searching, counting, \
+calculating, converting, testing. For anything longer than a few lines write a program to a file and run it.
+- Work answers out from the material at hand, and check them before you finish.
+- A command is stopped after {command_timeout} seconds. You have {max_turns} turns; one turn may hold several \
+tool calls.
+- When you are done, write the answer, and nothing but the answer, to {answer_file} in the form that the task \
+asks for. Then call submit. Only that file and {output_dir} are read afterwards.
+"""
+
+TASK = """\
+{task}
+
+Write the final answer to {answer_file}, then call submit.
+"""
+
+REMINDER = (
+    "That reply called no tool, so nothing happened. Go on with a tool call; if the answer is already in "
+    "{answer_file}, call submit."
+)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The texts sent first and the paths they name.
+
+    `system` and `task` are templates (see `PLACEHOLDERS`); `reminder` is sent when a reply calls no tool.
+    `working_dir` is where commands start, `input_dir` receives the uploaded files, `output_dir` is downloaded
+    at the end, and `answer_file` is read as the answer. All four are absolute paths inside the sandbox.
+
+    Raises ValueError for a relative path or a `task` template without `{task}`.
+    """
+
+    system: str = SYSTEM
+    task: str = TASK
+    reminder: str = REMINDER
+    working_dir: str = "/testbed"
+    input_dir: str = "/testbed/documents"
+    output_dir: str = "/testbed/output"
+    answer_file: str = "/testbed/answer.txt"
+
+    def __post_init__(self) -> None:
+        for name, path in self.paths().items():
+            if not path.startswith("/") or "\0" in path:
+                raise ValueError(f"{name} must be an absolute path inside the sandbox, not {path!r}")
+        if "{task}" not in self.task:
+            raise ValueError("the task template must contain {task}")
+
+    def paths(self) -> dict[str, str]:
+        """The four paths by name."""
+        return {
+            "working_dir": self.working_dir,
+            "input_dir": self.input_dir,
+            "output_dir": self.output_dir,
+            "answer_file": self.answer_file,
+        }
+
+    def render(self, task: str, *, max_turns: int, command_timeout: float) -> dict[str, str]:
+        """The finished `system`, `task` and `reminder` texts for one task (`command_timeout` in seconds)."""
+        values = self.paths() | {
+            "task": task,
+            "max_turns": str(max_turns),
+            "command_timeout": f"{command_timeout:g}",
+        }
+        templates = {"system": self.system, "task": self.task, "reminder": self.reminder}
+        return {name: fill(template, values) for name, template in templates.items()}
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """`template` with each `{name}` of `values` replaced; all other text, braces included, is kept.
+
+    One pass: a value that itself contains `{task}` is not filled again.
+    """
+    names = "|".join(re.escape(name) for name in values)
+    return re.sub(r"\{(" + names + r")\}", lambda match: values[match[1]], template)

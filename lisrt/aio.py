@@ -1,0 +1,125 @@
+"""AsyncSandbox: the verbs of Sandbox, awaited. tests/test_architecture.py holds the two signatures together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from lisrt import process
+from lisrt.result import ExecResult, Transfer
+from lisrt.sandbox import DEFAULT_MAX_READ, Box
+from lisrt.spec import Argument, Mount
+from lisrt.waiting import adrive
+
+
+class AsyncSandbox:
+    """As Sandbox, for asyncio: ready when entered with `async with`. Cancelling a call kills its command's whole tree.
+
+    One may be used from several event loops, in several threads, at once.
+    """
+
+    def __init__(
+        self,
+        image: str | None = None,
+        *,
+        network: str = "none",
+        mounts: Sequence[Mount] = (),
+        env: Mapping[str, str] | None = None,
+        workdir: str = "/testbed",
+        user: int = 0,
+        hostname: str | None = None,
+        launcher: str = "auto",
+    ) -> None:
+        self._box = Box(image, network, mounts, env, workdir, user, hostname, launcher)
+
+    async def run(
+        self,
+        argv: Sequence[Argument],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - it is PID 1 that keeps the time
+        stdin: str | bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        merge_stderr: bool = False,
+        max_output: int = process.DEFAULT_MAX_OUTPUT,
+    ) -> ExecResult:
+        """See Sandbox.run."""
+        return await adrive(self._box.run(self._box.command(argv, timeout, stdin, env, cwd, merge_stderr, max_output)))
+
+    async def sh(
+        self,
+        script: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+        stdin: str | bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        merge_stderr: bool = False,
+        max_output: int = process.DEFAULT_MAX_OUTPUT,
+    ) -> ExecResult:
+        """See Sandbox.sh."""
+        command = self._box.command(["bash", "-c", script], timeout, stdin, env, cwd, merge_stderr, max_output)
+        return await adrive(self._box.sh(script, command))
+
+    async def write(self, path: Argument, data: str | bytes, *, mode: int = 0o644) -> None:
+        """See Sandbox.write."""
+        await adrive(self._box.write(path, data, mode))
+
+    async def read(self, path: Argument, *, max_bytes: int | None = DEFAULT_MAX_READ) -> bytes:
+        """See Sandbox.read."""
+        return await adrive(self._box.read(path, max_bytes))
+
+    async def read_text(self, path: Argument, *, max_bytes: int | None = DEFAULT_MAX_READ, errors: str = "replace") -> str:
+        """See Sandbox.read_text."""
+        return (await self.read(path, max_bytes=max_bytes)).decode(errors=errors)
+
+    async def upload(self, host_path: Argument, path: Argument) -> Transfer:
+        """See Sandbox.upload."""
+        return await adrive(self._box.upload(host_path, path))
+
+    async def download(self, path: Argument, host_path: Argument, *, max_bytes: int | None = None) -> Transfer:
+        """See Sandbox.download."""
+        return await adrive(self._box.download(path, host_path, max_bytes))
+
+    async def close(self) -> None:
+        """See Sandbox.close."""
+        await adrive(self._box.close())
+
+    @property
+    def alive(self) -> bool:
+        """See Sandbox.alive."""
+        return self._box.alive
+
+    @property
+    def id(self) -> str:
+        """See Sandbox.id."""
+        return self._box.channel.name
+
+    @property
+    def image(self) -> str:
+        """See Sandbox.image."""
+        return self._box.image_name
+
+    @property
+    def workdir(self) -> str:
+        """See Sandbox.workdir."""
+        return self._box.workdir
+
+    @property
+    def guarantees(self) -> Mapping[str, str]:
+        """See Sandbox.guarantees."""
+        return self._box.guarantees()
+
+    async def __aenter__(self) -> Self:
+        await adrive(self._box.open())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        state = "alive" if self.alive else "closed or not entered"
+        return f"<{type(self).__name__} {self._box.image_name} {state}>"

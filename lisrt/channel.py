@@ -1,0 +1,148 @@
+"""The control socket of one sandbox: requests go out here, each with a socket of its own for the answer."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import threading
+import time
+
+from lisrt import spawner
+from lisrt.errors import SandboxGone
+from lisrt.explain import fault_error
+from lisrt.kernel import wire
+from lisrt.waiting import Flow, Offload, Ready
+
+CREATE_TIMEOUT = 120.0
+CLOSE_TIMEOUT = 5.0
+SEND_TIMEOUT = 30.0
+
+
+class Channel:
+    """Safe to use from many threads and several event loops at once."""
+
+    def __init__(self, name: str, home: spawner.Spawner, sock: socket.socket) -> None:
+        self.name = name
+        self._home = home
+        self._sock = sock
+        self._lock = threading.Lock()
+        self._closed = False
+        self._generation = spawner.generation()
+        spawner.keep_from_children(sock)
+
+    @property
+    def alive(self) -> bool:
+        """Whether PID 1 lives and this process owns it."""
+        if self._closed or self._generation != spawner.generation():
+            return False
+        try:
+            return self._sock.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) != b""
+        except BlockingIOError:
+            return True  # nothing to read: nobody has hung up
+        except OSError:
+            return False
+
+    def send(self, message: bytes, fds: tuple[int, ...] = ()) -> Flow[None]:
+        """Sends one request; waits when PID 1 is behind. SandboxGone."""
+        deadline = time.monotonic() + SEND_TIMEOUT
+        while not self._try_send(message, fds):
+            if time.monotonic() > deadline:
+                self.kill()
+                raise self.gone("its PID 1 has stopped answering")
+            # Not Ready: two tasks of one loop may wait here, and a loop takes one watcher a descriptor.
+            yield Offload(lambda: _wait_writable(self._sock))
+
+    def gone(self, why: str = "its PID 1 has died") -> SandboxGone:
+        """The exception that says what has become of the sandbox."""
+        if self._generation != spawner.generation():
+            return SandboxGone(f"sandbox {self.name} belongs to the process that this one was forked from; make a new one here")
+        return SandboxGone(f"sandbox {self.name} is closed" if self._closed else f"sandbox {self.name} is gone: {why}")
+
+    def kill(self) -> None:
+        """Ends a sandbox whose PID 1 does not answer, by way of the spawner."""
+        try:
+            self._home.kill(self.name)
+        except (SandboxGone, BlockingIOError, OSError):
+            pass  # the spawner has ended, and everything with it
+        with self._lock:
+            self._closed = True
+            self._sock.close()
+
+    def close(self) -> Flow[None]:
+        """Kills everything in the sandbox and waits until it is dead. Again is allowed, and does nothing."""
+        with self._lock:
+            if self._closed or self._generation != spawner.generation():
+                return
+            self._closed = True
+            try:
+                wire.send(self._sock, wire.encode_plain(wire.QUIT))
+            except OSError:
+                self._sock.shutdown(socket.SHUT_WR)  # full or broken: end of file says the same
+        deadline = time.monotonic() + CLOSE_TIMEOUT
+        try:
+            while True:
+                ready = yield Ready(readers=(self._sock.fileno(),), deadline=deadline)
+                try:
+                    message, _ = wire.receive(self._sock)
+                except BlockingIOError:
+                    message = b"?"
+                if not message:
+                    return
+                if not ready:
+                    self._home.kill(self.name)
+                    return
+        finally:
+            self._sock.close()
+
+    def _try_send(self, message: bytes, fds: tuple[int, ...]) -> bool:
+        with self._lock:  # against close(): another socket may get this one's number
+            if self._closed or self._generation != spawner.generation():
+                raise self.gone()
+            try:
+                wire.send(self._sock, message, fds)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                if error.errno in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN):
+                    raise self.gone() from None
+                raise
+        return True
+
+
+def _wait_writable(sock: socket.socket) -> None:
+    poll = select.poll()
+    try:
+        poll.register(sock, select.POLLOUT)
+    except ValueError:
+        return  # closed meanwhile; the next try says so
+    poll.poll(1000)
+
+
+def create(home: spawner.Spawner, plan: bytes) -> Flow[Channel]:
+    """Has the spawner make a sandbox and waits for its PID 1. HostError, SetupError, SandboxGone."""
+    name = f"b{os.urandom(8).hex()}"
+    ours, theirs = wire.pair()
+    try:
+        with theirs:
+            while True:
+                try:
+                    home.create(name, plan, theirs)
+                    break
+                except BlockingIOError:
+                    yield Offload(lambda: _wait_writable(home.control))
+        deadline = time.monotonic() + CREATE_TIMEOUT
+        ready = yield Ready(readers=(ours.fileno(),), deadline=deadline)
+        if not ready:
+            home.kill(name)
+            raise SandboxGone(f"the sandbox was not ready within {CREATE_TIMEOUT:.0f} s")
+        message, _ = wire.receive(ours)
+        if wire.kind(message) == wire.FAULT:
+            raise fault_error(wire.decode_fault(message))
+        if wire.kind(message) != wire.READY:
+            raise SandboxGone("the sandbox died while it was being set up (killed from outside, or out of memory)")
+        return Channel(name, home, ours)
+    except BaseException:
+        ours.close()
+        raise

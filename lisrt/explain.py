@@ -1,0 +1,75 @@
+"""From a fault's stage, errno and path to a sentence that says what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from lisrt.errors import HostError, LisrtError, SetupError
+from lisrt.kernel import native, wire
+
+DOCTOR = "Run `lisrt doctor` for the whole picture"
+
+_USERNS = (
+    "This host does not let you create user namespaces. Ask its administrator for user.max_user_namespaces above 0"
+    " (and kernel.unprivileged_userns_clone=1 where that exists)"
+)
+_APPARMOR = (
+    "AppArmor restricts user namespaces here (Ubuntu 23.10 and later). Ask the administrator for an AppArmor profile"
+    " for lisrt, or for sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+)
+_CONTAINER = (
+    "You seem to be in a container whose /proc is masked. Start it with --security-opt unmask=ALL (Podman),"
+    " --security-opt systempaths=unconfined (Docker) or procMount: Unmasked (Kubernetes)"
+)
+_SCRATCH = "Name a directory on a local disk (ext4, xfs, btrfs or tmpfs) with $LISRT_SCRATCH or `scratch` in the settings file"
+
+# (stage, errno or None for any) -> (row of doctor, what to do). These are the host's limits, not a plan's mistakes.
+_HOST_FAULTS: dict[tuple[str, int | None], tuple[str, str]] = {
+    ("user-namespace", None): ("user-namespaces", _USERNS),
+    ("id-map", None): ("user-namespaces", _APPARMOR),
+    ("pid-namespace", None): ("user-namespaces", _APPARMOR),
+    ("mount-namespace", None): ("user-namespaces", _APPARMOR),
+    ("proc", errno.EPERM): ("proc", _CONTAINER),
+    ("overlay-probe", None): ("scratch", _SCRATCH),
+    ("scratch", None): ("scratch", _SCRATCH),
+    ("writable-layer", errno.ENOSPC): ("scratch", "The scratch file system is full. Free some space, or " + _SCRATCH.lower()),
+    ("network-namespace", errno.ENOSPC): (
+        "network-namespace",
+        "This host forbids network namespaces, or their number is used up (user.max_net_namespaces)."
+        ' Ask for more, or give up network isolation by name: network="host"',
+    ),
+    ("namespaces", errno.ENOSPC): ("user-namespaces", "The number of namespaces is used up (user.max_*_namespaces)"),
+    ("nested-user-namespace", errno.ENOSPC): (
+        "user-namespaces",
+        "The number of user namespaces is used up. Ask for a higher user.max_user_namespaces",
+    ),
+    ("process", errno.EAGAIN): ("processes", "No more processes can be started: see ulimit -u and the job's pids limit"),
+    ("process", errno.ENOMEM): ("processes", "The pid limit (kernel.pid_max) or the memory is used up"),
+    ("pid-namespace", errno.ENOSPC): ("user-namespaces", "The number of pid namespaces is used up (user.max_pid_namespaces)"),
+    ("init", errno.ERANGE): ("limits", "Resident memory or locks are limited to under 8 GiB (ulimit -m, ulimit -x); lift that"),
+}
+
+_HINTS: dict[tuple[str, int | None], str] = {
+    ("layer", errno.ENOENT): "The image is not there any more",
+    ("mount-source", errno.ENOENT): "The source of the mount is not there any more",
+    ("mount-source", errno.ELOOP): "A link has appeared on the way to it since the mount was checked",
+    ("mount-point", errno.ELOOP): "The target passes through a link in the image; give the place that it leads to",
+    ("mount-point", errno.ENOTDIR): "A part of the target is a file in the image",
+    ("overlay", errno.ELOOP): "Two layers of the image are the same directory, or one lies inside another",
+    ("overlay", errno.EINVAL): "The file system below does not work with overlayfs (Lustre, GPFS and FUSE do not)",
+    ("request", errno.EPROTO): "The Python package and its helper do not fit together; install lisrt again",
+}
+
+
+def fault_error(fault: wire.Fault) -> LisrtError:
+    """The exception for a fault: HostError when the host is the reason, else SetupError."""
+    stages = native.stages()
+    stage, words = stages[fault.stage] if 0 <= fault.stage < len(stages) else ("unknown", "do something")
+    at = f" ({fault.path})" if fault.path else ""
+    message = f"could not {words}{at}: {os.strerror(fault.errno)}"
+    host = _HOST_FAULTS.get((stage, fault.errno)) or _HOST_FAULTS.get((stage, None))
+    if host:
+        return HostError(message, check=host[0], fix=f"{host[1]}. {DOCTOR}")
+    hint = _HINTS.get((stage, fault.errno)) or _HINTS.get((stage, None))
+    return SetupError(f"{message}. {hint or DOCTOR}", stage=stage, errno=fault.errno, path=fault.path)

@@ -1,0 +1,142 @@
+"""File requests, answered by a process inside the sandbox with descriptors of regular files."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lisrt.channel import Channel
+from lisrt.kernel import wire
+from lisrt.waiting import Flow, Offload, Ready
+
+# Moved here and now up to this size; more of it goes to a worker thread, where a loop would have to wait.
+INLINE = 1 << 20
+ANSWER_TIMEOUT = 300.0
+
+
+class FileServer:
+    """One connection. Requests go one by one: it belongs to the flow that opened it."""
+
+    def __init__(self, channel: Channel, sock: socket.socket) -> None:
+        self._channel = channel
+        self._sock = sock
+
+    def request(self, op: int, path: bytes, mode: int = 0, target: bytes = b"") -> Flow[tuple[wire.FileReply, int]]:
+        """One request, one answer and the descriptor with it (-1: none). OSError with the path."""
+        try:
+            wire.send(self._sock, wire.encode_file_request(op, path, mode, target))
+        except (BrokenPipeError, ConnectionResetError):
+            self._fail(path)
+        reply, fd = yield from self._reply(path)
+        if reply.errno:
+            raise OSError(reply.errno, _words(reply.errno), os.fsdecode(path))
+        return reply, fd
+
+    def open(self, op: int, path: bytes, mode: int = 0) -> Flow[tuple[int, wire.FileReply]]:
+        """A descriptor of a regular file, to read or to write from its start."""
+        reply, fd = yield from self.request(op, path, mode)
+        if fd < 0:
+            self._fail(path)
+        os.set_blocking(fd, True)
+        return fd, reply
+
+    def entries(self, path: bytes) -> Flow[list[wire.FileReply]]:
+        """What a directory holds, links not followed."""
+        found = []
+        reply, _ = yield from self.request(wire.LIST, path)
+        while reply.more:
+            found.append(reply)
+            reply, _ = yield from self._reply(path)
+            if reply.errno:
+                raise OSError(reply.errno, _words(reply.errno), os.fsdecode(path))
+        return found
+
+    def _reply(self, path: bytes) -> Flow[tuple[wire.FileReply, int]]:
+        ready = yield Ready((self._sock.fileno(),), (), time.monotonic() + ANSWER_TIMEOUT)
+        if not ready:
+            raise TimeoutError(110, f"no answer within {ANSWER_TIMEOUT:.0f} s", os.fsdecode(path))
+        message, fd = wire.receive(self._sock, with_fd=True)
+        if wire.kind(message) != wire.FILE:
+            self._fail(path)
+        return wire.decode_file_reply(message), fd
+
+    def _fail(self, path: bytes) -> None:
+        if not self._channel.alive:
+            raise self._channel.gone()
+        raise OSError(5, "the process that serves files was killed from inside the sandbox", os.fsdecode(path))
+
+
+def connect(channel: Channel) -> Flow[tuple[FileServer, socket.socket]]:
+    """Starts a file server in the sandbox. The caller closes the socket, which ends it."""
+    ours, theirs = wire.pair()
+    try:
+        with theirs:
+            yield from channel.send(wire.encode_plain(wire.FILES), (theirs.fileno(),))
+    except BaseException:
+        ours.close()
+        raise
+    return FileServer(channel, ours), ours
+
+
+@contextmanager
+def closing(fd: int) -> Iterator[int]:
+    """Closes a descriptor at the end."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def write(channel: Channel, path: bytes, data: bytes, mode: int) -> Flow[None]:
+    """Writes a whole file."""
+    server, sock = yield from connect(channel)
+    with sock:
+        fd, _ = yield from server.open(wire.OPEN_WRITE, path, mode)
+        with closing(fd):
+            if len(data) <= INLINE:
+                _write_all(fd, data)
+            else:
+                yield Offload(lambda: _write_all(fd, data))
+
+
+def read(channel: Channel, path: bytes, max_bytes: int | None) -> Flow[bytes]:
+    """Reads a whole file; OSError (EFBIG) when it is larger than `max_bytes`."""
+    server, sock = yield from connect(channel)
+    with sock:
+        fd, reply = yield from server.open(wire.OPEN_READ, path)
+        with closing(fd):
+            if max_bytes is not None and reply.size > max_bytes:
+                raise _too_large(path, max_bytes)
+            if reply.size <= INLINE:
+                data = _read_all(fd, max_bytes, path)
+            else:
+                data = yield Offload(lambda: _read_all(fd, max_bytes, path))
+            return data
+
+
+def _read_all(fd: int, max_bytes: int | None, path: bytes) -> bytes:
+    parts = []
+    size = 0
+    while part := os.read(fd, INLINE):
+        parts.append(part)
+        size += len(part)
+        if max_bytes is not None and size > max_bytes:  # it grew, or it is one of /proc's, which have no size
+            raise _too_large(path, max_bytes)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def _too_large(path: bytes, max_bytes: int) -> OSError:
+    return OSError(27, f"is larger than {max_bytes} bytes; raise max_bytes, or use download()", os.fsdecode(path))
+
+
+def _words(number: int) -> str:
+    return "is not a regular file" if number == 95 else os.strerror(number)

@@ -1,0 +1,1 @@
+"""Linux words: namespaces, mounts, descriptors, the helper. Nothing in here says "sandbox"."""

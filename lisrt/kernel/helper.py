@@ -1,0 +1,61 @@
+"""Starting the helper program (csrc/main.c) in a process of its own."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+PATH = Path(__file__).parent.parent / "_helper" / "lisrt-helper"
+
+_MFD_EXEC = 0x10
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+# Clear of the numbers 3 to 6 that the helper expects its descriptors under.
+_OUT_OF_THE_WAY = 10
+
+
+def sealed_copy(path: Path = PATH) -> int:
+    """A descriptor of a copy of the program that nobody can write to any more.
+
+    A command in a sandbox has our uid and could reach the running program's file through /proc/self/exe of the
+    process that starts it (CVE-2019-5736); a sealed memory file it can't change.
+    """
+    program = path.read_bytes()
+    try:
+        fd = os.memfd_create("lisrt-helper", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | _MFD_EXEC)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # EINVAL: before 6.3 there is no such flag, and none is needed
+            raise
+        fd = os.memfd_create("lisrt-helper", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(program)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def start(arguments: list[str], fds: tuple[int, ...]) -> None:
+    """Runs the helper with `fds` as its descriptors 3, 4, ... and nothing of our environment.
+
+    posix_spawn shares our memory until the exec, so the size of this process does not matter and no Python code runs
+    in the child. What we start forks and leaves at once: the process that stays is not our child. OSError when it
+    can't be started.
+    """
+    moved: list[int] = []
+    program = sealed_copy()
+    try:
+        for fd in (program, *fds):
+            moved.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY))
+        actions = [(os.POSIX_SPAWN_DUP2, fd, 3 + i) for i, fd in enumerate(moved[1:])]
+        pid = os.posix_spawn(f"/proc/self/fd/{moved[0]}", ["lisrt-helper", *arguments], {}, file_actions=actions)
+    finally:
+        for fd in (program, *moved):
+            os.close(fd)
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # SIGCHLD is ignored in this program, or its own wait(-1) loop was faster: either way it is reaped

@@ -1,0 +1,32 @@
+"""The compiled extension, behind plain Python functions. The only module that imports cffi's `ffi` and `lib`."""
+
+from __future__ import annotations
+
+import os
+
+from lisrt.kernel._native import ffi, lib
+
+
+def stages() -> list[tuple[str, str]]:
+    """(name, what it was to do) of every stage that a fault can name, by number."""
+    return [
+        (ffi.string(lib.lis_stage_slug(i)).decode(), ffi.string(lib.lis_stage_words(i)).decode())
+        for i in range(lib.lis_stage_count())
+    ]
+
+
+def check_plan(plan: bytes) -> int:
+    """The number of steps of an encoded plan, as the helper's own decoder sees it; ValueError with its reason."""
+    reason = ffi.new("char[248]")
+    steps: int = lib.lis_plan_check(plan, len(plan), reason, 248)
+    if steps < 0:
+        raise ValueError(ffi.string(reason).decode(errors="replace") or os.strerror(-steps))
+    return steps
+
+
+def open_beneath(dir_fd: int, path: bytes, flags: int, mode: int = 0) -> int:
+    """openat2(2) below `dir_fd`: no link is followed and no `..` leads out. OSError with the path."""
+    fd: int = lib.lis_open_beneath(dir_fd, path, flags, mode)
+    if fd < 0:
+        raise OSError(-fd, os.strerror(-fd), os.fsdecode(path))
+    return fd

@@ -1,0 +1,216 @@
+"""The steps of a plan: values that describe themselves and encode themselves for csrc/plan.c.
+
+Targets are paths below the new root, without a leading slash; "" is the root itself.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import struct
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+from lisrt.kernel.wire import MAGIC
+
+NEWCGROUP, NEWUTS, NEWIPC, NEWNET = 0x02000000, 0x04000000, 0x08000000, 0x40000000
+_NAMES = {NEWNET: "net", NEWIPC: "ipc", NEWUTS: "uts", NEWCGROUP: "cgroup"}
+_LIMITS = {getattr(resource, name): name for name in dir(resource) if name.startswith("RLIMIT_")}
+
+Numbers: TypeAlias = tuple[int, int, int]
+
+
+class Step(ABC):
+    """One step. `kind` is its number in csrc/lis.h."""
+
+    kind: ClassVar[int]
+    __slots__ = ()
+
+    def numbers(self) -> Numbers:
+        return (0, 0, 0)
+
+    def strings(self) -> tuple[str, ...]:
+        return ()
+
+    @abstractmethod
+    def describe(self) -> str:
+        """What the step does, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Namespaces(Step):
+    flags: int
+    kind = 1
+
+    def numbers(self) -> Numbers:
+        return (self.flags, 0, 0)
+
+    def describe(self) -> str:
+        names = ["pid", "mount", *(name for flag, name in _NAMES.items() if self.flags & flag)]
+        return f"create namespaces: {', '.join(names)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay(Step):
+    target: str
+    lowers: tuple[str, ...]
+    kind = 2
+
+    def strings(self) -> tuple[str, ...]:
+        return (self.target, *self.lowers)
+
+    def describe(self) -> str:
+        return f"mount an overlay on /{self.target}: writable layer over {' over '.join(self.lowers)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bind(Step):
+    source: str
+    target: str
+    writable: bool
+    kind = 3
+
+    def numbers(self) -> Numbers:
+        return (int(self.writable), 0, 0)
+
+    def strings(self) -> tuple[str, ...]:
+        return (self.source, self.target)
+
+    def describe(self) -> str:
+        return f"bind the host's {self.source} on /{self.target}, {'WRITABLE' if self.writable else 'read-only'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Proc(Step):
+    target: str
+    kind = 4
+
+    def strings(self) -> tuple[str, ...]:
+        return (self.target,)
+
+    def describe(self) -> str:
+        return f"mount a fresh proc on /{self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Dev(Step):
+    target: str
+    kind = 5
+
+    def strings(self) -> tuple[str, ...]:
+        return (self.target,)
+
+    def describe(self) -> str:
+        return f"mount the read-only device directory on /{self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Devpts(Step):
+    target: str
+    kind = 6
+
+    def strings(self) -> tuple[str, ...]:
+        return (self.target,)
+
+    def describe(self) -> str:
+        return f"mount a new devpts on /{self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tmpfs(Step):
+    target: str
+    size: int
+    inodes: int
+    mode: int
+    kind = 7
+
+    def numbers(self) -> Numbers:
+        return (self.size, self.inodes, self.mode)
+
+    def strings(self) -> tuple[str, ...]:
+        return (self.target,)
+
+    def describe(self) -> str:
+        return f"mount a tmpfs of {self.size >> 20} MiB and {self.inodes} inodes on /{self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Directory(Step):
+    target: str
+    mode: int
+    kind = 8
+
+    def numbers(self) -> Numbers:
+        return (self.mode, 0, 0)
+
+    def strings(self) -> tuple[str, ...]:
+        return (self.target,)
+
+    def describe(self) -> str:
+        return f"make the directory /{self.target}, mode {self.mode:04o}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hostname(Step):
+    name: str
+    kind = 9
+
+    def strings(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def describe(self) -> str:
+        return f"set the host name to {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Loopback(Step):
+    kind = 10
+
+    def describe(self) -> str:
+        return "bring the loopback interface up"
+
+
+@dataclass(frozen=True, slots=True)
+class Rlimit(Step):
+    resource: int
+    soft: int
+    hard: int
+    kind = 11
+
+    def numbers(self) -> Numbers:
+        return (self.resource, self.soft, self.hard)
+
+    def describe(self) -> str:
+        return f"limit {_LIMITS.get(self.resource, self.resource)} to {self.soft} (hard {self.hard})"
+
+
+@dataclass(frozen=True, slots=True)
+class User(Step):
+    uid: int
+    gid: int
+    kind = 12
+
+    def numbers(self) -> Numbers:
+        return (self.uid, self.gid, 0)
+
+    def describe(self) -> str:
+        return f"enter a nested user namespace as uid {self.uid}, gid {self.gid}"
+
+
+@dataclass(frozen=True, slots=True)
+class NoNesting(Step):
+    kind = 13
+
+    def describe(self) -> str:
+        return "forbid further namespaces"
+
+
+def encode(steps: tuple[Step, ...]) -> bytes:
+    """The wire form that csrc/plan.c decodes."""
+    parts = [struct.pack("=II", MAGIC, len(steps))]
+    for step in steps:
+        strings = [os.fsencode(text) for text in step.strings()]
+        parts.append(struct.pack("=HHQQQ", step.kind, len(strings), *step.numbers()))
+        parts.extend(struct.pack("=I", len(text)) + text + b"\0" for text in strings)
+    return b"".join(parts)

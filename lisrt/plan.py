@@ -1,0 +1,61 @@
+"""From what is asked for to the steps that realise it. Pure: nothing in here touches the system."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from lisrt.image import Image
+from lisrt.kernel import steps
+from lisrt.spec import Mount
+
+SHM_BYTES, SHM_INODES = 64 << 20, 16384
+NETWORKS = ("none", "host")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Ordered steps; `describe()` for people, `encode()` for the helper."""
+
+    steps: tuple[steps.Step, ...]
+
+    def describe(self) -> str:
+        """One numbered line a step."""
+        lines = [f"{number:2}. {step.describe()}" for number, step in enumerate(self.steps, 1)]
+        return "\n".join([*lines, f"{len(self.steps) + 1:2}. drop every capability, set no_new_privs, become PID 1"])
+
+    def encode(self) -> bytes:
+        """The bytes that csrc/plan.c decodes."""
+        return steps.encode(self.steps)
+
+
+@lru_cache(maxsize=256)
+def make_plan(image: Image, *, network: str, mounts: tuple[Mount, ...], workdir: str, user: int, hostname: str) -> Plan:
+    """The plan of one sandbox. Equal arguments give the same plan, and the sandbox's name is not part of it."""
+    namespaces = steps.NEWIPC | steps.NEWUTS | steps.NEWCGROUP | (steps.NEWNET if network == "none" else 0)
+    plan: list[steps.Step] = [steps.Namespaces(namespaces), *_overlays(image)]
+    plan += [
+        steps.Proc("proc"),
+        steps.Dev("dev"),
+        steps.Devpts("dev/pts"),
+        steps.Tmpfs("dev/shm", SHM_BYTES, SHM_INODES, 0o1777),
+        steps.Directory("tmp", 0o1777),
+    ]
+    if workdir not in ("/", "/tmp"):
+        plan.append(steps.Directory(workdir.lstrip("/"), 0o755))
+    plan += [steps.Bind(source, target, False) for source, target in image.binds]
+    # a mount below another one's target comes after it, whatever order they were given in
+    for mount in sorted(mounts, key=lambda mount: mount.target.split("/")):
+        plan.append(steps.Bind(mount.source, mount.target.lstrip("/"), mount.writable))
+    plan.append(steps.Hostname(hostname))
+    if network == "none":
+        plan.append(steps.Loopback())
+    plan += [steps.User(user, user), steps.NoNesting()]
+    return Plan(tuple(plan))
+
+
+def _overlays(image: Image) -> list[steps.Step]:
+    targets = list(dict.fromkeys(layer.target for layer in image.layers))
+    return [
+        steps.Overlay(target, tuple(layer.path for layer in image.layers if layer.target == target)) for target in targets
+    ]

@@ -1,0 +1,317 @@
+"""One command: its pipes, its deadline, its output. A flow from request to ExecResult."""
+
+from __future__ import annotations
+
+import array
+import errno
+import fcntl
+import os
+import signal as signals
+import socket
+import termios
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lisrt.channel import Channel
+from lisrt.errors import SandboxGone, SetupError
+from lisrt.kernel import wire
+from lisrt.result import ExecResult, Outcome, Usage
+from lisrt.waiting import Flow, Ready
+
+# How long after its own limit, or after a kill, PID 1 may take to say that the command is dead.
+GRACE = 10.0
+CHUNK = 64 * 1024
+DEFAULT_MAX_OUTPUT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A checked request: bytes, as the kernel takes them."""
+
+    argv: list[bytes]
+    env: list[bytes]
+    cwd: bytes
+    stdin: bytes | memoryview
+    timeout: float | None
+    merge_stderr: bool
+    max_output: int
+
+
+class Capture:
+    """Head and tail of a stream, within a number of bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._head_room = (limit + 1) // 2
+        self._tail_room = limit // 2
+        self._head = bytearray()
+        self._tail = bytearray()
+        self.total = 0
+
+    def add(self, data: bytes) -> None:
+        self.total += len(data)
+        room = self._head_room - len(self._head)
+        if room > 0:
+            self._head += data[:room]
+            data = data[room:]
+        self._tail += data
+        if len(self._tail) > 2 * self._tail_room + CHUNK:  # trimmed now and then, not at every read
+            del self._tail[: len(self._tail) - self._tail_room]
+
+    def result(self) -> tuple[bytes, int]:
+        """(bytes kept, number of bytes dropped between head and tail)"""
+        tail = self._tail[max(0, len(self._tail) - self._tail_room) :]
+        return bytes(self._head + tail), self.total - len(self._head) - len(tail)
+
+
+class _Stream:
+    """The reading end of a pipe whose writing end is the command's."""
+
+    def __init__(self, sink: Callable[[bytes], object]) -> None:
+        self.fd, self.theirs = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self.fd, False)
+        self._sink = sink
+
+    def read(self) -> bool:
+        """Takes what is there, one chunk; False at end of file."""
+        try:
+            data = os.read(self.fd, CHUNK)
+        except BlockingIOError:
+            return True
+        if data:
+            self._sink(data)
+        return bool(data)
+
+    def drain(self) -> bool:
+        """Takes what was there when the command ended, and not what a child left behind goes on writing."""
+        waiting = array.array("i", [0])
+        fcntl.ioctl(self.fd, termios.FIONREAD, waiting)
+        left = waiting[0]
+        while left > 0:
+            data = os.read(self.fd, min(CHUNK, left))
+            if not data:
+                return False
+            self._sink(data)
+            left -= len(data)
+        try:
+            return os.read(self.fd, 1) != b""  # false: nobody holds it open any more
+        except BlockingIOError:
+            return True
+
+    def close(self) -> None:
+        for fd in (self.fd, self.theirs):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self.theirs = -1
+
+
+class _Input:
+    """The writing end of a command's stdin."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        self.theirs, self.fd = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self.fd, False)
+        self._rest = memoryview(data)
+
+    def write(self) -> None:
+        """Writes what fits; closes the pipe when all is written or nobody reads it."""
+        try:
+            while self._rest:
+                self._rest = self._rest[os.write(self.fd, self._rest[: 1 << 20]) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            pass  # a program need not read its input
+        os.close(self.fd)
+        self.fd = -1
+
+    def close(self) -> None:
+        for fd in (self.fd, self.theirs):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self.theirs = -1
+
+
+class Running:
+    """A command that was handed to PID 1: its socket and its streams."""
+
+    def __init__(self, channel: Channel, command: Command, sinks: tuple[Callable[[bytes], object], ...]) -> None:
+        self.channel = channel
+        self.command = command
+        self.streams: list[_Stream] = []
+        self.input: _Input | None = None
+        self.ctl, self.ctl_theirs = wire.pair()
+        try:
+            for sink in sinks:
+                self.streams.append(_Stream(sink))
+            if command.stdin:
+                self.input = _Input(command.stdin)
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self) -> Flow[None]:
+        flags = wire.STDOUT | wire.STDERR
+        fds = [self.ctl_theirs.fileno()]
+        if self.input:
+            flags |= wire.STDIN
+            fds.append(self.input.theirs)
+        fds += [self.streams[0].theirs, self.streams[-1].theirs]
+        yield from send_exec(self.channel, self.command, flags, tuple(fds))
+        self.ctl_theirs.close()
+        ends: list[_Stream | _Input] = [*self.streams, *([self.input] if self.input else [])]
+        for end in ends:
+            os.close(end.theirs)
+            end.theirs = -1
+
+    def wait(self) -> Flow[wire.Exit]:
+        """Moves bytes until PID 1 says how the command ended."""
+        timeout = self.command.timeout
+        deadline = None if timeout is None else time.monotonic() + timeout + GRACE
+        open_streams = list(self.streams)
+        ctl = self.ctl.fileno()
+        while True:
+            if self.input:
+                self.input.write()
+            writers = (self.input.fd,) if self.input and self.input.fd >= 0 else ()
+            ready = yield Ready((ctl, *(stream.fd for stream in open_streams)), writers, deadline)
+            if not ready:
+                self.channel.kill()
+                raise self.channel.gone("its PID 1 has stopped answering")
+            open_streams = [stream for stream in open_streams if stream.fd not in ready or stream.read()]
+            if ctl in ready:
+                answer = self.answer()
+                if answer is not None:
+                    self._leave([stream for stream in open_streams if stream.drain()])
+                    return answer
+
+    def answer(self) -> wire.Exit | None:
+        """What PID 1 has said by now."""
+        try:
+            message, _ = wire.receive(self.ctl)
+        except BlockingIOError:
+            return None
+        if wire.kind(message) not in (wire.EXITED, wire.NOT_STARTED):
+            raise self.channel.gone()
+        return wire.decode_exit(message)
+
+    def cancel(self) -> Flow[None]:
+        """Kills the command's whole tree and waits, not for ever, until it is dead."""
+        try:
+            self.ctl.shutdown(socket.SHUT_WR)
+            deadline = time.monotonic() + GRACE
+            while (yield Ready((self.ctl.fileno(),), (), deadline)):
+                if self.answer() is not None:
+                    return
+            self.channel.kill()
+        except (SandboxGone, OSError):
+            pass  # the sandbox is gone, and the command with it
+
+    def close(self) -> None:
+        self.ctl.close()
+        self.ctl_theirs.close()
+        for stream in self.streams:
+            stream.close()
+        if self.input:
+            self.input.close()
+
+    def _leave(self, still_open: list[_Stream]) -> None:
+        # A child left behind holds the pipe: without a reader its next line would kill it (SIGPIPE), so PID 1 reads on.
+        if still_open:
+            fds = tuple(stream.fd for stream in still_open)
+            try:
+                for _ in self.channel.send(wire.encode_plain(wire.DRAIN), fds):
+                    return  # PID 1 is behind by hundreds of messages; then they do get the SIGPIPE
+            except SandboxGone:
+                pass  # closed a moment after the command ended: the result stands
+
+
+def send_exec(channel: Channel, command: Command, flags: int, fds: tuple[int, ...], size: tuple[int, int] = (0, 0)) -> Flow[None]:
+    """Sends the request; its strings in a memory file when they are too long for a message."""
+    header, body = wire.encode_exec(flags, command.cwd, command.argv, command.env, command.timeout, size)
+    if len(body) <= wire.LARGE:
+        yield from channel.send(header + body, fds)
+        return
+    header, _ = wire.encode_exec(flags | wire.BODY, command.cwd, command.argv, command.env, command.timeout, size)
+    memory = os.memfd_create("lisrt-argv", os.MFD_CLOEXEC)
+    try:
+        with open(memory, "wb", closefd=False) as file:
+            file.write(body)
+        yield from channel.send(header, (memory, *fds))
+    finally:
+        os.close(memory)
+
+
+def execute(channel: Channel, command: Command) -> Flow[ExecResult]:
+    """Runs one command to its end. Interrupted or cancelled, it first sees the command's whole tree dead."""
+    captures = [Capture(command.max_output) for _ in range(1 if command.merge_stderr else 2)]
+    exit = yield from stream(channel, command, tuple(capture.add for capture in captures))
+    stdout, dropped_stdout = captures[0].result()
+    stderr, dropped_stderr = captures[1].result() if len(captures) == 2 else (b"", 0)
+    if exit.kind == wire.NOT_STARTED:
+        message = b"lisrt: " + command.argv[0] + b": not found (nor, for a script, its interpreter)\n"
+        stdout, stderr = (message, b"") if command.merge_stderr else (b"", message)
+    return _result(command, exit, (stdout, dropped_stdout), (stderr, dropped_stderr))
+
+
+def stream(channel: Channel, command: Command, sinks: tuple[Callable[[bytes], object], ...]) -> Flow[wire.Exit]:
+    """Runs one command, handing its output to the sinks as it comes: stdout, stderr; or one for both."""
+    running = Running(channel, command, sinks)
+    try:
+        yield from running.start()
+        try:
+            exit = yield from running.wait()
+        except GeneratorExit:
+            raise  # nobody drives any more; closing the socket kills it
+        except SandboxGone:
+            raise
+        except BaseException:
+            yield from running.cancel()
+            raise
+    finally:
+        running.close()
+    if exit.survivors:
+        channel.kill()
+        raise channel.gone("a killed process is stuck in the kernel and would not die")
+    if exit.kind == wire.NOT_STARTED:
+        _refuse(command, exit)
+    return exit
+
+
+def _refuse(command: Command, exit: wire.Exit) -> None:
+    """Raises for a command that could not be started, unless there simply is no such program."""
+    if exit.at == wire.AT_CWD:
+        raise OSError(exit.errno, os.strerror(exit.errno), os.fsdecode(command.cwd))
+    if exit.at != wire.AT_PROGRAM:
+        words = f"PID 1 could not start a process: {os.strerror(exit.errno)}"
+        hint = ". Too many processes run in the sandbox or for this user" if exit.errno == errno.EAGAIN else ""
+        raise SetupError(words + hint, stage="command", errno=exit.errno)
+    if exit.errno not in (errno.ENOENT, errno.ENOTDIR):
+        raise OSError(exit.errno, os.strerror(exit.errno), os.fsdecode(command.argv[0]))
+
+
+def _result(command: Command, exit: wire.Exit, stdout: tuple[bytes, int], stderr: tuple[bytes, int]) -> ExecResult:
+    exit_code: int | None = None
+    signal: int | None = None
+    started = exit.kind == wire.EXITED
+    if not started:
+        outcome, exit_code = Outcome.EXITED, 127
+    elif exit.timed_out:
+        outcome, signal = Outcome.TIMED_OUT, int(signals.SIGKILL)
+    elif os.WIFSIGNALED(exit.wait_status):
+        outcome, signal = Outcome.SIGNALED, os.WTERMSIG(exit.wait_status)
+    else:
+        outcome, exit_code = Outcome.EXITED, os.WEXITSTATUS(exit.wait_status)
+    return ExecResult(
+        argv=tuple(os.fsdecode(item) for item in command.argv),
+        outcome=outcome,
+        exit_code=exit_code,
+        signal=signal,
+        stdout_bytes=stdout[0],
+        stderr_bytes=stderr[0],
+        dropped_stdout=stdout[1],
+        dropped_stderr=stderr[1],
+        duration=exit.wall,
+        usage=Usage(exit.cpu, exit.max_rss),
+        started=started,
+    )

@@ -1,0 +1,108 @@
+"""What you get back: the result of one command, the account of one transfer."""
+
+from __future__ import annotations
+
+import signal as signals
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+from lisrt.errors import CommandFailed
+
+
+class Outcome(StrEnum):
+    """How a command ended."""
+
+    EXITED = "exited"
+    SIGNALED = "signaled"
+    TIMED_OUT = "timed_out"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a command used. Both count the command and the children that it waited for."""
+
+    cpu: float
+    """User and system time in seconds."""
+    memory_peak: int
+    """Bytes resident at the highest, of the largest single process (getrusage's ru_maxrss), not the sum of a tree."""
+
+
+@dataclass(frozen=True)
+class ExecResult:
+    """What one command did. A failing program is a result, not an exception: see `check()`."""
+
+    argv: tuple[str, ...]
+    outcome: Outcome
+    exit_code: int | None
+    """Exit status; None unless the outcome is `exited`."""
+    signal: int | None
+    """Number of the signal that ended it; None unless the outcome is `signaled` or `timed_out`."""
+    stdout_bytes: bytes
+    stderr_bytes: bytes
+    dropped_stdout: int
+    """Bytes left out of the middle of `stdout_bytes`; its head and tail are kept."""
+    dropped_stderr: int
+    duration: float
+    """Wall-clock seconds from start to end, measured inside the sandbox."""
+    usage: Usage
+    started: bool = True
+    """False when there was no such program: the exit code is 127, as in a shell, and stderr says so."""
+
+    @cached_property
+    def stdout(self) -> str:
+        """`stdout_bytes` as text; bytes that are not UTF-8 become U+FFFD."""
+        return self.stdout_bytes.decode(errors="replace")
+
+    @cached_property
+    def stderr(self) -> str:
+        """`stderr_bytes` as text; bytes that are not UTF-8 become U+FFFD."""
+        return self.stderr_bytes.decode(errors="replace")
+
+    @property
+    def truncated(self) -> bool:
+        """Whether any output was dropped."""
+        return bool(self.dropped_stdout or self.dropped_stderr)
+
+    @property
+    def returncode(self) -> int:
+        """The shell's view: the exit code, or 128 + the signal's number."""
+        return self.exit_code if self.exit_code is not None else 128 + (self.signal or 0)
+
+    @property
+    def ok(self) -> bool:
+        """Whether it exited with status 0."""
+        return self.exit_code == 0
+
+    def check(self) -> ExecResult:
+        """Returns itself, or raises CommandFailed when not `ok`."""
+        if not self.ok:
+            raise CommandFailed(self)
+        return self
+
+    def summary(self) -> str:
+        """One line about how it ended, for messages."""
+        name = self.argv[0] if self.argv else "command"
+        if self.outcome is Outcome.TIMED_OUT:
+            return f"{name} was killed after its time limit ({self.duration:.1f} s)"
+        if self.signal is not None:
+            return f"{name} was killed by {_signal_name(self.signal)}"
+        return f"{name} was not found" if not self.started else f"{name} exited with status {self.exit_code}"
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What an upload or a download moved."""
+
+    files: int = 0
+    directories: int = 0
+    bytes: int = 0
+    skipped: tuple[str, ...] = ()
+    """Paths left out: devices, FIFOs, sockets, and, in a download, links that lead out of the tree."""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,41 @@
+"""Defaults of this user: environment variables first, then the settings file.
+
+The file is `$XDG_CONFIG_HOME/lisrt/config.toml` (`~/.config/lisrt/config.toml`). Keys: `image`, `scratch`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+KEYS = ("image", "scratch")
+
+
+def path() -> Path:
+    """Where the settings file is, whether or not it exists."""
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return Path(home) / "lisrt" / "config.toml"
+
+
+def get(key: str) -> str | None:
+    """The setting from `$LISRT_KEY` or the file; None when neither has it. A broken file raises ValueError."""
+    from_environment = os.environ.get(f"LISRT_{key.upper()}")
+    if from_environment:
+        return from_environment
+    file = path()
+    try:
+        text = file.read_bytes().decode()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{file}: {error}") from None
+    unknown = sorted(set(values) - set(KEYS))
+    if unknown:
+        raise ValueError(f"{file}: unknown key {unknown[0]!r}; known are {', '.join(KEYS)}")
+    value = values.get(key)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{file}: {key} must be a string")
+    return value or None

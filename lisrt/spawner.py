@@ -1,0 +1,217 @@
+"""The spawner process of this Python process: started once, when the first sandbox is made.
+
+It ends when this process does, however that happens; a forked child starts one of its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import select
+import socket
+import threading
+import weakref
+from collections.abc import Callable
+
+from lisrt import settings
+from lisrt.errors import HostError, LisrtError, SandboxGone
+from lisrt.explain import fault_error
+from lisrt.image import Image, host_image
+from lisrt.kernel import helper, scratch, wire
+
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 5.0
+
+
+class Spawner:
+    """A running spawner. Sends never block; each is one message, so threads need no lock among themselves."""
+
+    def __init__(self, sock: socket.socket, owner: scratch.Owner) -> None:
+        self.scratch = owner.path
+        self._sock = sock
+        self._owner = owner
+        self._images: dict[str, Image] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def control(self) -> socket.socket:
+        """The socket that requests go out on, to wait for."""
+        return self._sock
+
+    @property
+    def alive(self) -> bool:
+        """Whether its socket is still open at the other end."""
+        if self._sock.fileno() < 0:
+            return False
+        poll = select.poll()
+        poll.register(self._sock, 0)
+        return not poll.poll(0)  # POLLHUP is reported unasked
+
+    def has_image(self, name: str) -> bool:
+        """Whether `image` will answer at once."""
+        return name in self._images
+
+    def image(self, name: str) -> Image:
+        """The image of that name, prepared for this spawner when first asked for. May take a while: offload it."""
+        with self._lock:
+            if name not in self._images:
+                self._images[name] = host_image(self.scratch)
+            return self._images[name]
+
+    def create(self, name: str, plan: bytes, sock: socket.socket) -> None:
+        """Asks for a sandbox whose PID 1 will answer on `sock`. BlockingIOError when the spawner is behind."""
+        self._send(wire.encode_create(name, plan), (sock.fileno(),))
+
+    def kill(self, name: str) -> None:
+        """Kills a sandbox whose PID 1 no longer answers."""
+        self._send(wire.encode_kill(name))
+
+    def collect(self) -> int:
+        """Deletes what dead owners left on the scratch file system; returns how many directories. Blocks."""
+        self._send(wire.encode_plain(wire.COLLECT))
+        answer = _receive_within(self._sock, None)
+        return wire.decode_count(answer) if wire.kind(answer) == wire.COLLECTED else 0
+
+    def wait_ready(self) -> None:
+        """Waits for the first message; raises what it reports."""
+        answer = _receive_within(self._sock, START_TIMEOUT)
+        if wire.kind(answer) == wire.FAULT:
+            raise fault_error(wire.decode_fault(answer))
+        if wire.kind(answer) != wire.READY:
+            raise HostError("the spawner ended before it was ready", check="helper", fix="Run `lisrt doctor`")
+
+    def stop(self) -> None:
+        """Ends the spawner and all its sandboxes, and waits (5 s at most) until it has cleaned up."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+            _receive_within(self._sock, STOP_TIMEOUT)
+        except OSError:
+            pass  # it was gone already
+        self.forget()
+
+    def forget(self) -> None:
+        """Closes our ends and nothing else: in a forked child all of this belongs to the parent."""
+        self._sock.close()
+        self._owner.close()
+
+    def _send(self, message: bytes, fds: tuple[int, ...] = ()) -> None:
+        try:
+            wire.send(self._sock, message, fds)
+        except (BrokenPipeError, ConnectionResetError):
+            raise SandboxGone("the spawner process of this program has ended, and all its sandboxes with it") from None
+
+
+def _receive_within(sock: socket.socket, timeout: float | None) -> bytes:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    if not poll.poll(None if timeout is None else timeout * 1000):
+        raise TimeoutError(f"the spawner did not answer within {timeout} s")
+    return wire.receive(sock)[0]
+
+
+_lock = threading.Lock()
+_current: Spawner | None = None
+_forked: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+_generation = 0
+
+
+def generation() -> int:
+    """A number that is another one in every forked child."""
+    return _generation
+
+
+def keep_from_children(sock: socket.socket) -> None:
+    """Has forked children close their copy of the socket, so that an end of file still means what it should."""
+    _forked.add(sock)
+
+
+def current() -> Spawner:
+    """The spawner of this process; starts one when there is none, or when it has died. Blocks: offload it."""
+    global _current
+    with _lock:
+        if _current is not None and _current.alive:
+            return _current
+        if _current is not None:
+            _current.forget()
+            _current = None
+        _current = _start()
+        return _current
+
+
+def running() -> Spawner | None:
+    """The spawner of this process if there is one that lives, without waiting for anything."""
+    spawner = _current
+    return spawner if spawner is not None and spawner.alive else None
+
+
+def _start() -> Spawner:
+    if not os.access(helper.PATH, os.R_OK):
+        raise HostError(
+            f"lisrt's helper program is missing ({helper.PATH})", check="helper", fix="Install lisrt again: pip install lisrt"
+        )
+    named = settings.get("scratch")
+    refused: list[tuple[str, LisrtError | OSError]] = []
+    for directory in scratch.candidates(named):
+        try:
+            return _start_on(directory)
+        except HostError as error:
+            if error.check != "scratch":
+                raise
+            refused.append((directory, error))
+        except OSError as error:
+            refused.append((directory, error))
+    reasons = "; ".join(f"{directory}: {error}" for directory, error in refused)
+    raise HostError(
+        f"no directory can hold the writable layers ({reasons})",
+        check="scratch",
+        fix="Name a directory on a local disk (ext4, xfs, btrfs or tmpfs) with $LISRT_SCRATCH",
+    )
+
+
+def _start_on(directory: str) -> Spawner:
+    cleanups: list[Callable[[], object]] = []
+    try:
+        owner = scratch.claim(directory)
+        cleanups.append(owner.close)
+        cleanups.append(lambda: os.rmdir(owner.path))
+        ours, theirs = wire.pair()
+        cleanups.append(ours.close)
+        with theirs:
+            pidfd = os.pidfd_open(os.getpid())
+            try:
+                helper.start(["spawn", owner.path], (theirs.fileno(), pidfd, owner.fd, owner.base_fd))
+            finally:
+                os.close(pidfd)
+        spawner = Spawner(ours, owner)
+        spawner.wait_ready()
+        keep_from_children(ours)
+        return spawner
+    except BaseException:
+        for cleanup in reversed(cleanups):
+            try:
+                cleanup()
+            except OSError:
+                pass  # the helper may have removed the directory itself
+        raise
+
+
+def _stop_at_exit() -> None:
+    spawner = running()
+    if spawner is not None:
+        spawner.stop()
+
+
+def _after_fork_in_child() -> None:
+    global _lock, _current, _generation, _forked
+    _lock = threading.Lock()  # another thread may have held the old one at the moment of the fork
+    _generation += 1
+    for sock in list(_forked):
+        sock.close()
+    _forked = weakref.WeakSet()
+    if _current is not None:
+        _current.forget()
+        _current = None
+
+
+atexit.register(_stop_at_exit)
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,94 @@
+"""What you ask for: values, checked when they are made."""
+
+from __future__ import annotations
+
+import math
+import os
+import posixpath
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Argument: TypeAlias = str | bytes | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A directory or file of the host, shown in the sandbox at `target`. Read-only unless `writable`.
+
+    The source must exist. Links in it are resolved now, once: what is mounted is what it names at this moment.
+    Set-user-ID bits and device nodes in it have no effect. Raises ValueError, FileNotFoundError.
+    """
+
+    source: str
+    target: str
+    writable: bool = False
+
+    def __init__(self, source: Argument, target: str, *, writable: bool = False) -> None:
+        canonical = os.path.realpath(os.fsdecode(source), strict=True)
+        object.__setattr__(self, "source", canonical)
+        object.__setattr__(self, "target", absolute(target, what="the mount's target"))
+        object.__setattr__(self, "writable", bool(writable))
+        if self.target == "/":
+            raise ValueError("a mount can't replace the sandbox's root; choose a target below it")
+        if self.target.split("/")[1] in ("proc", "dev"):
+            raise ValueError(f"a mount can't lie on {self.target}: lisrt makes /proc and /dev itself")
+
+
+def absolute(path: str, *, what: str = "path", base: str | None = None) -> str:
+    """A normal absolute path inside the sandbox; relative ones are taken from `base`, or refused without one."""
+    path = os.fsdecode(path)
+    if not path or "\0" in path:
+        raise ValueError(f"{what} must not be empty or hold a NUL byte: {path!r}")
+    if not path.startswith("/"):
+        if base is None:
+            raise ValueError(f"{what} must be absolute: {path!r}")
+        path = f"{base}/{path}"
+    normal = posixpath.normpath(path)
+    return "/" + normal.lstrip("/")
+
+
+def located(path: Argument, *, base: str) -> bytes:
+    """A path inside the sandbox as the bytes that its kernel gets: `..` and links are resolved there, not here."""
+    raw = os.fsencode(path)
+    if not raw or b"\0" in raw:
+        raise ValueError(f"a path must not be empty or hold a NUL byte: {os.fsdecode(raw)!r}")
+    return raw if raw.startswith(b"/") else os.fsencode(base) + b"/" + raw
+
+
+def arguments(argv: object) -> list[bytes]:
+    """An argument vector as bytes. ValueError for an empty one or a NUL byte, TypeError for anything else."""
+    if isinstance(argv, (str, bytes)) or not isinstance(argv, (list, tuple)):
+        raise TypeError("argv is a list of arguments, as ['ls', '-l']; for a shell command use sh()")
+    if not argv:
+        raise ValueError("argv is empty")
+    encoded = [os.fsencode(item) for item in argv]
+    for item in encoded:
+        if b"\0" in item:
+            raise ValueError(f"an argument holds a NUL byte, which no program can receive: {item[:60]!r}")
+    return encoded
+
+
+def environment(env: object) -> dict[bytes, bytes]:
+    """Environment variables as bytes. ValueError for names that are empty or hold '=', or any NUL byte."""
+    if env is None:
+        return {}
+    if not hasattr(env, "items"):
+        raise TypeError("env is a mapping of names to values")
+    encoded: dict[bytes, bytes] = {}
+    for name, value in env.items():
+        name, value = os.fsencode(name), os.fsencode(value)
+        if not name or b"=" in name or b"\0" in name + value:
+            raise ValueError(f"not an environment variable: {os.fsdecode(name)!r}")
+        encoded[name] = value
+    return encoded
+
+
+def seconds(timeout: float | None) -> float | None:
+    """A time limit: None, or a finite number above 0. ValueError otherwise."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError("a timeout is a number of seconds, or None")
+    if not math.isfinite(timeout) or timeout <= 0:
+        raise ValueError(f"a timeout must be above 0 seconds and finite, or None for no limit: {timeout!r}")
+    return min(float(timeout), 10.0**9)

@@ -1,0 +1,212 @@
+"""Files and trees between host and sandbox, in constant memory.
+
+What comes out of a sandbox was made by untrusted code. On the host no link is followed and none is made that leads out
+of the tree; devices, FIFOs and sockets stay behind; set-user-ID bits are dropped.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from lisrt.channel import Channel
+from lisrt.files import INLINE, FileServer, closing, connect
+from lisrt.kernel import native, wire
+from lisrt.result import Transfer
+from lisrt.waiting import Flow, Offload
+
+_CLOEXEC_NOFOLLOW = os.O_CLOEXEC | os.O_NOFOLLOW
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | _CLOEXEC_NOFOLLOW
+
+
+@dataclass
+class _Tally:
+    limit: int | None = None
+    files: int = 0
+    directories: int = 0
+    copied: int = 0
+    skipped: list[str] = field(default_factory=list)
+
+    def room(self, name: bytes, size: int) -> int:
+        """How many bytes may still come; OSError when `size` is more than that."""
+        room = (1 << 62) if self.limit is None else self.limit - self.copied
+        if size > room:
+            raise OSError(27, f"the download is larger than {self.limit} bytes; raise max_bytes", os.fsdecode(name))
+        return room
+
+    def result(self) -> Transfer:
+        return Transfer(self.files, self.directories, self.copied, tuple(self.skipped))
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One entry of a host tree: its path on the host, its path below the tree's top, its status."""
+
+    source: bytes
+    relative: bytes
+    status: os.stat_result
+
+
+def upload(channel: Channel, host_path: bytes, path: bytes) -> Flow[Transfer]:
+    """A host file to `path`, or the contents of a host directory to the directory `path`."""
+    status = os.stat(host_path)
+    items: list[_Item] = []
+    if stat.S_ISDIR(status.st_mode):
+        # all of it is looked at before anything is written: nothing is left half-done for want of a permission
+        items = yield Offload(lambda: list(_walk(host_path)))
+    elif not stat.S_ISREG(status.st_mode):
+        raise OSError(95, "is not a regular file or a directory", os.fsdecode(host_path))
+    else:
+        _check_readable(host_path)
+    tally = _Tally()
+    server, sock = yield from connect(channel)
+    with sock:
+        if stat.S_ISREG(status.st_mode):
+            yield from _upload_file(server, host_path, path, tally, follow=True)
+            return tally.result()
+        yield from server.request(wire.MKDIR, path, 0o755)
+        for item in items:
+            yield from _upload_item(server, item, path + b"/" + item.relative, tally)
+    return tally.result()
+
+
+def _upload_item(server: FileServer, item: _Item, target: bytes, tally: _Tally) -> Flow[None]:
+    mode = item.status.st_mode
+    if stat.S_ISDIR(mode):
+        yield from server.request(wire.MKDIR, target, stat.S_IMODE(mode) | 0o700)
+        tally.directories += 1
+    elif stat.S_ISLNK(mode):
+        yield from server.request(wire.SYMLINK, target, 0, os.readlink(item.source))
+        tally.files += 1
+    elif stat.S_ISREG(mode):
+        yield from _upload_file(server, item.source, target, tally, follow=False)
+    else:
+        tally.skipped.append(os.fsdecode(item.relative))
+
+
+def _upload_file(server: FileServer, source: bytes, target: bytes, tally: _Tally, *, follow: bool) -> Flow[None]:
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    with closing(os.open(source, flags)) as from_fd:
+        status = os.fstat(from_fd)
+        to_fd, _ = yield from server.open(wire.OPEN_WRITE, target, 0o600)
+        with closing(to_fd):
+            tally.copied += yield from _copy(from_fd, to_fd, status.st_size, 1 << 62)
+            os.fchmod(to_fd, stat.S_IMODE(status.st_mode) & 0o777)
+    tally.files += 1
+
+
+def download(channel: Channel, path: bytes, host_path: bytes, max_bytes: int | None) -> Flow[Transfer]:
+    """A file of the sandbox to `host_path`, or the contents of a directory to the host directory `host_path`."""
+    tally = _Tally(limit=max_bytes)
+    server, sock = yield from connect(channel)
+    with sock:
+        reply, _ = yield from server.request(wire.STAT, path)
+        if not stat.S_ISDIR(reply.mode):
+            from_fd, reply = yield from server.open(wire.OPEN_READ, path)
+            with closing(from_fd), closing(os.open(host_path, _NEW_FILE, 0o600)) as to_fd:
+                yield from _download_file(from_fd, to_fd, reply, path, tally)
+            return tally.result()
+        os.makedirs(host_path, exist_ok=True)
+        with closing(os.open(host_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as top:
+            pending = [b""]
+            while pending:
+                relative = pending.pop()
+                for entry in (yield from server.entries(path + b"/" + relative)):
+                    name = relative + b"/" + entry.name if relative else entry.name
+                    if (yield from _download_entry(server, entry, path + b"/" + name, top, name, tally)):
+                        pending.append(name)
+    return tally.result()
+
+
+def _download_entry(
+    server: FileServer, entry: wire.FileReply, source: bytes, top: int, name: bytes, tally: _Tally
+) -> Flow[bool]:
+    """One entry of a directory. True when it is a directory whose own entries are to follow."""
+    if entry.name in (b"", b".", b"..") or b"/" in entry.name:
+        raise OSError(71, "a file name that no directory can hold", os.fsdecode(name))
+    parent, _, last = name.rpartition(b"/")
+    with closing(native.open_beneath(top, parent or b".", os.O_RDONLY | os.O_DIRECTORY)) as directory:
+        if stat.S_ISDIR(entry.mode):
+            try:
+                os.mkdir(last, stat.S_IMODE(entry.mode) & 0o777 | 0o700, dir_fd=directory)
+            except FileExistsError:
+                pass  # a link or a file of that name is found out when it is opened as a directory
+            tally.directories += 1
+            return True
+        if stat.S_ISLNK(entry.mode) and stays_below(name, entry.target):
+            _remove_old(last, directory)
+            os.symlink(entry.target, last, dir_fd=directory)
+            tally.files += 1
+        elif stat.S_ISREG(entry.mode):
+            from_fd, reply = yield from server.open(wire.OPEN_READ, source)
+            with closing(from_fd), closing(os.open(last, _NEW_FILE, 0o600, dir_fd=directory)) as to_fd:
+                yield from _download_file(from_fd, to_fd, reply, name, tally)
+        else:
+            tally.skipped.append(os.fsdecode(name))
+    return False
+
+
+def _download_file(from_fd: int, to_fd: int, reply: wire.FileReply, name: bytes, tally: _Tally) -> Flow[None]:
+    if not stat.S_ISREG(os.fstat(to_fd).st_mode):
+        raise OSError(95, "the target exists and is not a regular file", os.fsdecode(name))
+    room = tally.room(name, reply.size)
+    tally.copied += yield from _copy(from_fd, to_fd, reply.size, room)
+    os.fchmod(to_fd, stat.S_IMODE(reply.mode) & 0o777)
+    tally.files += 1
+
+
+def stays_below(link: bytes, target: bytes) -> bool:
+    """Whether a link at `link` (below the top of a tree) can lead to nothing outside the tree.
+
+    Only `..` at the beginning is let through, and no more than the link's depth: after another link's name it would
+    count from where that one leads. Each link that passes stays inside on its own, so a chain of them does.
+    """
+    if not target or target.startswith(b"/"):
+        return False
+    parts = [part for part in target.split(b"/") if part not in (b"", b".")]
+    ups = 0
+    while ups < len(parts) and parts[ups] == b"..":
+        ups += 1
+    return b".." not in parts[ups:] and ups <= link.count(b"/")
+
+
+def _remove_old(name: bytes, directory: int) -> None:
+    try:
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        pass
+
+
+def _copy(from_fd: int, to_fd: int, size: int, room: int) -> Flow[int]:
+    if size <= INLINE:
+        return _send_all(from_fd, to_fd, room)
+    copied: int = yield Offload(lambda: _send_all(from_fd, to_fd, room))
+    return copied
+
+
+def _send_all(from_fd: int, to_fd: int, room: int) -> int:
+    total = 0
+    while sent := os.sendfile(to_fd, from_fd, None, min(16 << 20, room - total)):  # it may grow while it is copied
+        total += sent
+    return total
+
+
+def _check_readable(path: bytes) -> None:
+    os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+
+
+def _walk(top: bytes) -> Iterator[_Item]:
+    pending = [b""]
+    while pending:
+        relative = pending.pop()
+        with os.scandir(os.path.join(top, relative)) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                name = os.path.join(relative, entry.name)
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    _check_readable(entry.path)
+                yield _Item(entry.path, name, status)
+                if stat.S_ISDIR(status.st_mode):
+                    pending.append(name)

@@ -1,0 +1,120 @@
+"""Waiting, written once.
+
+All that talks to a sandbox is a generator, a *flow*: it makes system calls that do not block and yields what it must
+wait for. `drive` waits with poll(2); `adrive` waits with the running asyncio loop. There are no other waits in lisrt.
+
+An exception that arrives during a wait (KeyboardInterrupt, CancelledError) is thrown into the flow at its yield. A
+flow may then yield again, to see its command dead, before it lets the exception go on; such waits have a deadline.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Wait until one of the descriptors can be read or written, or the deadline (time.monotonic) has passed.
+
+    The flow receives the set of descriptors that are ready; it is empty when the deadline has passed.
+    """
+
+    readers: tuple[int, ...] = ()
+    writers: tuple[int, ...] = ()
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offload:
+    """Call a function that may block on a disk or a lock: here in a sync program, in a worker thread in an async one."""
+
+    function: Callable[[], Any]
+
+
+Flow: TypeAlias = Generator[Ready | Offload, Any, T]
+
+
+def drive(flow: Flow[T]) -> T:
+    """Runs a flow to its end in this thread."""
+    try:
+        step = flow.send(None)
+        while True:
+            try:
+                value = _poll(step) if isinstance(step, Ready) else step.function()
+            except BaseException as error:
+                step = flow.throw(error)
+            else:
+                step = flow.send(value)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+def _poll(wait: Ready) -> frozenset[int]:
+    poll = select.poll()
+    for fd in wait.readers:
+        poll.register(fd, select.POLLIN)
+    for fd in wait.writers:
+        poll.register(fd, select.POLLOUT)
+    if wait.deadline is None:
+        ready = poll.poll()
+    else:
+        # poll takes whole milliseconds: round up, or the last one is spent spinning
+        ready = poll.poll(max(0, int((wait.deadline - time.monotonic()) * 1000) + 1))
+    return frozenset(fd for fd, _ in ready)
+
+
+async def adrive(flow: Flow[T]) -> T:
+    """Runs a flow to its end on the running asyncio loop."""
+    import asyncio  # only here: it is a third of what `import lisrt` would cost a sync program
+
+    loop = asyncio.get_running_loop()
+    try:
+        step = flow.send(None)
+        while True:
+            try:
+                if isinstance(step, Ready):
+                    value: Any = await _ready(loop, step)
+                else:
+                    value = await loop.run_in_executor(None, step.function)
+            except BaseException as error:
+                step = flow.throw(error)
+            else:
+                step = flow.send(value)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+async def _ready(loop: asyncio.AbstractEventLoop, wait: Ready) -> frozenset[int]:
+    future: asyncio.Future[frozenset[int]] = loop.create_future()
+
+    def wake(fds: frozenset[int]) -> None:
+        if not future.done():
+            future.set_result(fds)
+
+    timer = None
+    if wait.deadline is not None:
+        timer = loop.call_later(max(0.0, wait.deadline - time.monotonic()), wake, frozenset())
+    try:
+        for fd in wait.readers:
+            loop.add_reader(fd, wake, frozenset((fd,)))
+        for fd in wait.writers:
+            loop.add_writer(fd, wake, frozenset((fd,)))
+        return await future
+    finally:
+        if timer is not None:
+            timer.cancel()
+        for fd in wait.readers:
+            loop.remove_reader(fd)
+        for fd in wait.writers:
+            loop.remove_writer(fd)
