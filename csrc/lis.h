@@ -124,6 +124,7 @@ enum lis_message_kind {
     LIS_FILES = 33,  /* to init: one descriptor, a socket on which file requests follow */
     LIS_QUIT = 34,   /* to init: kill everything, then leave */
     LIS_DRAIN = 35,  /* to init: reading ends of pipes that children of a finished command still write to */
+    LIS_MEMORY = 36, /* to init: one descriptor, a socket; the answer is init's own smaps_rollup, a descriptor */
     LIS_EXITED = 48, /* from init, on a command's socket */
     LIS_NOT_STARTED = 49,
     LIS_TERMINAL = 50, /* one descriptor: the master side */
@@ -157,8 +158,6 @@ int lis_send_fault(int sock, const struct lis_fault *fault);
 
 /* Undo all that a process inherits by accident: signals, umask, timers, core dumps, session and keyring. */
 int lis_forget_parent(void);
-/* A session and a keyring of its own. */
-int lis_new_session(void);
 /* All capabilities gone, bounding set too, no_new_privs set. */
 int lis_drop_privileges(void);
 /* Write the one-line id maps of the calling process: inside `uid`/`gid` is outside `outer_uid`/`outer_gid`. */

@@ -22,6 +22,17 @@
 #define PR_SET_THP_DISABLE 41
 #endif
 #define KEYCTL_JOIN_SESSION_KEYRING 1
+#define KEYCTL_REVOKE 3
+
+/* Keyrings are in no namespace: without this a sandbox would hold the user's session keys. One empty keyring serves all
+ * sandboxes, because a user may have 200 in all; it is revoked, so that they can't talk through it. A kernel built without
+ * keyrings answers ENOSYS and has none to hide; so does, with EPERM, a container whose filter forbids the call. */
+static int forget_keys(void) {
+    long ring = syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
+    if (ring < 0)
+        return errno == ENOSYS || errno == EPERM ? 0 : -errno;
+    return syscall(SYS_keyctl, KEYCTL_REVOKE, (int)ring) < 0 ? -errno : 0;
+}
 
 int lis_forget_parent(void) {
     /* The system call, because libc's wrapper refuses its own two signals, and posix_spawn leaves those ignored. */
@@ -38,16 +49,8 @@ int lis_forget_parent(void) {
     umask(022);
     prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0); /* some trainers' launchers switch huge pages off for all that they start */
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
-    return lis_new_session();
-}
-
-int lis_new_session(void) {
-    setsid(); /* fails only where we lead one already */
-    /* Keyrings are not in any namespace: without a session of its own a sandbox sees the user's keys. A kernel built
-     * without keyrings answers ENOSYS and has none to see; so has one in a container whose filter forbids the call. */
-    if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS && errno != EPERM)
-        return -errno;
-    return 0;
+    setsid(); /* fails only where we lead a session already */
+    return forget_keys();
 }
 
 int lis_drop_privileges(void) {

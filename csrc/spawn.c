@@ -68,9 +68,8 @@ static int gather(struct spawner *spawner, const struct lis_plan *plan, struct l
 static void become_sandbox(const struct lis_resources *resources, int sock) __attribute__((noreturn));
 static void become_sandbox(const struct lis_resources *resources, int sock) {
     struct lis_fault fault;
-    int r = lis_new_session();
-    r = r < 0 ? lis_fail(&fault, LIS_STAGE_PROCESS, -r, "session keyring") : lis_setup(resources, &fault);
-    if (r == 0)
+    setsid();
+    if (lis_setup(resources, &fault) == 0)
         lis_init_main(sock);
     lis_send_fault(sock, &fault);
     _exit(1);

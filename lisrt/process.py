@@ -32,7 +32,8 @@ class Command:
     argv: list[bytes]
     env: list[bytes]
     cwd: bytes
-    stdin: bytes | memoryview
+    stdin: bytes | int
+    """What the program reads; or a descriptor of ours to copy from."""
     timeout: float | None
     merge_stderr: bool
     max_output: int
@@ -106,30 +107,64 @@ class _Stream:
 
 
 class _Input:
-    """The writing end of a command's stdin."""
+    """The writing end of a command's stdin, and the bytes that go into it."""
 
-    def __init__(self, data: bytes | memoryview) -> None:
+    def __init__(self, data: bytes | memoryview = b"") -> None:
         self.theirs, self.fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.fd, False)
         self._rest = memoryview(data)
 
-    def write(self) -> None:
+    def readers(self) -> tuple[int, ...]:
+        return ()
+
+    def writers(self) -> tuple[int, ...]:
+        return (self.fd,) if self._rest and self.fd >= 0 else ()
+
+    def advance(self, ready: frozenset[int]) -> None:
         """Writes what fits; closes the pipe when all is written or nobody reads it."""
-        try:
-            while self._rest:
-                self._rest = self._rest[os.write(self.fd, self._rest[: 1 << 20]) :]
-        except BlockingIOError:
-            return
-        except BrokenPipeError:
-            pass  # a program need not read its input
-        os.close(self.fd)
-        self.fd = -1
+        if self.fd >= 0 and self._write() and not self.readers():
+            os.close(self.fd)
+            self.fd = -1
 
     def close(self) -> None:
         for fd in (self.fd, self.theirs):
             if fd >= 0:
                 os.close(fd)
         self.fd = self.theirs = -1
+
+    def _write(self) -> bool:
+        """True when there is nothing left to write, or nobody to read it."""
+        try:
+            while self._rest:
+                self._rest = self._rest[os.write(self.fd, self._rest[: 1 << 20]) :]
+        except BlockingIOError:
+            return False
+        except BrokenPipeError:
+            self._rest = memoryview(b"")  # a program need not read its input
+        return True
+
+
+class _Pump(_Input):
+    """Stdin from a descriptor of ours, as it comes.
+
+    The descriptor itself must not go into the sandbox: through /proc/self/fd a program there could open the file
+    behind it again, to write to it.
+    """
+
+    def __init__(self, source: int) -> None:
+        super().__init__()
+        self._source = source
+
+    def readers(self) -> tuple[int, ...]:
+        return (self._source,) if self._source >= 0 and not self._rest else ()
+
+    def advance(self, ready: frozenset[int]) -> None:
+        if self._source in ready:
+            data = os.read(self._source, CHUNK)
+            self._rest = memoryview(data)
+            if not data:
+                self._source = -1
+        super().advance(ready)
 
 
 class Running:
@@ -144,7 +179,9 @@ class Running:
         try:
             for sink in sinks:
                 self.streams.append(_Stream(sink))
-            if command.stdin:
+            if isinstance(command.stdin, int):
+                self.input = _Pump(command.stdin)
+            elif command.stdin:
                 self.input = _Input(command.stdin)
         except BaseException:
             self.close()
@@ -170,14 +207,16 @@ class Running:
         deadline = None if timeout is None else time.monotonic() + timeout + GRACE
         open_streams = list(self.streams)
         ctl = self.ctl.fileno()
+        if self.input:
+            self.input.advance(frozenset())
         while True:
-            if self.input:
-                self.input.write()
-            writers = (self.input.fd,) if self.input and self.input.fd >= 0 else ()
-            ready = yield Ready((ctl, *(stream.fd for stream in open_streams)), writers, deadline)
+            source, sink = (self.input.readers(), self.input.writers()) if self.input else ((), ())
+            ready = yield Ready((ctl, *(stream.fd for stream in open_streams), *source), sink, deadline)
             if not ready:
                 self.channel.kill()
                 raise self.channel.gone("its PID 1 has stopped answering")
+            if self.input:
+                self.input.advance(ready)
             open_streams = [stream for stream in open_streams if stream.fd not in ready or stream.read()]
             if ctl in ready:
                 answer = self.answer()
@@ -240,6 +279,38 @@ def send_exec(channel: Channel, command: Command, flags: int, fds: tuple[int, ..
         yield from channel.send(header, (memory, *fds))
     finally:
         os.close(memory)
+
+
+def open_terminal(channel: Channel, command: Command, size: tuple[int, int]) -> Flow[tuple[socket.socket, int]]:
+    """Starts a command on a terminal of its own; (its socket, the terminal's master side). The caller closes both."""
+    ours, theirs = wire.pair()
+    try:
+        with theirs:
+            yield from send_exec(channel, command, wire.ON_TERMINAL, (theirs.fileno(),), size)
+        yield Ready((ours.fileno(),), (), time.monotonic() + GRACE)
+        message, master = wire.receive(ours, with_fd=True)
+        if wire.kind(message) == wire.NOT_STARTED:
+            _refuse(command, wire.decode_exit(message))
+        if wire.kind(message) != wire.TERMINAL or master < 0:
+            raise channel.gone()
+        return ours, master
+    except BaseException:
+        ours.close()
+        raise
+
+
+def memory(channel: Channel) -> Flow[int]:
+    """The proportional set size of PID 1 in bytes. It can't be read from outside: PID 1 hides its memory from its uid."""
+    ours, theirs = wire.pair()
+    with ours:
+        with theirs:
+            yield from channel.send(wire.encode_plain(wire.MEMORY), (theirs.fileno(),))
+        yield Ready((ours.fileno(),), (), time.monotonic() + GRACE)
+        message, fd = wire.receive(ours, with_fd=True)
+    if wire.kind(message) != wire.MEMORY or fd < 0:
+        raise channel.gone()
+    with open(fd, "rb") as rollup:
+        return next(int(line.split()[1]) * 1024 for line in rollup if line.startswith(b"Pss:"))
 
 
 def execute(channel: Channel, command: Command) -> Flow[ExecResult]:

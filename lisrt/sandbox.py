@@ -12,7 +12,7 @@ from lisrt.errors import SandboxGone
 from lisrt.image import Image, resolve_name
 from lisrt.plan import NETWORKS, Plan, make_plan
 from lisrt.result import ExecResult, Transfer
-from lisrt.spec import Argument, Mount, absolute, arguments, environment, located, seconds
+from lisrt.spec import Argument, Mount, absolute, arguments, environment, located, seconds, uid
 from lisrt.waiting import Flow, Offload, drive
 
 DEFAULT_MAX_READ = 1 << 30
@@ -37,15 +37,13 @@ class Box:
             raise ValueError(f"network must be one of {', '.join(NETWORKS)}: {network!r}")
         if launcher not in ("auto", "native"):
             raise ValueError(f"launcher must be 'auto' or 'native': {launcher!r}")
-        if isinstance(user, bool) or not isinstance(user, int) or not 0 <= user < 2**31:
-            raise ValueError(f"user must be a uid, 0 or above: {user!r}")
         self.network = network
         self.mounts = tuple(mounts)
         if not all(isinstance(mount, Mount) for mount in self.mounts):
             raise TypeError("mounts are Mount objects: mounts=[Mount('/data', '/data')]")
         self.extra_env = environment(env)
         self.workdir = absolute(workdir, what="workdir")
-        self.user = user
+        self.user = uid(user)
         self.hostname = hostname or "sandbox"
         if not 0 < len(os.fsencode(self.hostname)) <= 64 or "\0" in self.hostname:
             raise ValueError(f"a host name has 1 to 64 bytes: {self.hostname!r}")
@@ -116,6 +114,10 @@ class Box:
             merge_stderr=merge_stderr,
             max_output=max_output,
         )
+
+    def memory(self) -> Flow[int]:
+        """Bytes that PID 1 takes, its share of shared pages counted (PSS)."""
+        return (yield from process.memory(self.channel))
 
     def run(self, command: process.Command) -> Flow[ExecResult]:
         return (yield from process.execute(self.channel, command))

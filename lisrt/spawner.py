@@ -28,6 +28,7 @@ class Spawner:
 
     def __init__(self, sock: socket.socket, owner: scratch.Owner) -> None:
         self.scratch = owner.path
+        self.base = os.path.dirname(owner.path)
         self._sock = sock
         self._owner = owner
         self._images: dict[str, Image] = {}

@@ -92,3 +92,10 @@ def seconds(timeout: float | None) -> float | None:
     if not math.isfinite(timeout) or timeout <= 0:
         raise ValueError(f"a timeout must be above 0 seconds and finite, or None for no limit: {timeout!r}")
     return min(float(timeout), 10.0**9)
+
+
+def uid(user: object) -> int:
+    """A user number: 0 to 2**31 - 1. ValueError otherwise."""
+    if isinstance(user, bool) or not isinstance(user, int) or not 0 <= user < 2**31:
+        raise ValueError(f"user must be a uid, 0 or above: {user!r}")
+    return user

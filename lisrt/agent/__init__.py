@@ -9,7 +9,8 @@
 Needs the openai package: `pip install 'lisrt[agent]'`.
 """
 
-from lisrt.agent.loop import Agent, AgentLimits, Episode, ExitReason
+from lisrt.agent.episode import AgentLimits, Episode, ExitReason
+from lisrt.agent.loop import Agent
 from lisrt.agent.model import Model
 from lisrt.agent.prompts import Prompts
 from lisrt.agent.reply import TokenUsage

@@ -1,7 +1,7 @@
 """The file editor behind `str_replace_editor`.
 
-Files are edited as bytes: what an edit does not name stays as it was, whatever its line ends, tabs or encoding.
-All access goes through the sandbox's own file verbs, so no path and no text ever meets a shell.
+Files are edited as bytes: what an edit does not name stays as it was, whatever its line ends, tabs or
+encoding. All access goes through the sandbox's own file verbs, so no path and no text ever meets a shell.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _AROUND = 4
 _LISTING_TIMEOUT = 30.0
 _LISTING_BYTES = 4 * 1024 * 1024
 
-# What a program inside the sandbox can bring about. Any other errno from a verb (no descriptors left on the host,
-# say) is not the program's doing.
+# What a program inside the sandbox can bring about. Any other errno from a verb (no descriptors left on the
+# host, say) is not the program's doing.
 _PROGRAM_ERRNOS = frozenset(
     {
         errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ELOOP,
@@ -44,8 +44,8 @@ class SandboxFault(Exception):
 class Editor:
     """Views and edits the files of one sandbox; every method answers with text for the model.
 
-    Relative paths start at `working_dir`. `max_output`: characters of one answer. Raises ToolError for what the
-    model can mend, and whatever the sandbox raises, or SandboxFault, where it is the sandbox that failed.
+    Relative paths start at `working_dir`. `max_output`: characters of one answer. Raises ToolError for what
+    the model can mend, and LisrtError or SandboxFault where it is the sandbox that failed.
     """
 
     def __init__(self, box: AsyncSandbox, *, working_dir: str, max_output: int) -> None:
@@ -123,7 +123,7 @@ class Editor:
         except OSError as error:
             if error.errno == errno.EFBIG:
                 size = f"{MAX_FILE // 1024**2} MiB"
-                raise ToolError(f"{path} is larger than {size}: use sed, grep or a program of yours") from error
+                raise ToolError(f"{path} is larger than {size}: use sed, grep or a program") from error
             raise observed(error, path) from error
 
     async def _exists(self, path: str) -> bool:
@@ -158,17 +158,24 @@ class Editor:
         entries = sorted(zip(fields[2::4], fields[0::4], fields[1::4], fields[3::4], strict=False))
         lines = [_entry(*(os.fsdecode(part) for part in entry)) for entry in entries]
         notes = [] if result.ok else [f"(incomplete: {result.stderr.strip() or result.outcome.value})"]
-        return "\n".join([f"{path}/ ({len(lines)} entries, two levels, hidden ones left out)", *lines, *notes])
+        head = f"{path}/ ({len(lines)} entries, two levels, hidden ones left out)"
+        return "\n".join([head, *lines, *notes])
 
 
 def _entry(name: str, kind: str, size: str, target: str) -> str:
-    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name)
     if kind == "d":
-        return f"{shown}/"
-    return f"{shown} -> {target}" if kind == "l" else f"{shown} ({size} bytes)"
+        return f"{_printable(name)}/"
+    if kind == "l":
+        return f"{_printable(name)} -> {_printable(target)}"
+    return f"{_printable(name)} ({size} {'byte' if size == '1' else 'bytes'})"
+
+
+def _printable(name: str) -> str:
+    """A file name on one line; what cannot be printed, bytes that are no UTF-8 included, is escaped."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name)
 
 
 def observed(error: OSError, path: str) -> ToolError | SandboxFault:
-    """`error` of a verb as what to raise: the model's to see if a program can cause it, else the sandbox's fault."""
+    """What to raise for `error` of a verb: ToolError if a program can cause it, else SandboxFault."""
     text = f"{error.filename or path}: {error.strerror or error}"
     return ToolError(text) if error.errno in _PROGRAM_ERRNOS else SandboxFault(text)

@@ -18,9 +18,9 @@ class ToolError(Exception):
 
 
 def cap(text: str, limit: int, *, dropped_bytes: int = 0) -> str:
-    """`text` cut to `limit` characters: its head and its tail, with a line between them that says how much is gone.
+    """`text` cut to `limit` characters: its head, its tail, and between them a line that tells what is gone.
 
-    `dropped_bytes`: what the sandbox already left out of the middle before the text got here.
+    `dropped_bytes`: what the sandbox has already left out of the middle.
     """
     if len(text) <= limit and not dropped_bytes:
         return text
@@ -41,7 +41,7 @@ def split_lines(data: bytes) -> list[bytes]:
 
 
 def line_range(view_range: Sequence[int] | None, count: int) -> tuple[int, int]:
-    """First and last line to show, both from 1 and inclusive, in a file of `count` lines; -1 means its end."""
+    """First and last line to show, from 1 and inclusive, of a file of `count` lines; -1 means its end."""
     if view_range is None:
         return 1, count
     if len(view_range) != 2:
@@ -50,7 +50,7 @@ def line_range(view_range: Sequence[int] | None, count: int) -> tuple[int, int]:
     if not 1 <= first <= max(count, 1):
         raise ToolError(f"view_range begins at line {first}, but the file's lines are 1 to {count}")
     if last != -1 and last < first:
-        raise ToolError(f"view_range ends at line {last}, before its beginning ({first}); -1 means the last line")
+        raise ToolError(f"view_range ends at line {last}, before it begins ({first}); -1 means the last line")
     return first, count if last == -1 else min(last, count)
 
 
@@ -61,7 +61,7 @@ def numbered(lines: Sequence[bytes], first: int, last: int) -> str:
 
 
 def replace_once(data: bytes, old: bytes, new: bytes) -> tuple[bytes, int]:
-    """`data` with its only `old` replaced, and the offset of the change. Raises ToolError unless there is just one."""
+    """`data` with its only `old` replaced, and the offset of it. Raises ToolError unless there is one."""
     if not old:
         raise ToolError("old_str is empty")
     if old == new:
@@ -74,8 +74,8 @@ def replace_once(data: bytes, old: bytes, new: bytes) -> tuple[bytes, int]:
         more = " and further on" if len(lines) == _PLACES else ""
         count = max(data.count(old), 2)  # count() misses occurrences that overlap
         raise ToolError(
-            f"old_str occurs {count} times, at lines {', '.join(map(str, lines))}{more}; nothing was changed. "
-            "Add lines around it until it is unique."
+            f"old_str occurs {count} times, at lines {', '.join(map(str, lines))}{more}; nothing was changed."
+            " Add lines around it until it is unique."
         )
     return data[:at] + new + data[at + len(old) :], at
 
@@ -88,7 +88,7 @@ def insert(data: bytes, after: int, text: bytes) -> bytes:
     """
     lines = split_lines(data)
     if not 0 <= after <= len(lines):
-        raise ToolError(f"insert_line is {after}, but the file has {len(lines)} lines: 0 to {len(lines)} are possible")
+        raise ToolError(f"insert_line is {after}, but with {len(lines)} lines it can be 0 to {len(lines)}")
     at = sum(len(line) + 1 for line in lines[:after])
     end = _line_end(data, at)
     if at > len(data):  # after a last line without an end: that end comes now, and the new last line has none

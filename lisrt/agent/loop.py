@@ -1,27 +1,27 @@
 """The agent: a model, the three tools and one sandbox, turn after turn until it submits.
 
-One turn is one reply of the model. Its tool calls are carried out in order and each is answered under its own id.
-What a program did is an observation for the model; what the sandbox did ends the episode (`sandbox_error`), so a
-model is never told that its program failed when the sandbox did.
+One turn is one reply of the model. Its tool calls are carried out in order, each answered under its own id.
+What a program did is an observation for the model; what the sandbox did ends the episode (`sandbox_error`):
+a model is never told that its program failed when the sandbox did.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import math
 import os
 import platform
 import posixpath
 import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lisrt.agent.editor import SandboxFault
+from lisrt.agent.episode import AgentLimits, Episode, ExitReason
 from lisrt.agent.model import ChatClient, ContextExceeded, Model, ModelError, Retry, load_openai
 from lisrt.agent.prompts import Prompts
 from lisrt.agent.reply import Reply, TokenUsage, ToolCall
@@ -30,89 +30,26 @@ from lisrt.agent.trajectory import TrajectoryWriter
 from lisrt.aio import AsyncSandbox
 from lisrt.errors import LisrtError
 
-__all__ = ["Agent", "AgentLimits", "Episode", "ExitReason"]
+__all__ = ["Agent"]
 
 # The largest answer file that is read, in bytes.
 MAX_ANSWER = 1024 * 1024
 
 
-class ExitReason(StrEnum):
-    """Why an episode ended."""
-
-    SUBMITTED = "submitted"
-    """The model called `submit`."""
-    MAX_TURNS = "max_turns"
-    """All turns were used without `submit`."""
-    TIMEOUT = "timeout"
-    """The episode's wall-clock time ran out."""
-    CONTEXT_EXCEEDED = "context_exceeded"
-    """The conversation no longer fitted into the model's context."""
-    MODEL_ERROR = "model_error"
-    """The model's server was absent, refused the request, or sent no chat completion."""
-    SANDBOX_ERROR = "sandbox_error"
-    """The sandbox could not be made, or failed, or died. Not the model's fault: leave such episodes out of scores."""
-    CANCELLED = "cancelled"
-    """The caller cancelled `Agent.run`. Only the trajectory says so: the call itself raises CancelledError."""
-
-
-@dataclass(frozen=True)
-class AgentLimits:
-    """How much one episode may use.
-
-    max_turns: replies of the model. command_timeout: seconds for one command. wall_timeout: seconds from the
-    upload of the input to the end of the last turn; None for no limit. max_output: characters kept of a command's
-    stdout, of its stderr, and of any other tool answer. max_download: bytes of output taken from the sandbox at the
-    end. collect_timeout: seconds for reading the answer and downloading the output.
-
-    Raises ValueError for a number that is not above 0.
-    """
-
-    max_turns: int = 100
-    command_timeout: float = 120.0
-    wall_timeout: float | None = None
-    max_output: int = 10_000
-    max_download: int = 1024**3
-    collect_timeout: float = 600.0
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{name} must be above 0, not {value}")
-
-
-@dataclass(frozen=True)
-class Episode:
-    """What came of one task.
-
-    answer: the answer file's text, exactly; None without one. It is read however the episode ended, unless the
-    sandbox itself failed. exit_reason: why it ended. turns: replies received. usage: tokens over all of them.
-    output: the host directory that the sandbox's output was downloaded to, None if it was not.
-    trajectory: the trajectory file, None if none was asked for. error: what went wrong in words, None if nothing.
-    """
-
-    answer: str | None
-    exit_reason: ExitReason
-    turns: int
-    usage: TokenUsage
-    output: Path | None
-    trajectory: Path | None
-    error: str | None
-
-
 @dataclass(frozen=True)
 class Agent:
-    """A model with a sandbox to work in; one Agent serves any number of tasks, also at once.
-
-    model: the endpoint and how to sample. prompts: texts and paths. limits: how much an episode may use.
-    open_sandbox: called once per episode, returns an async context manager that gives a running sandbox, such as
-    `functools.partial(AsyncSandbox, "host", network="none")`; `lambda: contextlib.nullcontext(box)` lends a sandbox
-    that stays open. None opens `AsyncSandbox(workdir=prompts.working_dir)`.
-    """
+    """A model with a sandbox to work in; one Agent serves any number of tasks, also at once."""
 
     model: Model
+    """The endpoint, and how to sample from it."""
     prompts: Prompts = field(default_factory=Prompts)
+    """The texts sent first, and where things lie in the sandbox."""
     limits: AgentLimits = field(default_factory=AgentLimits)
+    """How much one episode may use."""
     open_sandbox: Callable[[], AbstractAsyncContextManager[AsyncSandbox]] | None = None
+    """Called once per episode for an async context manager that gives a running sandbox, for example
+    `functools.partial(AsyncSandbox, "host", network="none")`. `lambda: contextlib.nullcontext(box)` lends a
+    sandbox that stays open. None opens `AsyncSandbox(workdir=prompts.working_dir)`."""
 
     async def run(
         self,
@@ -124,8 +61,8 @@ class Agent:
     ) -> Episode:
         """Work on `task` in a fresh sandbox until the model submits or a limit is reached.
 
-        input_dir: a host directory that is uploaded to `prompts.input_dir` first. output_dir: a host directory that
-        the sandbox's output directory is downloaded to at the end, by the sandbox's own safe download.
+        input_dir: a host directory, uploaded to `prompts.input_dir` first.
+        output_dir: a host directory that receives what lies in `prompts.output_dir` at the end.
         trajectory: a new file for the record (JSON Lines, see `lisrt.agent.trajectory`).
 
         Failures of the model's server and of the sandbox are not raised: `exit_reason` tells. Raises
@@ -161,10 +98,11 @@ class _Run:
         self._agent = agent
         self._limits = agent.limits
         self._log = log
-        self._task = _sendable(task)
-        self._texts = agent.prompts.render(
-            self._task, max_turns=agent.limits.max_turns, command_timeout=agent.limits.command_timeout
+        self._task = task
+        texts = agent.prompts.render(
+            task, max_turns=agent.limits.max_turns, command_timeout=agent.limits.command_timeout
         )
+        self._texts = {name: _sendable(text) for name, text in texts.items()}
         self._messages: list[dict[str, Any]] = [
             {"role": "system", "content": self._texts["system"]},
             {"role": "user", "content": self._texts["task"]},
@@ -195,10 +133,17 @@ class _Run:
             raise
         return self._end()
 
-    def _sandbox(self) -> AbstractAsyncContextManager[AsyncSandbox]:
-        if self._agent.open_sandbox is not None:
-            return self._agent.open_sandbox()
-        return AsyncSandbox(workdir=self._agent.prompts.working_dir)
+    @asynccontextmanager
+    async def _sandbox(self) -> AsyncIterator[AsyncSandbox]:
+        async with AsyncExitStack() as stack:
+            try:
+                made = self._agent.open_sandbox or partial(
+                    AsyncSandbox, workdir=self._agent.prompts.working_dir
+                )
+                box = await stack.enter_async_context(made())
+            except OSError as error:  # no descriptors left on the host, perhaps
+                raise SandboxFault(f"the sandbox could not be made: {error}") from error
+            yield box
 
     async def _within_time(self, box: AsyncSandbox, client: ChatClient, source: Path | None) -> ExitReason:
         """Prepare and converse, and say how it ended."""
@@ -282,36 +227,33 @@ class _Run:
         self._log.write("reminder", turn=self._turns, content=content)
 
     async def _carry_out(self, reply: Reply, tools: Tools) -> bool:
-        """Answer every call of one reply; True once `submit` was among them. Calls after it are not carried out."""
+        """Answer every call of one reply; True if `submit` was one of them: those after it are not run."""
         submitted = False
         for call in reply.tool_calls:
-            started = time.monotonic()
             if submitted:
                 observation = Observation("Not carried out: it came after submit.", "not_run")
+                self._log_call(call, observation.outcome, 0.0, observation)
             else:
                 observation = await self._observe(call, tools, cut=reply.finish_reason == "length")
             submitted = submitted or observation.outcome == "submitted"
-            self._messages.append({"role": "tool", "tool_call_id": call.id, "content": observation.text})
-            self._log_call(call, observation, time.monotonic() - started)
+            answer = {"role": "tool", "tool_call_id": call.id, "content": observation.text}
+            self._messages.append(answer)
         return submitted
 
     async def _observe(self, call: ToolCall, tools: Tools, *, cut: bool) -> Observation:
+        started = time.monotonic()
         try:
             observation = await tools.call(call.name, call.arguments)
         except (LisrtError, SandboxFault):
-            self._log.write(
-                "tool",
-                turn=self._turns,
-                id=call.id,
-                name=call.name,
-                arguments=call.arguments,
-                observation=None,
-                outcome="sandbox_error",
-            )
+            self._log_call(call, "sandbox_error", time.monotonic() - started)
+            raise
+        except asyncio.CancelledError:
+            self._log_call(call, "interrupted", time.monotonic() - started)
             raise
         if cut and observation.outcome == "refused":
-            text = f"{observation.text}\nThe reply was cut off at the limit for one reply; write less at a time."
-            return Observation(text, observation.outcome)
+            note = "The reply was cut off at the limit for one reply; write less at a time."
+            observation = Observation(f"{observation.text}\n{note}", observation.outcome)
+        self._log_call(call, observation.outcome, time.monotonic() - started, observation)
         return observation
 
     async def _collect(self, box: AsyncSandbox, target: Path | None) -> None:
@@ -370,15 +312,17 @@ class _Run:
     def _log_retry(self, retry: Retry) -> None:
         self._log.write("retry", turn=self._turns + 1, **asdict(retry))
 
-    def _log_call(self, call: ToolCall, observation: Observation, duration: float) -> None:
+    def _log_call(
+        self, call: ToolCall, outcome: str, duration: float, observation: Observation | None = None
+    ) -> None:
         self._log.write(
             "tool",
             turn=self._turns,
             **asdict(call),
-            observation=observation.text,
-            outcome=observation.outcome,
+            observation=None if observation is None else observation.text,
+            outcome=outcome,
             duration=duration,
-            **observation.details,
+            **({} if observation is None else observation.details),
         )
 
 
@@ -390,7 +334,7 @@ def _directory(path: str | os.PathLike[str]) -> Path:
 
 
 def _sendable(text: str) -> str:
-    """`text` as UTF-8 can carry it: an argument of the command line may hold bytes that are not text."""
+    """`text` as UTF-8 can carry it: a task from the command line, say, may hold bytes that are not text."""
     return text.encode("utf-8", "replace").decode()
 
 

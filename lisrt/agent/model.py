@@ -60,30 +60,32 @@ class ContextExceeded(ModelError):
 class Model:
     """A model behind an OpenAI-compatible API, and how to sample from it.
 
-    name: the model as the server calls it. base_url: the part before `/chat/completions`, often ending in `/v1`.
-    api_key: sent as the bearer token; None sends a placeholder, which local servers accept. It is left out of
-    reprs, trajectories and error messages.
-    temperature, top_p, seed, max_tokens (per reply): None leaves the choice to the server.
-    extra_body: further fields of the request body. It is recorded, so put no secrets in it.
-    request_timeout: seconds for one try. retries: how often a try is repeated after a lost connection, a timeout,
-    or status 408, 409, 429 or 5xx. retry_delay: seconds before the first repeat; it doubles each time, up to
-    60 s, with a random part taken off. A server's Retry-After (up to 600 s) takes its place.
-
     Raises ValueError for a base URL that is not http(s), an empty name, an API key that cannot be sent, or
     numbers out of range.
     """
 
     name: str
+    """The model as its server calls it."""
     base_url: str
+    """What comes before `/chat/completions`; often it ends in `/v1`."""
     api_key: str | None = field(default=None, repr=False)
+    """Sent as the bearer token; None sends a placeholder, which local servers accept. It is kept out of
+    reprs, trajectories and error messages."""
     temperature: float | None = None
+    """None leaves the choice to the server, here and below."""
     top_p: float | None = None
     seed: int | None = None
     max_tokens: int | None = None
+    """Tokens of one reply."""
     extra_body: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the request body. They are recorded: no secrets here."""
     request_timeout: float = 600.0
+    """Seconds for one try."""
     retries: int = 5
+    """How often a try is repeated after a lost connection, a timeout, or status 408, 409, 429 or 5xx."""
     retry_delay: float = 1.0
+    """Seconds before the first repeat. It doubles each time, up to 60, with a random part taken off; a
+    Retry-After of the server, up to 600, takes its place."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -158,6 +160,8 @@ class ChatClient:
             timeout=model.request_timeout,
             max_retries=0,
         )
+        # Both come from the environment and would go to any server; this one was named explicitly.
+        self._client.organization = self._client.project = None
 
     async def __aenter__(self) -> ChatClient:
         return self
@@ -213,7 +217,9 @@ class ChatClient:
             raise _Transient(reason, "raise request_timeout, or see why the server is slow") from error
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
-            raise _Transient(f"no connection: {cause}", "is the server running, and reachable from here?") from error
+            raise _Transient(
+                f"no connection: {cause}", "is the server running, and reachable from here?"
+            ) from error
         except openai.APIStatusError as error:
             raise self._refusal(error) from error
         except openai.OpenAIError as error:
@@ -229,7 +235,9 @@ class ChatClient:
         if status in _RETRY_STATUSES or status >= 500:
             hint = "the server is overloaded or failing: look at its log, or try again later"
             return _Transient(reason, hint, retry_after(headers, now=time.time()))
-        return self._error(reason, _HINTS.get(status, "the server does not accept the request: see its message"))
+        return self._error(
+            reason, _HINTS.get(status, "the server does not accept the request: see its message")
+        )
 
     def _error(self, reason: str, hint: str) -> ModelError:
         return ModelError(self._clean(f"no reply from {self._model.public_url}: {reason}; {hint}"))
@@ -251,7 +259,7 @@ def load_openai() -> Any:
 
 
 def retry_delay(base: float, attempt: int, asked: float | None) -> float:
-    """Seconds to wait after failed try `attempt` (from 1): what the server asked for, else a doubling back-off.
+    """Seconds to wait after failed try `attempt` (from 1): what the server asked for, else a back-off.
 
     Up to half of the back-off is taken off at random, so that many episodes do not come back in one wave.
     """
@@ -261,7 +269,7 @@ def retry_delay(base: float, attempt: int, asked: float | None) -> float:
 
 
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Seconds that a Retry-After header asks for, as a number or as a date seen from `now`; None without one."""
+    """Seconds that Retry-After asks for, as a number or as a date seen from `now`; None without it."""
     value = headers.get("retry-after")
     if value is None:
         return None
@@ -276,7 +284,7 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
 
 
 def refusal_text(body: str) -> tuple[str, str | None]:
-    """The message and the error code of a refused request; the start of the body where it holds no message."""
+    """Message and error code of a refused request; the start of the body where it holds no message."""
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
@@ -284,7 +292,9 @@ def refusal_text(body: str) -> tuple[str, str | None]:
     if isinstance(data, dict) and isinstance(data.get("error"), dict):
         data = data["error"]
     fields = data if isinstance(data, dict) else {}
-    message = next((fields[key] for key in ("message", "error", "detail") if isinstance(fields.get(key), str)), body)
+    message = next(
+        (fields[key] for key in ("message", "error", "detail") if isinstance(fields.get(key), str)), body
+    )
     codes = (fields.get("code"), fields.get("type"))
     code = next((code for code in codes if isinstance(code, str) and code in _CONTEXT_CODES), None)
     return " ".join(message.split())[:500] or "(empty body)", code

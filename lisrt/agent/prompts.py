@@ -12,11 +12,19 @@ from dataclasses import dataclass
 
 __all__ = ["PLACEHOLDERS", "REMINDER", "SYSTEM", "TASK", "Prompts", "fill"]
 
-PLACEHOLDERS = ("working_dir", "input_dir", "output_dir", "answer_file", "command_timeout", "max_turns", "task")
+PLACEHOLDERS = (
+    "working_dir",
+    "input_dir",
+    "output_dir",
+    "answer_file",
+    "command_timeout",
+    "max_turns",
+    "task",
+)
 
 SYSTEM = """\
-You have a Linux computer of your own, reached through tools, and a task to solve with it. Nobody else uses it \
-and nobody will answer questions, so decide for yourself.
+You have a Linux computer of your own, reached through tools, and a task to solve with it. Nobody else uses \
+it, and nobody will answer questions: decide for yourself.
 
 Places
 - {working_dir}: commands start here; keep programs and notes here.
@@ -25,14 +33,15 @@ Places
 - {answer_file}: your final answer.
 
 How to work
-- Look at what you were given first: list the files and their sizes, search long ones, read the parts you need.
+- Look at what you were given first: list the files and their sizes, search the long ones, read the parts \
+you need.
 - Reason in plain text whenever that helps. Let the computer do what it does better: searching, counting, \
-calculating, converting, testing. For anything longer than a few lines write a program to a file and run it.
-- Work answers out from the material at hand, and check them before you finish.
-- A command is stopped after {command_timeout} seconds. You have {max_turns} turns; one turn may hold several \
+calculating, converting, testing. For more than a few lines write a program to a file and run it.
+- Work the answer out from the material at hand, and check it before you finish.
+- A command is stopped after {command_timeout} seconds. You have {max_turns} turns; a turn may hold several \
 tool calls.
-- When you are done, write the answer, and nothing but the answer, to {answer_file} in the form that the task \
-asks for. Then call submit. Only that file and {output_dir} are read afterwards.
+- When you are done, write the answer, and nothing but the answer, to {answer_file} in the form that the \
+task asks for. Then call submit. Only that file and {output_dir} are read afterwards.
 """
 
 TASK = """\

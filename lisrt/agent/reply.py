@@ -101,7 +101,7 @@ def parse_arguments(text: str) -> dict[str, Any]:
 def parse_reply(body: str, *, turn: int, latency: float) -> Reply:
     """The reply in the body of a response. Raises BadReply.
 
-    A call without a usable id gets one made from `turn` and its place, because every call must be answered by id.
+    A call without a usable id gets one made from `turn` and its place: every call must be answered by id.
     """
     data = _load(body)
     choices = data.get("choices")
@@ -162,9 +162,10 @@ def _tool_call(item: Any, fallback_id: str, taken: set[str]) -> ToolCall:
     name, arguments, call_id = function.get("name"), function.get("arguments"), fields.get("id")
     if arguments is None:
         arguments = ""
-    usable = isinstance(call_id, str) and call_id and call_id not in taken
+    if not isinstance(call_id, str) or not call_id or call_id in taken:
+        call_id = fallback_id
     return ToolCall(
-        id=call_id if usable else fallback_id,
+        id=call_id,
         name=name if isinstance(name, str) else "",
         arguments=arguments if isinstance(arguments, str) else json.dumps(arguments),
     )

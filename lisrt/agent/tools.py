@@ -1,8 +1,8 @@
 """The model's three tools: `execute_bash`, `str_replace_editor`, `submit`.
 
 `TOOLS` is what the model is told; the same data checks the arguments it sends. A call always ends in an
-`Observation`, whatever the arguments: mistakes are answered, not raised. Only a fault of the sandbox is an exception
-(`LisrtError` or `SandboxFault`), because it is none of the model's business.
+`Observation`, whatever the arguments: mistakes are answered, not raised. Only a fault of the sandbox is an
+exception (`LisrtError` or `SandboxFault`), because it is none of the model's business.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ __all__ = ["TOOLS", "Observation", "Tools"]
 _BASH = {
     "name": "execute_bash",
     "description": (
-        "Run a bash script and get its exit code, stdout and stderr. Every call starts a new shell in the working "
-        "directory: files and background processes stay, but cd, variables and functions are gone afterwards. "
-        "stdin is empty. A script that takes too long is killed together with all it started, and what it had "
+        "Run a bash script and get its exit code, stdout and stderr. Every call starts a new shell in the "
+        "working directory: files and background processes stay, but cd, variables and functions are gone "
+        "afterwards. stdin is empty. A script that takes too long is killed with all it started; what it had "
         "printed is returned. Long output loses its middle."
     ),
     "parameters": {
@@ -41,11 +41,11 @@ _EDITOR = {
     "name": "str_replace_editor",
     "description": (
         "Look at text files and directories, create files and change them.\n"
-        "- view: a file with line numbers, or what lies in a directory, two levels deep without hidden entries.\n"
+        "- view: a file with line numbers, or what a directory holds: two levels, without hidden names.\n"
         "- create: a new file with exactly file_text; parent directories are made. An existing file is never "
         "overwritten: change it with str_replace, or remove it first.\n"
-        "- str_replace: put new_str in place of old_str, which must occur exactly once. The match is exact, white "
-        "space and line ends included.\n"
+        "- str_replace: put new_str in place of old_str, which must occur exactly once. The match is exact, "
+        "white space and line ends included.\n"
         "- insert: add new_str as lines of its own after line insert_line; 0 puts it before the first line."
     ),
     "parameters": {
@@ -90,15 +90,14 @@ _TYPES: dict[str, type] = {"string": str, "integer": int, "array": list}
 
 @dataclass(frozen=True)
 class Observation:
-    """What one call came to. `text` is for the model, the rest for the record.
-
-    outcome: `exited`, `signaled` or `timed_out` for a command, `done` for the editor, `submitted`, or `refused`
-    for a call that could not be carried out. details: the command's figures (exit_code, cpu, ...), else empty.
-    """
+    """What one call came to. `text` is for the model, the rest for the record."""
 
     text: str
     outcome: str
+    """`exited`, `signaled` or `timed_out` for a command, `done` for the editor, `submitted`; `refused` for a
+    call that could not be carried out, `not_run` for one after submit."""
     details: Mapping[str, Any] = field(default_factory=dict)
+    """A command's exit_code, signal, truncated, cpu (seconds) and memory_peak (bytes); else empty."""
 
 
 class Tools:
@@ -158,7 +157,10 @@ class Tools:
 
     def _report(self, result: ExecResult) -> str:
         parts = [_ending(result, self._command_timeout)]
-        streams = (("stdout", result.stdout, result.dropped_stdout), ("stderr", result.stderr, result.dropped_stderr))
+        streams = (
+            ("stdout", result.stdout, result.dropped_stdout),
+            ("stderr", result.stderr, result.dropped_stderr),
+        )
         for name, text, dropped in streams:
             if text:
                 parts.append(f"[{name}]\n{cap(text, self._max_output, dropped_bytes=dropped)}")
@@ -220,7 +222,9 @@ def _checked(arguments: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     known: Mapping[str, Mapping[str, Any]] = schema["properties"]
     for name, value in values.items():
         if name not in known:
-            raise ToolError(f"there is no parameter {name!r}; the parameters are {', '.join(known) or 'none'}")
+            raise ToolError(
+                f"there is no parameter {name!r}; the parameters are {', '.join(known) or 'none'}"
+            )
         _check(name, value, known[name])
     for name in schema["required"]:
         _needed(values, name)
@@ -232,7 +236,7 @@ def _check(name: str, value: Any, schema: Mapping[str, Any]) -> None:
         raise ToolError(f"{name} must be of type {schema['type']}, not {type(value).__name__}")
     if "enum" in schema and value not in schema["enum"]:
         raise ToolError(f"{name} must be one of {', '.join(schema['enum'])}, not {value!r}")
-    if "items" in schema:
+    if isinstance(value, list):
         for item in value:
             _check(f"every item of {name}", item, schema["items"])
     if isinstance(value, str):

@@ -6,12 +6,13 @@ Each line is an object with `type` and `time` (UTC). In order of appearance:
     sandbox   id, image and guarantees of the sandbox; what was uploaded
     response  turn, message as the model sent it, usage, finish_reason, latency in seconds
     retry     turn, attempt, reason, delay in seconds
-    tool      turn, id, name, arguments as sent, observation, outcome, duration in seconds
+    tool      turn, id, name, arguments as sent, observation, outcome, duration in seconds, a command's figures;
+              no observation where the outcome is `sandbox_error` or `interrupted`
     reminder  turn, content: the user message that answers a reply without a tool call
     output    files, directories, bytes and skipped entries of the download
     end       exit_reason, answer, turns, usage, duration in seconds, error, output
 
-A line is flushed before the episode goes on, so a run that is killed leaves every line but perhaps the last whole.
+A line is flushed before the episode goes on: of a run that is killed, at most the last line is not whole.
 """
 
 from __future__ import annotations

@@ -1,0 +1,156 @@
+"""What the bench does: a few sandboxes one at a time, then all of them alive at once."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+
+from lisrt.bench.machine import available_memory
+from lisrt.bench.measure import Recorder
+from lisrt.sandbox import Sandbox
+from lisrt.waiting import drive
+
+SERIAL, TOGETHER = "one at a time", "all alive"
+PAYLOAD = os.urandom(4096)
+Progress = Callable[[str, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What to do."""
+
+    concurrency: int
+    """Sandboxes alive at once."""
+    commands: int = 4
+    """Commands that each of them runs."""
+    image: str | None = None
+    jobs: int = field(default_factory=lambda: 2 * len(os.sched_getaffinity(0)))
+    """Threads that drive them, so operations in flight at once."""
+    serial: int = 50
+    """Sandboxes made and used one after the other, before."""
+
+    def as_json(self) -> dict[str, object]:
+        """For the report."""
+        return asdict(self)
+
+
+class Bench:
+    """One run. `progress(phase, done)` is called after each operation, from several threads."""
+
+    def __init__(self, config: Config, recorder: Recorder, progress: Progress = lambda phase, done: None) -> None:
+        self._config = config
+        self._recorder = recorder
+        self._progress = progress
+        self._count = threading.Lock()
+        self.served = 0
+        """Sandboxes that did all that was asked of them and were destroyed."""
+
+    def phases(self) -> dict[str, int]:
+        """The phases by name, and how many operations each has."""
+        n = self._config.concurrency
+        return {"one at a time": self._config.serial, "create": n, "commands and files": n, "destroy": n}
+
+    def run(self) -> None:
+        """Everything. A sandbox that fails is counted and left out of the rest; nothing is tried again."""
+        with Sandbox(self._config.image) as box:  # starts the spawner: once per program, so not part of the figures
+            box.run(["/bin/true"]).check()
+        self._one_at_a_time()
+        executor = ThreadPoolExecutor(self._config.jobs)
+        try:
+            self._all_alive(executor)
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+    def _one_at_a_time(self) -> None:
+        timed = self._recorder.timed
+        for number in range(self._config.serial):
+            with timed(SERIAL, "create"):
+                box = Sandbox(self._config.image)
+            self._use(box, SERIAL, number)
+            with timed(SERIAL, "destroy"):
+                box.close()
+            self._progress("one at a time", number + 1)
+
+    def _all_alive(self, executor: ThreadPoolExecutor) -> None:
+        n = self._config.concurrency
+        boxes: list[Sandbox | None] = [None] * n
+        before = available_memory()
+
+        def create(number: int) -> None:
+            with self._recorder.timed(TOGETHER, "create"):
+                boxes[number] = Sandbox(self._config.image)
+
+        def use(number: int) -> None:
+            box = boxes[number]
+            if box is not None and not self._use(box, TOGETHER, number):
+                boxes[number] = None
+                box.close()
+
+        def destroy(number: int) -> None:
+            box = boxes[number]
+            if box is not None:
+                with self._recorder.timed(TOGETHER, "destroy"):
+                    box.close()
+                with self._count:
+                    self.served += 1
+
+        self._phase(executor, "create", create, ["create"])
+        self._weigh([box for box in boxes if box is not None], before)
+        self._phase(executor, "commands and files", use, ["exec", "write", "read"])
+        self._phase(executor, "destroy", destroy, ["destroy"])
+
+    def _phase(
+        self, executor: ThreadPoolExecutor, name: str, operation: Callable[[int], None], metrics: list[str]
+    ) -> None:
+        done = 0
+        started = time.perf_counter()
+
+        def one(number: int) -> None:
+            nonlocal done
+            try:
+                operation(number)
+            except Exception:  # noqa: BLE001 - counted with its message by the recorder; the others go on
+                pass
+            with self._count:
+                done += 1
+                self._progress(name, done)
+
+        futures: list[Future[None]] = [executor.submit(one, number) for number in range(self._config.concurrency)]
+        wait(futures, return_when=FIRST_EXCEPTION)
+        wall = time.perf_counter() - started
+        for metric in metrics:
+            self._recorder.took(TOGETHER, metric, wall)
+
+    def _use(self, box: Sandbox, workload: str, number: int) -> bool:
+        """Commands and a file in one sandbox, and a look whether they did what they should."""
+        timed, failed = self._recorder.timed, self._recorder.failed
+        path = f"/testbed/bench/{number}.bin"
+        try:
+            for _ in range(self._config.commands):
+                with timed(workload, "exec"):
+                    status = box.run(["/bin/true"]).exit_code
+                if status != 0:
+                    failed(workload, "exec", f"exec: /bin/true exited with {status}")
+                    return False
+            with timed(workload, "write"):
+                box.write(path, PAYLOAD)
+            with timed(workload, "read"):
+                data = box.read(path)
+        except Exception:  # noqa: BLE001 - recorded by timed()
+            return False
+        if data != PAYLOAD:
+            failed(workload, "read", "read: not what was written")
+        return data == PAYLOAD
+
+    def _weigh(self, boxes: list[Sandbox], before: int) -> None:
+        """Idle memory by two accounts: what the machine has less, and what PID 1 of each takes."""
+        if not boxes:
+            return
+        used = before - available_memory()
+        self._recorder.value(TOGETHER, "memory, kernel included", "KiB", len(boxes), used / len(boxes) / 1024)
+        shares = sorted(drive(box._box.memory()) / 1024 for box in boxes)
+        self._recorder.value(TOGETHER, "PSS of PID 1", "KiB", len(shares), sum(shares) / len(shares))

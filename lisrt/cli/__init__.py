@@ -1,0 +1,64 @@
+"""The command line: the only place that prints, reads arguments and exits."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import click
+
+from lisrt.errors import LisrtError
+
+SANDBOX_FAULT = 125
+
+_COMMANDS = {
+    "bench": "lisrt.cli.bench",
+    "doctor": "lisrt.cli.doctor",
+    "exec": "lisrt.cli.execute",
+    "gc": "lisrt.cli.gc",
+    "run": "lisrt.cli.run",
+    "shell": "lisrt.cli.shell",
+}
+
+
+class Commands(click.Group):
+    """Imports a command's module when it is named: `lisrt exec` does not wait for what only `run` needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        import importlib
+
+        module = _COMMANDS.get(cmd_name)
+        command: click.Command | None = importlib.import_module(module).command if module else None
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lisrt")
+def cli() -> None:
+    """A computer of its own for every LLM agent: without Docker, without root.
+
+    Start with `lisrt doctor`, then `lisrt exec -- id`.
+    """
+
+
+def main() -> NoReturn:
+    """The entry point. Faults of the sandbox or the host exit 125, with the cause and the fix on stderr."""
+    try:
+        status = cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has left, and need not hear of it
+        sys.exit(141)
+    except (LisrtError, OSError, ValueError) as error:
+        click.echo(f"lisrt: {error}", err=True)
+        sys.exit(SANDBOX_FAULT)
+    sys.exit(status if isinstance(status, int) else 0)

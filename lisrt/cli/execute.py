@@ -1,0 +1,83 @@
+"""lisrt exec"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from lisrt import process
+from lisrt.cli.options import sandbox_arguments, sandbox_options
+from lisrt.kernel import wire
+from lisrt.sandbox import Box
+from lisrt.waiting import Flow, drive
+
+TIMED_OUT = 124
+
+
+@click.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@sandbox_options
+@click.option("--timeout", type=float, help="Seconds; then the command's whole tree is killed.")
+@click.option("--cwd", help="Where this command starts; relative to the workdir.")
+@click.option("--explain", is_flag=True, help="Print the plan of the sandbox, and do nothing.")
+@click.argument("argv", nargs=-1, required=True, metavar="-- COMMAND [ARGUMENT]...", type=click.UNPROCESSED)
+def command(argv: tuple[str, ...], timeout: float | None, cwd: str | None, explain: bool, **options: Any) -> int:
+    """Run one command in a fresh sandbox, which is then destroyed.
+
+    Standard input, output and error are the command's. The exit status is its own: 128 + N for signal N, 127 when there
+    is no such program, 126 when it can't be executed, 124 at the time limit; 125 is a fault of the sandbox or the host.
+    """
+    box = Box(**sandbox_arguments(**options), launcher="auto")
+    request = box.command(argv, timeout, b"", None, cwd, False, 0)  # before anything is started: a mistake costs nothing
+    if explain:
+        return _explain(box)
+    return drive(_execute(box, request))
+
+
+def _execute(box: Box, request: process.Command) -> Flow[int]:
+    try:
+        yield from box.open()
+        request = process.Command(
+            argv=request.argv,
+            env=[name + b"=" + value for name, value in box.env.items()],
+            cwd=request.cwd,
+            stdin=0,
+            timeout=request.timeout,
+            merge_stderr=False,
+            max_output=0,
+        )
+        try:
+            exit = yield from process.stream(box.channel, request, (_to(1), _to(2)))
+        except PermissionError as error:
+            click.echo(f"lisrt: {error.filename}: is not an executable file", err=True)
+            return 126
+        return _status(exit, request)
+    finally:
+        yield from box.close()
+
+
+def _status(exit: wire.Exit, request: process.Command) -> int:
+    if exit.kind == wire.NOT_STARTED:
+        click.echo(f"lisrt: {os.fsdecode(request.argv[0])}: not found (nor, for a script, its interpreter)", err=True)
+        return 127
+    if exit.timed_out:
+        click.echo(f"lisrt: killed at the time limit of {request.timeout:g} s", err=True)
+        return TIMED_OUT
+    return os.waitstatus_to_exitcode(exit.wait_status) if os.WIFEXITED(exit.wait_status) else 128 + os.WTERMSIG(exit.wait_status)
+
+
+def _to(fd: int) -> Any:
+    def write(data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+
+    return write
+
+
+def _explain(box: Box) -> int:
+    from lisrt import spawner
+
+    click.echo(box.plan(spawner.current().image(box.image_name)).describe())
+    return 0

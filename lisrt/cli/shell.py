@@ -1,0 +1,32 @@
+"""lisrt shell"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from lisrt.cli.options import sandbox_arguments, sandbox_options
+from lisrt.cli.terminal import interact
+from lisrt.sandbox import Box
+from lisrt.waiting import drive
+
+
+@click.command("shell")
+@sandbox_options
+def command(**options: Any) -> int:
+    """Open an interactive shell in a fresh sandbox, which is destroyed when the shell ends."""
+    if not (os.isatty(0) and os.isatty(1)):
+        raise click.ClickException("lisrt shell needs a terminal; for a script use: lisrt exec -- bash -c '...'")
+    arguments = sandbox_arguments(**options)
+    arguments["env"] = {"TERM": os.environ.get("TERM", "dumb"), "PS1": r"sandbox:\w\$ ", **arguments["env"]}
+    box = Box(**arguments, launcher="auto")
+    drive(box.open())
+    try:
+        if box.network == "host":
+            click.echo("lisrt: this sandbox is on the host's network", err=True)
+        return interact(box, ["bash", "--norc", "-i"], sys.stdin.fileno(), sys.stdout.fileno())
+    finally:
+        drive(box.close())

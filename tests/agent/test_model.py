@@ -1,0 +1,273 @@
+"""The endpoint and everything that can be wrong with it, over real HTTP."""
+
+import asyncio
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from support.model_server import HangUp, ModelServer, Raw, Step, refusal, say
+
+from lisrt.agent import TOOLS, Model
+from lisrt.agent.model import (
+    ChatClient,
+    ContextExceeded,
+    ModelError,
+    Retry,
+    load_openai,
+    retry_after,
+    retry_delay,
+)
+from lisrt.agent.reply import Reply
+
+pytest.importorskip("openai")
+
+HELLO = [{"role": "user", "content": "hello"}]
+KEY = "sk-very-secret"
+
+
+def ask(base_url: str, **settings: Any) -> tuple[Reply, list[Retry]]:
+    """One completion, and the retries on the way to it."""
+    retries: list[Retry] = []
+
+    async def complete() -> Reply:
+        model = Model(
+            "test-model", base_url, **{"api_key": KEY, "retries": 3, "retry_delay": 0.001, **settings}
+        )
+        async with ChatClient(model) as client:
+            return await client.complete(HELLO, TOOLS, turn=1, on_retry=retries.append)
+
+    return asyncio.run(complete()), retries
+
+
+def ask_scripted(steps: Iterable[Step], **settings: Any) -> tuple[Reply, list[Retry], ModelServer]:
+    with ModelServer(steps) as server:
+        reply, retries = ask(server.base_url, **settings)
+    return reply, retries, server
+
+
+def failure_of(steps: Iterable[Step], **settings: Any) -> tuple[ModelError, ModelServer]:
+    with ModelServer(steps) as server, pytest.raises(ModelError) as raised:
+        ask(server.base_url, **settings)
+    assert server.base_url in str(raised.value)
+    assert KEY not in str(raised.value)
+    return raised.value, server
+
+
+def closed_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def test_a_request_carries_what_was_set() -> None:
+    reply, retries, server = ask_scripted(
+        [say("hi")], temperature=0.25, top_p=0.5, seed=7, max_tokens=99, extra_body={"top_k": 5}
+    )
+    assert (reply.content, retries) == ("hi", [])
+    body = server.requests[0].body
+    wanted = {
+        "model": "test-model",
+        "temperature": 0.25,
+        "top_p": 0.5,
+        "seed": 7,
+        "max_tokens": 99,
+        "top_k": 5,
+    }
+    assert {name: body[name] for name in wanted} == wanted
+    assert [tool["function"]["name"] for tool in body["tools"]] == [
+        "execute_bash",
+        "str_replace_editor",
+        "submit",
+    ]
+    assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_what_was_not_set_is_the_servers_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the caller's environment goes to a server that was named explicitly."""
+    for name in ("API_KEY", "ADMIN_KEY", "ORG_ID", "PROJECT_ID"):
+        monkeypatch.setenv(f"OPENAI_{name}", "from-environment")
+    _, _, server = ask_scripted([say("hi")], api_key=None)
+    assert set(server.requests[0].body) == {"model", "messages", "tools"}
+    assert "from-environment" not in str(server.requests[0].headers)
+
+
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 529])
+def test_passing_trouble_is_tried_again(status: int) -> None:
+    reply, retries, _ = ask_scripted(
+        [refusal(status, "busy"), Raw(status, "<html>busy</html>"), HangUp(), say("hi")]
+    )
+    assert reply.content == "hi"
+    assert [retry.attempt for retry in retries] == [1, 2, 3]
+    assert "busy" in retries[0].reason
+    assert str(status) in retries[0].reason
+
+
+def test_tries_are_bounded() -> None:
+    error, server = failure_of([refusal(500, "broken")] * 10, retries=2)
+    assert len(server.requests) == 3
+    assert "broken" in str(error)
+    assert "try 3 of 3" in str(error)
+
+
+def test_no_retries_means_one_try() -> None:
+    _, server = failure_of([refusal(503, "busy"), say("hi")], retries=0)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_a_refusal_is_final(status: int) -> None:
+    error, server = failure_of([refusal(status, f"no, {KEY} will not do"), say("hi")])
+    assert len(server.requests) == 1
+    assert f"HTTP {status}" in str(error)
+    assert not isinstance(error, ContextExceeded)
+
+
+def test_a_wrong_path_says_so() -> None:
+    with ModelServer([]) as server, pytest.raises(ModelError, match=r"404.*often in /v1"):
+        ask(server.base_url.removesuffix("/v1"))
+
+
+def test_retry_after_is_honoured() -> None:
+    """Our own back-off would be a thousand seconds: the server's word takes its place."""
+    _, retries, _ = ask_scripted(
+        [Raw(429, "slow down", {"Retry-After": "0.01"}), say("hi")], retry_delay=1000.0
+    )
+    assert [retry.delay for retry in retries] == [0.01]
+
+
+def test_delays_double_up_to_a_bound_and_vary() -> None:
+    for attempt, full in ((1, 2.0), (2, 4.0), (3, 8.0), (50, 60.0), (5000, 60.0)):
+        delays = {retry_delay(2.0, attempt, None) for _ in range(50)}
+        assert full / 2 <= min(delays) <= max(delays) <= full
+        assert len(delays) > 1
+    assert retry_delay(2.0, 1, 30.0) == 30.0
+    assert retry_delay(2.0, 1, 1e9) == 600.0
+
+
+def test_retry_after_in_all_its_forms() -> None:
+    now = 1_800_000_000.0
+    forms = {
+        "7": 7.0,
+        "0.5": 0.5,
+        "-3": 0.0,
+        formatdate(now + 90, usegmt=True): 90.0,
+        "soon": None,
+        "nan": None,
+    }
+    assert {form: retry_after({"retry-after": form}, now=now) for form in forms} == forms
+    assert retry_after({}, now=time.time()) is None
+
+
+def test_nobody_listens() -> None:
+    url = f"http://127.0.0.1:{closed_port()}/v1"
+    with pytest.raises(ModelError, match="is the server running") as raised:
+        ask(url, retries=2)
+    assert url in str(raised.value)
+
+
+def test_a_server_that_never_answers() -> None:
+    release = threading.Event()
+
+    def wait(_request: object) -> HangUp:
+        release.wait()
+        return HangUp()
+
+    try:
+        error, server = failure_of([wait, wait, wait], request_timeout=0.2, retries=1)
+    finally:
+        release.set()
+    assert "no reply within 0.2 s" in str(error)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<!doctype html><title>Welcome</title>",
+        "",
+        "{}",
+        '{"choices": []}',
+        '{"error": {"message": "x"}}',
+        "[1]",
+    ],
+)
+@pytest.mark.parametrize("kind", ["application/json", "text/html"])
+def test_rubbish_is_an_error_that_shows_it(body: str, kind: str) -> None:
+    error, server = failure_of([Raw(200, body, {"Content-Type": kind}), say("hi")])
+    assert len(server.requests) == 1
+    assert (body or "(empty body)")[:40] in str(error)
+
+
+def test_bytes_that_are_no_text() -> None:
+    failure_of([Raw(200, b"\xff\xfe\x00\x01" * 50)])
+    failure_of([Raw(200, b"not gzip", {"Content-Encoding": "gzip"})], retries=0)
+
+
+MAXIMUM = "This model's maximum context length is 8192 tokens. However, you requested 9000"
+FULL_CONTEXT: list[tuple[int, dict[str, Any]]] = [
+    (400, {"error": {"message": "too much", "code": "context_length_exceeded"}}),
+    (500, {"error": {"message": "no room", "code": 500, "type": "exceed_context_size_error"}}),
+    (400, {"error": {"message": MAXIMUM, "code": None}}),
+    (400, {"message": MAXIMUM, "object": "error", "code": 400}),
+    (400, {"error": {"message": "the request exceeds the available context size, try increasing it"}}),
+    (400, {"message": "Input length (160062 tokens) exceeds the maximum allowed length (59862 tokens)."}),
+    (400, {"error": {"message": "prompt is too long: 210000 tokens > 200000 maximum"}}),
+    (
+        400,
+        {"error": {"message": "The input token count (9) exceeds the maximum number of tokens allowed (5)."}},
+    ),
+    (422, {"error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096"}),
+]
+
+
+@pytest.mark.parametrize(("status", "body"), FULL_CONTEXT)
+def test_a_full_context_is_told_apart(status: int, body: dict[str, Any]) -> None:
+    error, server = failure_of([Raw(status, json.dumps(body)), say("hi")])
+    assert isinstance(error, ContextExceeded)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": ""},
+        {"base_url": "localhost:8000"},
+        {"base_url": "ftp://host/v1"},
+        {"base_url": "http://"},
+        {"api_key": "key\n"},
+        {"api_key": "schlüssel"},
+        {"request_timeout": 0},
+        {"request_timeout": float("nan")},
+        {"retries": -1},
+        {"retry_delay": -0.1},
+        {"max_tokens": 0},
+    ],
+)
+def test_impossible_settings_are_refused_at_once(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError) as refused:
+        Model(**{"name": "m", "base_url": "http://host/v1", **wrong})
+    assert "schlüssel" not in str(refused.value)
+
+
+def test_the_key_is_in_no_repr_and_no_settings() -> None:
+    model = Model("m", "https://user:pass@host:8000/v1?token=abc", api_key=KEY)
+    shown = repr(model.settings())
+    assert not any(secret in shown for secret in (KEY, "pass", "abc"))
+    assert model.public_url == "https://host:8000/v1"
+    assert KEY not in repr(model)
+
+
+def test_a_missing_package_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(ModuleNotFoundError) as raised:
+        load_openai()
+    assert "pip install 'lisrt[agent]'" in str(raised.value)
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,1 @@
+"""One suite of behaviours, run on every subject named in support/subjects.py."""

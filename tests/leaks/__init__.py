@@ -1,0 +1,1 @@
+"""Whatever ends, and however it ends, nothing stays behind."""

@@ -1,0 +1,166 @@
+"""The subjects of the contract suite, behind one calling convention.
+
+A test asks for `box` (or `open_box`) and calls `box.run(...)`; `box.start("run", ...)` begins a call and returns a future.
+To put another launcher, a pooled or a forked sandbox under the whole suite, add one line to SUBJECTS.
+"""
+
+import asyncio
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, cast
+
+import lisrt
+from lisrt import ExecResult, Transfer
+
+
+class Subject(ABC):
+    """One way to make and to call sandboxes."""
+
+    def __init__(self, **defaults: Any) -> None:
+        self.defaults = defaults
+
+    @abstractmethod
+    def open(self, **options: Any) -> Any:
+        """A sandbox that is ready."""
+
+    @abstractmethod
+    def call(self, sandbox: Any, verb: str, *args: Any, **options: Any) -> Any:
+        """Call a verb and wait for it."""
+
+    @abstractmethod
+    def start(self, sandbox: Any, verb: str, *args: Any, **options: Any) -> "Future[Any]":
+        """Begin a call; the future has its result."""
+
+    @abstractmethod
+    def shutdown(self) -> None:
+        """End the threads that this subject uses."""
+
+
+class SyncSubject(Subject):
+    """`Sandbox`, called from the test's thread; begun calls run in threads of their own."""
+
+    def __init__(self, **defaults: Any) -> None:
+        super().__init__(**defaults)
+        self._threads = ThreadPoolExecutor(max_workers=64, thread_name_prefix="begun-call")
+
+    def open(self, **options: Any) -> Any:
+        return lisrt.Sandbox(**{**self.defaults, **options})
+
+    def call(self, sandbox: Any, verb: str, *args: Any, **options: Any) -> Any:
+        return getattr(sandbox, verb)(*args, **options)
+
+    def start(self, sandbox: Any, verb: str, *args: Any, **options: Any) -> "Future[Any]":
+        return self._threads.submit(self.call, sandbox, verb, *args, **options)
+
+    def shutdown(self) -> None:
+        self._threads.shutdown()
+
+
+class AsyncSubject(Subject):
+    """`AsyncSandbox`, on one event loop per test; calls from several threads meet in that loop."""
+
+    def __init__(self, **defaults: Any) -> None:
+        super().__init__(**defaults)
+        self._complaints: list[str] = []
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(lambda _, context: self._complaints.append(str(context)))
+        self._thread = threading.Thread(target=self._loop.run_forever, name="event-loop")
+        self._thread.start()
+
+    def open(self, **options: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(self._enter(options), self._loop).result()
+
+    async def _enter(self, options: Mapping[str, Any]) -> Any:
+        return await lisrt.AsyncSandbox(**{**self.defaults, **options}).__aenter__()
+
+    def call(self, sandbox: Any, verb: str, *args: Any, **options: Any) -> Any:
+        return self.start(sandbox, verb, *args, **options).result()
+
+    def start(self, sandbox: Any, verb: str, *args: Any, **options: Any) -> "Future[Any]":
+        return asyncio.run_coroutine_threadsafe(getattr(sandbox, verb)(*args, **options), self._loop)
+
+    async def _drain(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()
+        await self._loop.shutdown_default_executor()
+
+    def shutdown(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._drain(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        assert not self._complaints, f"the event loop complained: {self._complaints}"
+
+
+SUBJECTS: dict[str, Callable[[], Subject]] = {
+    "sync": SyncSubject,
+    "async": AsyncSubject,
+}
+
+
+class Box:
+    """A sandbox of either kind; every verb looks synchronous."""
+
+    def __init__(self, subject: Subject, **options: Any) -> None:
+        self._subject = subject
+        self.sandbox = subject.open(**options)
+
+    def start(self, verb: str, *args: Any, **options: Any) -> "Future[Any]":
+        """Begin a call; others may go on meanwhile."""
+        return self._subject.start(self.sandbox, verb, *args, **options)
+
+    def _call(self, verb: str, *args: Any, **options: Any) -> Any:
+        return self._subject.call(self.sandbox, verb, *args, **options)
+
+    def run(self, argv: Any, **options: Any) -> ExecResult:
+        return cast(ExecResult, self._call("run", argv, **options))
+
+    def sh(self, script: str, **options: Any) -> ExecResult:
+        return cast(ExecResult, self._call("sh", script, **options))
+
+    def python(self, source: str, *arguments: str, **options: Any) -> ExecResult:
+        """Run a piece of Python inside."""
+        return self.run(["python3", "-c", source, *arguments], **options)
+
+    def write(self, path: Any, data: str | bytes, **options: Any) -> None:
+        self._call("write", path, data, **options)
+
+    def read(self, path: Any, **options: Any) -> bytes:
+        return cast(bytes, self._call("read", path, **options))
+
+    def read_text(self, path: Any, **options: Any) -> str:
+        return cast(str, self._call("read_text", path, **options))
+
+    def upload(self, host_path: Any, path: Any) -> Transfer:
+        return cast(Transfer, self._call("upload", host_path, path))
+
+    def download(self, path: Any, host_path: Any) -> Transfer:
+        return cast(Transfer, self._call("download", path, host_path))
+
+    def close(self) -> None:
+        self._call("close")
+
+    @property
+    def alive(self) -> bool:
+        return cast(bool, self.sandbox.alive)
+
+    @property
+    def id(self) -> str:
+        return cast(str, self.sandbox.id)
+
+    @property
+    def image(self) -> str:
+        return cast(str, self.sandbox.image)
+
+    @property
+    def workdir(self) -> str:
+        return cast(str, self.sandbox.workdir)
+
+    @property
+    def guarantees(self) -> Mapping[str, str]:
+        return cast(Mapping[str, str], self.sandbox.guarantees)
