@@ -1,1 +1,1 @@
-"""Linux words: namespaces, mounts, descriptors, the helper. Nothing in here says "sandbox"."""
+"""Linux words: namespaces, mounts, descriptors, the helper. What they are used for is said one floor up."""

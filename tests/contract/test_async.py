@@ -277,16 +277,20 @@ def test_a_timeout_is_a_result(run: asyncio.Runner) -> None:
 
 
 def test_the_loop_ends_with_commands_under_way(marker: str) -> None:
-    """asyncio.run cancels what is left at the end; nothing lives on."""
+    """asyncio.run cancels what is left at the end; nothing lives on, and another loop can close the sandbox."""
+    box = AsyncSandbox()
 
     async def scenario() -> None:
-        box = await AsyncSandbox().__aenter__()
+        await box.__aenter__()
         task = asyncio.create_task(box.run(["sleep", marker]))
         await until(lambda: sleeping(marker), "the sleep")
         assert not task.done()
 
     asyncio.run(scenario())
     assert_gone(marker)
+    assert box.alive
+    asyncio.run(box.close())
+    assert not box.alive
 
 
 def test_verbs_are_coroutine_functions() -> None:
