@@ -150,8 +150,8 @@ static int probe_overlay(struct lis_fault *fault) {
         r = lis_fail(fault, LIS_STAGE_OVERLAY_PROBE, errno, "extended attributes (user.*)");
     else if (mknod("/s/probe/upper/whiteout", S_IFCHR, 0) < 0)
         r = lis_fail(fault, LIS_STAGE_OVERLAY_PROBE, errno, "whiteout");
-    else if (mount("overlay", "/m", "overlay", 0,
-                   "lowerdir=/s/probe/lower,upperdir=/s/probe/upper,workdir=/s/probe/work,userxattr") < 0)
+    else if (mount("overlay", "/m", "overlay", 0, /* volatile: else its umount syncs the host's whole file system */
+                   "lowerdir=/s/probe/lower,upperdir=/s/probe/upper,workdir=/s/probe/work,userxattr,volatile") < 0)
         r = lis_fail(fault, LIS_STAGE_OVERLAY_PROBE, errno, "mount");
     else
         umount2("/m", MNT_DETACH);

@@ -60,6 +60,8 @@ class FileServer:
             raise TimeoutError(110, f"no answer within {ANSWER_TIMEOUT:.0f} s", os.fsdecode(path))
         message, fd = wire.receive(self._sock, with_fd=True)
         if wire.kind(message) != wire.FILE:
+            if fd >= 0:
+                os.close(fd)
             self._fail(path)
         return wire.decode_file_reply(message), fd
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.fresh import program
-from support.procs import assert_gone, assert_lives, child_above, init_of, marked, mounts_naming, new_marker
+from support.procs import assert_gone, assert_lives, init_of, leftovers, marked, mounts_naming, new_marker, parent
 from support.subjects import Box
 from support.waiting import await_deaths, eventually, not_blocked
 
@@ -119,7 +119,7 @@ def test_the_death_of_the_spawner(tmp_path: Path, scratch: Path, marker: str) ->
         script.expect("ready")
         pid = assert_lives(marker)
         assert_lives(marker + "9")
-        os.kill(child_above(init_of(pid), script.pid), signal.SIGKILL)
+        os.kill(parent(init_of(pid)), signal.SIGKILL)
         script.expect("gone", within=10)
         for _ in range(3):
             script.expect("gone False", within=10)
@@ -130,4 +130,4 @@ def test_the_death_of_the_spawner(tmp_path: Path, scratch: Path, marker: str) ->
         assert script.finish() == 0
         assert script.stderr() == ""
     assert mounts_naming(str(scratch)) == {}
-    eventually(lambda: [name for name in os.listdir(scratch) if (scratch / name).is_dir()] == [], within=10, what="an empty scratch")
+    eventually(lambda: leftovers(scratch) == [], within=10, what="an empty scratch directory")

@@ -89,14 +89,6 @@ def init_of(pid: int) -> int:
     return pid
 
 
-def child_above(pid: int, owner: int) -> int:
-    """The direct child of `owner` that a process descends from: the spawner, for a sandbox's PID 1."""
-    while pid and parent(pid) != owner:
-        pid = parent(pid)
-    assert pid, f"process {owner} has no child on the way"
-    return pid
-
-
 def mounts_naming(text: str) -> dict[int, list[str]]:
     """The mounts of any process of this host that name the text, by pid."""
     found = {}
@@ -110,3 +102,14 @@ def mounts_naming(text: str) -> dict[int, list[str]]:
 def tree(root: Path) -> list[str]:
     """Every name under a directory, relative and sorted; what can't be entered is named but not entered."""
     return sorted(os.path.relpath(os.path.join(at, name), root) for at, dirs, files in os.walk(root) for name in dirs + files)
+
+
+def helpers(scratch: Path) -> set[int]:
+    """The processes that serve the sandboxes of a scratch base, and all that live below them: found by their mounts."""
+    roots = set(mounts_naming(str(scratch))) - {os.getpid()}
+    return roots.union(*(descendants(pid) for pid in roots))
+
+
+def leftovers(scratch: Path) -> list[str]:
+    """The directories of programs and sandboxes under a scratch base: all but the one per user, which stays."""
+    return [name for name in tree(scratch) if os.sep in name and (scratch / name).is_dir()]
