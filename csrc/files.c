@@ -86,10 +86,15 @@ static int serve_open_read(int sock, const char *path) {
     return fd < 0 ? reply(sock, -fd, NULL, -1) : reply(sock, 0, &st, fd);
 }
 
+/* Parents are made when they turn out to be missing: to go through all of them each time would make the copying of a deep
+ * tree cubic in its depth. */
 static int serve_open_write(int sock, const char *path, unsigned mode) {
     struct stat st;
-    int r = make_parents(path);
-    cleanup_fd int fd = r < 0 ? r : open_regular(path, O_WRONLY | O_CREAT, mode, &st);
+    cleanup_fd int fd = open_regular(path, O_WRONLY | O_CREAT, mode, &st);
+    if (fd == -ENOENT) {
+        int r = make_parents(path);
+        fd = r < 0 ? r : open_regular(path, O_WRONLY | O_CREAT, mode, &st);
+    }
     if (fd >= 0 && st.st_size > 0 && ftruncate(fd, 0) < 0)
         return reply(sock, errno, NULL, -1);
     return fd < 0 ? reply(sock, -fd, NULL, -1) : reply(sock, 0, &st, fd);
@@ -97,18 +102,25 @@ static int serve_open_write(int sock, const char *path, unsigned mode) {
 
 static int serve_mkdir(int sock, const char *path, unsigned mode) {
     struct stat st;
-    int r = make_parents(path);
-    if (r == 0 && mkdir(path, mode) < 0)
-        r = -errno;
+    int r = mkdir(path, mode) < 0 ? -errno : 0;
+    if (r == -ENOENT) {
+        r = make_parents(path);
+        if (r == 0 && mkdir(path, mode) < 0)
+            r = -errno;
+    }
     if (r == -EEXIST && stat(path, &st) == 0)
         r = S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
     return reply(sock, -r, NULL, -1);
 }
 
 static int serve_symlink(int sock, const char *path, const char *target) {
-    int r = make_parents(path);
-    if (r == 0 && unlink(path) < 0 && errno != ENOENT)
-        r = -errno;
+    int r = symlink(target, path) < 0 ? -errno : 0;
+    if (r == -ENOENT)
+        r = make_parents(path);
+    else if (r == -EEXIST)
+        r = unlink(path) < 0 ? -errno : 0;
+    else
+        return reply(sock, -r, NULL, -1);
     if (r == 0 && symlink(target, path) < 0)
         r = -errno;
     return reply(sock, -r, NULL, -1);
@@ -191,6 +203,7 @@ static int serve_one(int sock, const struct lis_file_request *request, size_t si
 
 void lis_files_serve(int sock) {
     _Alignas(struct lis_file_request) char buffer[sizeof(struct lis_file_request) + 2 * MAX_PATH + 2];
+    umask(0); /* modes come from the caller, who has said what he wants */
     int flags = fcntl(sock, F_GETFL);
     if (flags >= 0)
         fcntl(sock, F_SETFL, flags & ~O_NONBLOCK); /* set where the host program has a default socket timeout */

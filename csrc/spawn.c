@@ -244,6 +244,9 @@ static int run(struct spawner *spawner) {
 
 int lis_spawn_main(const char *owner_path) {
     struct lis_fault fault;
+    /* A program whose standard streams are closed starts us without them; what we opened would then be 0, 1 or 2. */
+    for (int fd; (fd = open("/dev/null", O_RDWR)) >= 0 && fd < CONTROL;)
+        ;
     sys_close_range(FIRST_FREE, ~0u, 0);
     for (int fd = CONTROL; fd < FIRST_FREE; fd++)
         fcntl(fd, F_SETFD, FD_CLOEXEC);

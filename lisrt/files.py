@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,9 +100,10 @@ def write(channel: Channel, path: bytes, data: bytes, mode: int) -> Flow[None]:
         fd, _ = yield from server.open(wire.OPEN_WRITE, path, mode)
         with closing(fd):
             if len(data) <= INLINE:
-                _write_all(fd, data)
+                _write_all(fd, data, threading.Event())
             else:
-                yield Offload(lambda: _write_all(fd, data))
+                stopped = threading.Event()
+                yield Offload(lambda: _write_all(fd, data, stopped), stopped.set)
 
 
 def read(channel: Channel, path: bytes, max_bytes: int | None) -> Flow[bytes]:
@@ -113,16 +115,17 @@ def read(channel: Channel, path: bytes, max_bytes: int | None) -> Flow[bytes]:
             if max_bytes is not None and reply.size > max_bytes:
                 raise _too_large(path, max_bytes)
             if reply.size <= INLINE:
-                data = _read_all(fd, max_bytes, path)
+                data = _read_all(fd, max_bytes, path, threading.Event())
             else:
-                data = yield Offload(lambda: _read_all(fd, max_bytes, path))
+                stopped = threading.Event()
+                data = yield Offload(lambda: _read_all(fd, max_bytes, path, stopped), stopped.set)
             return data
 
 
-def _read_all(fd: int, max_bytes: int | None, path: bytes) -> bytes:
+def _read_all(fd: int, max_bytes: int | None, path: bytes, stopped: threading.Event) -> bytes:
     parts = []
     size = 0
-    while part := os.read(fd, INLINE):
+    while not stopped.is_set() and (part := os.read(fd, INLINE)):
         parts.append(part)
         size += len(part)
         if max_bytes is not None and size > max_bytes:  # it grew, or it is one of /proc's, which have no size
@@ -130,10 +133,10 @@ def _read_all(fd: int, max_bytes: int | None, path: bytes) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def _write_all(fd: int, data: bytes, stopped: threading.Event) -> None:
     rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
+    while rest and not stopped.is_set():
+        rest = rest[os.write(fd, rest[: 4 * INLINE]) :]
 
 
 def _too_large(path: bytes, max_bytes: int) -> OSError:

@@ -142,11 +142,11 @@ class Box:
 
     def upload(self, host_path: Argument, path: Argument) -> Flow[Transfer]:
         target = located(path, base=self.workdir)
-        return (yield from transfer.upload(self.channel, os.fsencode(host_path), target))
+        return (yield from transfer.upload(self.channel, os.fsdecode(host_path), target))
 
     def download(self, path: Argument, host_path: Argument, max_bytes: int | None) -> Flow[Transfer]:
         source = located(path, base=self.workdir)
-        return (yield from transfer.download(self.channel, source, os.fsencode(host_path), max_bytes))
+        return (yield from transfer.download(self.channel, source, os.fsdecode(host_path), max_bytes))
 
     def guarantees(self) -> Mapping[str, str]:
         writable = [mount.target for mount in self.mounts if mount.writable]

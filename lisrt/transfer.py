@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -44,12 +45,12 @@ class _Tally:
 class _Item:
     """One entry of a host tree: its path on the host, its path below the tree's top, its status."""
 
-    source: bytes
-    relative: bytes
+    source: str
+    relative: str
     status: os.stat_result
 
 
-def upload(channel: Channel, host_path: bytes, path: bytes) -> Flow[Transfer]:
+def upload(channel: Channel, host_path: str, path: bytes) -> Flow[Transfer]:
     """A host file to `path`, or the contents of a host directory to the directory `path`."""
     status = os.stat(host_path)
     items: list[_Item] = []
@@ -57,7 +58,7 @@ def upload(channel: Channel, host_path: bytes, path: bytes) -> Flow[Transfer]:
         # all of it is looked at before anything is written: nothing is left half-done for want of a permission
         items = yield Offload(lambda: list(_walk(host_path)))
     elif not stat.S_ISREG(status.st_mode):
-        raise OSError(95, "is not a regular file or a directory", os.fsdecode(host_path))
+        raise OSError(95, "is not a regular file or a directory", host_path)
     else:
         _check_readable(host_path)
     tally = _Tally()
@@ -68,7 +69,7 @@ def upload(channel: Channel, host_path: bytes, path: bytes) -> Flow[Transfer]:
             return tally.result()
         yield from server.request(wire.MKDIR, path, 0o755)
         for item in items:
-            yield from _upload_item(server, item, path + b"/" + item.relative, tally)
+            yield from _upload_item(server, item, path + b"/" + os.fsencode(item.relative), tally)
     return tally.result()
 
 
@@ -78,15 +79,15 @@ def _upload_item(server: FileServer, item: _Item, target: bytes, tally: _Tally) 
         yield from server.request(wire.MKDIR, target, stat.S_IMODE(mode) | 0o700)
         tally.directories += 1
     elif stat.S_ISLNK(mode):
-        yield from server.request(wire.SYMLINK, target, 0, os.readlink(item.source))
+        yield from server.request(wire.SYMLINK, target, 0, os.fsencode(os.readlink(item.source)))
         tally.files += 1
     elif stat.S_ISREG(mode):
         yield from _upload_file(server, item.source, target, tally, follow=False)
     else:
-        tally.skipped.append(os.fsdecode(item.relative))
+        tally.skipped.append(item.relative)
 
 
-def _upload_file(server: FileServer, source: bytes, target: bytes, tally: _Tally, *, follow: bool) -> Flow[None]:
+def _upload_file(server: FileServer, source: str, target: bytes, tally: _Tally, *, follow: bool) -> Flow[None]:
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     with closing(os.open(source, flags)) as from_fd:
         status = os.fstat(from_fd)
@@ -97,7 +98,7 @@ def _upload_file(server: FileServer, source: bytes, target: bytes, tally: _Tally
     tally.files += 1
 
 
-def download(channel: Channel, path: bytes, host_path: bytes, max_bytes: int | None) -> Flow[Transfer]:
+def download(channel: Channel, path: bytes, host_path: str, max_bytes: int | None) -> Flow[Transfer]:
     """A file of the sandbox to `host_path`, or the contents of a directory to the host directory `host_path`."""
     tally = _Tally(limit=max_bytes)
     server, sock = yield from connect(channel)
@@ -126,7 +127,8 @@ def _download_entry(
     """One entry of a directory. True when it is a directory whose own entries are to follow."""
     if entry.name in (b"", b".", b"..") or b"/" in entry.name:
         raise OSError(71, "a file name that no directory can hold", os.fsdecode(name))
-    parent, _, last = name.rpartition(b"/")
+    parent = name.rpartition(b"/")[0]
+    last = os.fsdecode(entry.name)
     with closing(native.open_beneath(top, parent or b".", os.O_RDONLY | os.O_DIRECTORY)) as directory:
         if stat.S_ISDIR(entry.mode):
             try:
@@ -137,7 +139,7 @@ def _download_entry(
             return True
         if stat.S_ISLNK(entry.mode) and stays_below(name, entry.target):
             _remove_old(last, directory)
-            os.symlink(entry.target, last, dir_fd=directory)
+            os.symlink(os.fsdecode(entry.target), last, dir_fd=directory)
             tally.files += 1
         elif stat.S_ISREG(entry.mode):
             from_fd, reply = yield from server.open(wire.OPEN_READ, source)
@@ -172,7 +174,7 @@ def stays_below(link: bytes, target: bytes) -> bool:
     return b".." not in parts[ups:] and ups <= link.count(b"/")
 
 
-def _remove_old(name: bytes, directory: int) -> None:
+def _remove_old(name: str, directory: int) -> None:
     try:
         os.unlink(name, dir_fd=directory)
     except FileNotFoundError:
@@ -180,25 +182,29 @@ def _remove_old(name: bytes, directory: int) -> None:
 
 
 def _copy(from_fd: int, to_fd: int, size: int, room: int) -> Flow[int]:
+    stopped = threading.Event()
     if size <= INLINE:
-        return _send_all(from_fd, to_fd, room)
-    copied: int = yield Offload(lambda: _send_all(from_fd, to_fd, room))
+        return _send_all(from_fd, to_fd, room, stopped)
+    copied: int = yield Offload(lambda: _send_all(from_fd, to_fd, room, stopped), stopped.set)
     return copied
 
 
-def _send_all(from_fd: int, to_fd: int, room: int) -> int:
+def _send_all(from_fd: int, to_fd: int, room: int, stopped: threading.Event) -> int:
     total = 0
-    while sent := os.sendfile(to_fd, from_fd, None, min(16 << 20, room - total)):  # it may grow while it is copied
+    while not stopped.is_set():
+        sent = os.sendfile(to_fd, from_fd, None, min(4 << 20, room - total))  # the file may grow while it is copied
+        if sent == 0:
+            break
         total += sent
     return total
 
 
-def _check_readable(path: bytes) -> None:
+def _check_readable(path: str) -> None:
     os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
-def _walk(top: bytes) -> Iterator[_Item]:
-    pending = [b""]
+def _walk(top: str) -> Iterator[_Item]:
+    pending = [""]
     while pending:
         relative = pending.pop()
         with os.scandir(os.path.join(top, relative)) as entries:

@@ -35,9 +35,14 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Offload:
-    """Call a function that may block on a disk or a lock: here in a sync program, in a worker thread in an async one."""
+    """Call a function that may block on a disk or a lock: here in a sync program, in a worker thread in an async one.
+
+    A flow that is cancelled meanwhile goes on only when the function has ended: it may be using descriptors that the flow
+    is about to close. `stop` asks it to end early.
+    """
 
     function: Callable[[], Any]
+    stop: Callable[[], Any] | None = None
 
 
 Flow: TypeAlias = Generator[Ready | Offload, Any, T]
@@ -85,7 +90,7 @@ async def adrive(flow: Flow[T]) -> T:
                 if isinstance(step, Ready):
                     value: Any = await _ready(loop, step)
                 else:
-                    value = await loop.run_in_executor(None, step.function)
+                    value = await _offloaded(loop, step)
             except BaseException as error:
                 step = flow.throw(error)
             else:
@@ -93,6 +98,24 @@ async def adrive(flow: Flow[T]) -> T:
     except StopIteration as stop:
         result: T = stop.value
         return result
+
+
+async def _offloaded(loop: asyncio.AbstractEventLoop, step: Offload) -> Any:
+    import asyncio
+
+    worker = loop.run_in_executor(None, step.function)
+    interruption: BaseException | None = None
+    while not worker.done():
+        try:
+            await asyncio.wait([worker])
+        except asyncio.CancelledError as error:
+            interruption = interruption or error
+            if step.stop:
+                step.stop()
+    if interruption is None:
+        return worker.result()
+    worker.exception()  # looked at, so that the loop does not complain that nobody has
+    raise interruption
 
 
 async def _ready(loop: asyncio.AbstractEventLoop, wait: Ready) -> frozenset[int]:

@@ -14,7 +14,9 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 
 #: A fenced block, with the comment line before it, if there is one.
 BLOCK = re.compile(
-    r"(?:^<!--[ ]*(?P<comment>[^\n]*?)[ ]*-->[ ]*\n\s*)?^```(?P<language>python|console|bash|sh)[ ]*\n(?P<text>.*?)^```[ ]*$", re.M | re.S
+    r"(?:^<!--[ ]*(?P<comment>[^\n]*?)[ ]*-->[ ]*\n\s*)?"
+    r"^```(?P<language>python|console|bash|sh)[ ]*\n(?P<text>.*?)^```[ ]*$",
+    re.M | re.S,
 )
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from lisrt.errors import LisrtError
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -27,6 +29,13 @@ class Row:
     failures: int
 
 
+@dataclass(slots=True)
+class Timing:
+    """Whether the timed block came to its end."""
+
+    ok: bool = False
+
+
 class Recorder:
     """Collects durations and failures by (workload, metric), from many threads."""
 
@@ -41,15 +50,17 @@ class Recorder:
         """Messages of failures, and how often each came."""
 
     @contextmanager
-    def timed(self, workload: str, metric: str) -> Iterator[None]:
-        """Times the block; an exception counts as a failure and goes on."""
+    def timed(self, workload: str, metric: str) -> Iterator[Timing]:
+        """Times the block. A fault of the sandbox or the host counts as a failure, and goes no further than this."""
+        timing = Timing()
         started = time.perf_counter()
         try:
-            yield
-        except Exception as error:
+            yield timing
+        except (LisrtError, OSError) as error:
             self.failed(workload, metric, f"{metric}: {type(error).__name__}: {error}")
-            raise
+            return
         duration = time.perf_counter() - started
+        timing.ok = True
         with self._lock:
             self._samples.setdefault((workload, metric), []).append(duration)
 

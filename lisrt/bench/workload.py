@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
 from lisrt.bench.machine import available_memory
@@ -68,11 +68,13 @@ class Bench:
     def _one_at_a_time(self) -> None:
         timed = self._recorder.timed
         for number in range(self._config.serial):
+            box = None
             with timed(SERIAL, "create"):
                 box = Sandbox(self._config.image)
-            self._use(box, SERIAL, number)
-            with timed(SERIAL, "destroy"):
-                box.close()
+            if box is not None:
+                self._use(box, SERIAL, number)
+                with timed(SERIAL, "destroy"):
+                    box.close()
             self._progress("one at a time", number + 1)
 
     def _all_alive(self, executor: ThreadPoolExecutor) -> None:
@@ -93,10 +95,10 @@ class Bench:
         def destroy(number: int) -> None:
             box = boxes[number]
             if box is not None:
-                with self._recorder.timed(TOGETHER, "destroy"):
+                with self._recorder.timed(TOGETHER, "destroy") as timing:
                     box.close()
                 with self._count:
-                    self.served += 1
+                    self.served += timing.ok
 
         self._phase(executor, "create", create, ["create"])
         self._weigh([box for box in boxes if box is not None], before)
@@ -111,16 +113,14 @@ class Bench:
 
         def one(number: int) -> None:
             nonlocal done
-            try:
-                operation(number)
-            except Exception:  # noqa: BLE001 - counted with its message by the recorder; the others go on
-                pass
+            operation(number)
             with self._count:
                 done += 1
                 self._progress(name, done)
 
         futures: list[Future[None]] = [executor.submit(one, number) for number in range(self._config.concurrency)]
-        wait(futures, return_when=FIRST_EXCEPTION)
+        for future in futures:
+            future.result()
         wall = time.perf_counter() - started
         for metric in metrics:
             self._recorder.took(TOGETHER, metric, wall)
@@ -129,18 +129,20 @@ class Bench:
         """Commands and a file in one sandbox, and a look whether they did what they should."""
         timed, failed = self._recorder.timed, self._recorder.failed
         path = f"/testbed/bench/{number}.bin"
-        try:
-            for _ in range(self._config.commands):
-                with timed(workload, "exec"):
-                    status = box.run(["/bin/true"]).exit_code
-                if status != 0:
-                    failed(workload, "exec", f"exec: /bin/true exited with {status}")
-                    return False
-            with timed(workload, "write"):
-                box.write(path, PAYLOAD)
-            with timed(workload, "read"):
-                data = box.read(path)
-        except Exception:  # noqa: BLE001 - recorded by timed()
+        for _ in range(self._config.commands):
+            with timed(workload, "exec") as timing:
+                status = box.run(["/bin/true"]).exit_code
+            if timing.ok and status != 0:
+                failed(workload, "exec", f"exec: /bin/true exited with {status}")
+            if not timing.ok or status != 0:
+                return False
+        with timed(workload, "write") as timing:
+            box.write(path, PAYLOAD)
+        if not timing.ok:
+            return False
+        with timed(workload, "read") as timing:
+            data = box.read(path)
+        if not timing.ok:
             return False
         if data != PAYLOAD:
             failed(workload, "read", "read: not what was written")
@@ -151,6 +153,6 @@ class Bench:
         if not boxes:
             return
         used = before - available_memory()
-        self._recorder.value(TOGETHER, "memory, kernel included", "KiB", len(boxes), used / len(boxes) / 1024)
+        self._recorder.value(TOGETHER, "memory per idle sandbox, kernel included", "KiB", len(boxes), used / len(boxes) / 1024)
         shares = sorted(drive(box._box.memory()) / 1024 for box in boxes)
-        self._recorder.value(TOGETHER, "PSS of PID 1", "KiB", len(shares), sum(shares) / len(shares))
+        self._recorder.value(TOGETHER, "PID 1 of each (PSS)", "KiB", len(shares), sum(shares) / len(shares))

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lisrt import spawner
-from lisrt.bench import Bench, Config, Recorder, as_json, table
+from lisrt.bench import Bench, Config, Recorder, as_json, figures, table
 from lisrt.bench.machine import facts
 
 
@@ -41,8 +41,12 @@ def command(
     if json_file == "-":
         click.echo(json.dumps(as_json(rows, machine, config.as_json()), indent=1))
     else:
-        title = f"{bench.served} of {concurrency} sandboxes served, {recorder.failures} failures"
-        Console().print(table(rows, title))
+        out = Console(highlight=False)
+        out.print(table(rows))
+        for line in figures(rows):
+            out.print(line)
+        verdict = f"{bench.served} of {concurrency} sandboxes served, {recorder.failures} failures"
+        out.print(verdict, style="bold" if bench.served == concurrency and not recorder.failures else "bold red")
     if json_file not in (None, "-"):
         with open(str(json_file), "w", encoding="utf-8") as file:
             json.dump(as_json(rows, machine, config.as_json()), file, indent=1)

@@ -141,9 +141,10 @@ def test_no_host_variable_leaks(tmp_path: Path, working_host: None) -> None:
             assert "value-73f1" not in found, found
             print(box.sh("echo $HOME $PATH").stdout, end="")
     """
-    extra = {"EARLY_SECRET": "value-73f1-early", "SLURM_JOB_ID": "value-73f1", "HTTPS_PROXY": "value-73f1", "SSH_AUTH_SOCK": "/value-73f1"}
+    names = ("EARLY_SECRET", "SLURM_JOB_ID", "HTTPS_PROXY", "SSH_AUTH_SOCK", "LD_LIBRARY_PATH", "BASH_ENV", "PYTHONSTARTUP")
+    extra = dict.fromkeys(names, "/value-73f1")
     *found, last = python(source, cwd=tmp_path, env=extra).stdout.splitlines()
-    usual = {"PATH", "HOME", "LANG", "LC_ALL", "USER", "LOGNAME", "SHELL", "TERM", "TMPDIR", "HOSTNAME", "PWD", "SHLVL", "TZ", "MINE"}
+    usual = set("PATH HOME LANG LC_ALL USER LOGNAME SHELL TERM TMPDIR HOSTNAME PWD SHLVL TZ MINE".split())
     assert set(found) <= usual
     assert {"PATH", "HOME", "LANG", "MINE"} <= set(found)
     home, path = last.split()
@@ -445,7 +446,9 @@ def test_the_top_level_is_an_allow_list(box: Box) -> None:
     assert {"usr", "etc", "tmp", "testbed", "proc", "dev", "root", "bin", "lib"} <= found
 
 
-@pytest.mark.parametrize("path", ["/home", "/root", "/tmp", "/testbed", "/run", "/srv", "/mnt", "/media", "/boot", "/opt", "/sys"])
+@pytest.mark.parametrize(
+    "path", ["/home", "/root", "/tmp", "/testbed", "/run", "/srv", "/mnt", "/media", "/boot", "/opt", "/sys"]
+)
 def test_places_for_data_are_empty(box: Box, path: str) -> None:
     """Where the host has people's files, mounts and sockets, the sandbox has nothing."""
     assert listing(box, path) <= ({"lock"} if path == "/run" else set())
@@ -471,7 +474,9 @@ def test_etc_has_no_secrets_of_the_host(box: Box) -> None:
 def test_the_programs_of_the_host_are_there(box: Box) -> None:
     """/usr is the host's own: its interpreters and tools run, with their libraries."""
     assert set(os.listdir("/usr/bin")) == listing(box, "/usr/bin")
-    assert box.sh("python3 -c 'import ssl, sqlite3, json; print(6 * 7)'; ls / | sort | head -n 1; awk 'BEGIN { print 6 * 7 }'").ok
+    assert (
+        box.sh("python3 -c 'import ssl, sqlite3; print(6 * 7)' && ls / | sort | awk 'END { print 6 * 7 }'").stdout == "42\n42\n"
+    )
 
 
 def test_everything_can_be_written_and_nothing_reaches_the_host(box: Box) -> None:
@@ -511,16 +516,17 @@ def test_devices_can_not_be_made(box: Box) -> None:
 
 def test_pseudo_terminals_work(box: Box) -> None:
     """A program can open a terminal of its own."""
-    source = "import os, pty; m, s = pty.openpty(); os.write(s, b'x'); print(os.read(m, 1), os.ttyname(s).startswith('/dev/pts/'))"
-    assert box.python(source).stdout == "b'x' True\n"
+    source = "import os, pty; m, s = pty.openpty(); os.write(s, b'x'); print(os.read(m, 1), os.ttyname(s)[:9])"
+    assert box.python(source).stdout == "b'x' /dev/pts/\n"
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        *("/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/proc/sys/vm/drop_caches", "/proc/sys/kernel/hostname"),
-        *("/proc/sys/user/max_user_namespaces", "/proc/sys/net/ipv4/ip_forward", "/proc/irq/default_smp_affinity", "/proc/1/setgroups"),
-        *("/proc/sys/fs/binfmt_misc/register", "/proc/self/uid_map", "/proc/acpi/wakeup", "/proc/mtrr", "/proc/sys/kernel/pid_max"),
+        *(f"/proc/sys/kernel/{name}" for name in ("core_pattern", "hostname", "pid_max", "modprobe")),
+        *(f"/proc/sys/{name}" for name in ("vm/drop_caches", "user/max_user_namespaces", "net/ipv4/ip_forward")),
+        *(f"/proc/{name}" for name in ("sysrq-trigger", "mtrr", "acpi/wakeup", "irq/default_smp_affinity")),
+        *(f"/proc/{name}" for name in ("self/uid_map", "1/uid_map", "1/setgroups", "sys/fs/binfmt_misc/register")),
     ],
 )
 def test_the_kernels_settings_are_read_only(box: Box, path: str) -> None:
@@ -559,4 +565,4 @@ def test_another_sandboxs_root_is_out_of_reach(open_box: Callable[..., Box]) -> 
     """The writable layers of sandboxes are nowhere to be found from inside another."""
     one, two = open_box(), open_box()
     one.write("/testbed/unique-name-9a41", "x")
-    assert two.sh("find / -name unique-name-9a41 2>/dev/null").stdout == ""
+    assert two.sh("find / -xdev -name unique-name-9a41 2>/dev/null").stdout == ""

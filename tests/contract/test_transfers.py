@@ -137,7 +137,7 @@ def test_a_wide_tree(box: Box, tmp_path: Path) -> None:
 
 def test_a_deep_tree(box: Box, tmp_path: Path) -> None:
     """Twelve hundred directories below each other: depth is no recursion."""
-    box.python("import os\nfor _ in range(1200): os.mkdir('d'); os.chdir('d')\nopen('leaf', 'w').write('x')", cwd="/testbed").check()
+    box.python("import os\nfor _ in range(1200): os.mkdir('d'); os.chdir('d')\nopen('leaf', 'w').write('x')").check()
     try:
         with not_blocked():
             down = box.download("/testbed/d", tmp_path / "d")
@@ -150,7 +150,7 @@ def test_a_deep_tree(box: Box, tmp_path: Path) -> None:
 
 def test_a_tree_beyond_path_max_ends(box: Box, tmp_path: Path) -> None:
     """A tree deeper than any path can name is fetched or refused, and the sandbox goes on."""
-    box.python("import os\nfor _ in range(3000): os.mkdir('dd'); os.chdir('dd')\nopen('leaf', 'w').write('x')", cwd="/testbed").check()
+    box.python("import os\nfor _ in range(3000): os.mkdir('dd'); os.chdir('dd')\nopen('leaf', 'w').write('x')").check()
     try:
         with not_blocked(), contextlib.suppress(OSError):
             box.download("/testbed/dd", tmp_path / "dd")
@@ -194,8 +194,8 @@ def test_download_skips_what_leaves_the_tree(box: Box, tmp_path: Path, secret: P
     """Links out of the tree, FIFOs, sockets and devices stay behind, and the transfer names them."""
     script = f"""
         mkdir -p tree/sub; cd tree; echo kept > kept; ln -s kept inner; ln -s ../kept sub/inner
-        ln -s {secret} out-absolute; ln -s ../../../../../../../..{secret} out-climbing; ln -s /etc out-dir; ln -s ../other out-sibling
-        ln -s /dev/zero out-device; mkfifo fifo sub/fifo2
+        ln -s {secret} out-absolute; ln -s ../../../../../../../..{secret} out-climbing; ln -s /etc out-dir
+        ln -s ../other out-sibling; ln -s /dev/zero out-device; mkfifo fifo sub/fifo2
         python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("socket")'
     """
     box.sh(script).check()
@@ -250,7 +250,8 @@ def test_a_malicious_tree_stays_a_tree(box: Box, tmp_path: Path, secret: Path, a
 
 def test_a_root_that_is_a_link_is_resolved_inside(box: Box, tmp_path: Path, secret: Path) -> None:
     """The path itself may be a link: it means what it means inside, never a file of the host."""
-    box.sh(f"mkdir real; echo x > real/f; ln -s real tree; ln -s real/f file; ln -s {secret} out; ln -s {secret.parent} outdir").check()
+    script = f"mkdir real; echo x > real/f; ln -s real tree; ln -s real/f file; ln -s {secret} out; ln -s {secret.parent} outdir"
+    box.sh(script).check()
     box.download("tree", tmp_path / "tree")
     assert (tmp_path / "tree/f").read_bytes() == b"x\n"
     box.download("file", tmp_path / "file")

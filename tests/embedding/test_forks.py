@@ -92,6 +92,7 @@ def test_children_and_grandchildren(tmp_path: Path) -> None:
     python(source, cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_fork_in_the_middle_of_commands(tmp_path: Path) -> None:
     """While other threads are in the middle of calls, whatever locks they hold, the child can start afresh."""
     source = """
@@ -106,11 +107,11 @@ def test_a_fork_in_the_middle_of_commands(tmp_path: Path) -> None:
                 with Sandbox() as other:
                     other.write("x", "y")
 
-        boxes = [Sandbox() for _ in range(4)]
+        boxes = [Sandbox() for _ in range(3)]
         threads = [threading.Thread(target=busy, args=(box,)) for box in boxes]
         for thread in threads:
             thread.start()
-        for number in range(20):
+        for number in range(8):
             pid = os.fork()
             if pid == 0:
                 status = 1

@@ -20,11 +20,14 @@ scratch = Path(os.environ["LISRT_SCRATCH"])
 
 def fds(pid):
     found = {}
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            found[int(fd)] = os.readlink(f"/proc/{pid}/fd/{fd}").partition(":")[0]
-        except FileNotFoundError:
-            pass
+    try:
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                found[int(fd)] = os.readlink(f"/proc/{pid}/fd/{fd}").partition(":")[0]
+            except FileNotFoundError:
+                pass
+    except PermissionError:  # a PID 1, which nobody may look into
+        pass
     return sorted(found.values())
 
 def resident(pid):
@@ -191,8 +194,8 @@ from lisrt import Sandbox
 with Sandbox() as box:
     box.sh('''
         mkdir -p closed/below; touch closed/below/file; chmod 000 closed/below closed
-        mkfifo fifo; ln -s / root; touch $'new\\nline' $'\\\\xff'; mkdir -- -rf; rm -r /usr/share/doc 2>/dev/null
-        mkdir /usr/share/doc; chmod 500 /usr/share/doc; chattr +i closed 2>/dev/null; for i in $(seq 2000); do echo > many-$i; done
+        mkfifo fifo; ln -s / r; touch $'new\\nline' $'\\\\xff'; mkdir -- -rf; rm -r /etc/ssl; mkdir /etc/ssl; chmod 500 /etc/ssl
+        chattr +i closed 2>/dev/null; for i in $(seq 2000); do echo > many-$i; done
     ''')
     box.run(["python3", "-c", "import os\\nfor _ in range(3000): os.mkdir('dd'); os.chdir('dd')"])
 """

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 from support.fresh import program
-from support.procs import assert_gone, assert_lives, init_of, leftovers, marked, mounts_naming, new_marker, parent
+from support.procs import (
+    assert_gone,
+    assert_lives,
+    init_of,
+    leftovers,
+    marked,
+    mounts_naming,
+    new_marker,
+    parent,
+)
 from support.subjects import Box
 from support.waiting import await_deaths, eventually, not_blocked
 
@@ -34,7 +43,8 @@ def test_the_death_of_pid_1_is_told_at_once(box: Box, marker: str) -> None:
     kill_init_of(one)
     for call in pending:
         assert isinstance(call.exception(timeout=20), SandboxGone)
-    for verb, arguments in (("run", (["true"],)), ("read", ("/etc/passwd",)), ("write", ("f", "x")), ("download", ("/etc", "/nowhere"))):
+    calls = (("run", (["true"],)), ("read", ("/etc/passwd",)), ("write", ("f", "x")), ("download", ("/etc", "/nowhere")))
+    for verb, arguments in calls:
         with pytest.raises(SandboxGone):
             box.start(verb, *arguments).result(timeout=20)
     assert time.monotonic() - start < 5

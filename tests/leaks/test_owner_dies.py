@@ -14,6 +14,14 @@ from support.waiting import await_deaths, eventually, open_pidfds
 
 pytestmark = pytest.mark.usefixtures("working_host")
 
+#: A program that has nothing to do with the one before, but the scratch base.
+ANOTHER = """
+from lisrt import Sandbox
+
+with Sandbox() as box:
+    assert box.run(["true"]).ok
+"""
+
 #: Opens sandboxes, each with a plain daemon and one that got away from its session, and says when all of them run.
 OWNER = """
 import os, sys
@@ -59,7 +67,7 @@ def assert_nothing_runs(marker: str, scratch: Path) -> None:
 
 def assert_next_start_sweeps(scratch: Path, cwd: Path) -> None:
     """The next program that uses lisrt removes what a killed one could not."""
-    python("from lisrt import Sandbox\nwith Sandbox() as box: assert box.run(['true']).ok", cwd=cwd, env={"LISRT_SCRATCH": str(scratch)})
+    python(ANOTHER, cwd=cwd, env={"LISRT_SCRATCH": str(scratch)})
     eventually(lambda: leftovers(scratch) == [], within=10, what="an empty scratch directory")
 
 
@@ -146,7 +154,7 @@ def test_sigkill_in_the_middle_of_creation(tmp_path: Path, scratch: Path, marker
         print("ready", flush=True)
         input()
     """
-    for round_ in range(8):
+    for round_ in range(5):
         with program(source, cwd=tmp_path, env={"MARK": marker, "LISRT_SCRATCH": str(scratch)}) as script:
             script.expect("ready")
             eventually(lambda: sleeping(marker), what="the first daemon")
@@ -168,8 +176,7 @@ for line in sys.stdin:
         other = tmp_path / "other"
         other.mkdir()
         for _ in range(3):
-            source = "from lisrt import Sandbox\nwith Sandbox() as box: assert box.run(['true']).ok"
-            python(source, cwd=other, env={"LISRT_SCRATCH": str(scratch)})
+            python(ANOTHER, cwd=other, env={"LISRT_SCRATCH": str(scratch)})
             script.tell("still there?")
             script.expect("x x x")
 
@@ -179,8 +186,9 @@ def test_the_sweep_follows_no_link(tmp_path: Path, scratch: Path, marker: str) -
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").write_text("stays")
-    ending = f"\nfor box in boxes: box.sh('ln -s {precious} dir; ln -s {precious}/file file2; mkdir d; ln -s {precious} d/e; chmod 0 d')\n"
-    with owner(ending + "print('laid', flush=True); input()", boxes=3, marker=marker, scratch=scratch, cwd=tmp_path) as script:
+    lay = f"ln -s {precious} dir; ln -s {precious}/file file2; mkdir d; ln -s {precious} d/e; chmod 0 d"
+    ending = f"\nfor box in boxes: box.sh({lay!r})\nprint('laid', flush=True)\ninput()"
+    with owner(ending, boxes=3, marker=marker, scratch=scratch, cwd=tmp_path) as script:
         script.expect("laid")
         os.kill(script.pid, signal.SIGKILL)
         script.finish()
@@ -190,7 +198,8 @@ def test_the_sweep_follows_no_link(tmp_path: Path, scratch: Path, marker: str) -
 
 def test_a_stopped_owner_keeps_its_sandboxes(tmp_path: Path, scratch: Path, marker: str) -> None:
     """A program that is stopped and continued (Ctrl-Z, a debugger) finds its sandboxes as they were."""
-    with owner("input(); print(boxes[0].sh('cat file').stdout, end='')", boxes=1, marker=marker, scratch=scratch, cwd=tmp_path) as script:
+    ending = "input(); print(boxes[0].sh('cat file').stdout, end='')"
+    with owner(ending, boxes=1, marker=marker, scratch=scratch, cwd=tmp_path) as script:
         os.kill(script.pid, signal.SIGSTOP)
         python("from lisrt import Sandbox\nSandbox().close()", cwd=scratch.parent, env={"LISRT_SCRATCH": str(scratch)})
         os.kill(script.pid, signal.SIGCONT)
