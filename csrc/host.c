@@ -121,7 +121,7 @@ static int make_lean_root(const char *owner_path, struct lis_fault *fault) {
         return lis_fail(fault, LIS_STAGE_MOUNT_NAMESPACE, -root, "tmpfs");
     /* any directory will do to attach it to: the namespace is left by pivot_root below */
     int r = attach(root, AT_FDCWD, owner_path);
-    static const char *const places[] = {"s", "l", "m", "n", "dev", "proc"};
+    static const char *const places[] = {"s", "l", "m", "dev", "proc"};
     for (size_t i = 0; r == 0 && i < LIS_COUNT(places); i++)
         if (mkdirat(root, places[i], 0755) < 0)
             r = -errno;

@@ -71,7 +71,7 @@ const char *lis_stage_words(int stage);
 
 enum lis_step_kind {
     LIS_STEP_NAMESPACES = 1, /* a: CLONE_NEW* flags */
-    LIS_STEP_OVERLAY = 2,    /* target, lower...; the top layer first */
+    LIS_STEP_OVERLAY = 2,    /* lower...; the top layer first: the root */
     LIS_STEP_BIND = 3,       /* source, target; a: 1 = writable */
     LIS_STEP_PROC = 4,       /* target */
     LIS_STEP_DEV = 5,        /* target */
@@ -271,6 +271,8 @@ void lis_init_main(int sock) __attribute__((noreturn));
 
 /* Removes dir/name and all below it; follows nothing, and needs the same memory for any depth. */
 int lis_remove_tree(int dir, const char *name);
+/* The same, but -ETIME when CLOCK_MONOTONIC has passed `deadline` (ns) and something is left. */
+int lis_remove_tree_until(int dir, const char *name, uint64_t deadline);
 /* Removes the directories under base whose owner is gone (their lock is free). Returns how many. */
 int lis_collect(int base);
 

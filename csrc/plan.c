@@ -63,13 +63,7 @@ static const char *check_namespaces(const struct lis_plan *plan, const struct li
 }
 
 static const char *check_overlay(const struct lis_plan *plan, const struct lis_step *step) {
-    const char *target = lis_string(plan, step, 0);
-    bool is_root = target[0] == 0;
-    if (is_root != (step == &plan->steps[1]))
-        return "overlay: the root must be the second step, and the only one with an empty target";
-    if (!is_root && !is_below_root(target))
-        return "overlay: target";
-    for (uint32_t i = 1; i < step->nstrings; i++)
+    for (uint32_t i = 0; i < step->nstrings; i++)
         if (!is_host_path(lis_string(plan, step, i)))
             return "overlay: lower";
     return NULL;
@@ -115,7 +109,7 @@ static const struct {
     const char *(*check)(const struct lis_plan *, const struct lis_step *);
 } kinds[LIS_STEP_KINDS] = {
     [LIS_STEP_NAMESPACES] = {LIS_PHASE_NAMESPACES, 0, 0, check_namespaces},
-    [LIS_STEP_OVERLAY] = {LIS_PHASE_FILES, 2, 500, check_overlay},
+    [LIS_STEP_OVERLAY] = {LIS_PHASE_FILES, 1, 500, check_overlay},
     [LIS_STEP_BIND] = {LIS_PHASE_FILES, 2, 2, check_bind},
     [LIS_STEP_PROC] = {LIS_PHASE_FILES, 1, 1, check_target},
     [LIS_STEP_DEV] = {LIS_PHASE_FILES, 1, 1, check_target},
@@ -153,14 +147,15 @@ static const char *decode_step(struct cursor *cursor, struct lis_plan *plan) {
 static const char *check_order(const struct lis_plan *plan) {
     if (plan->nsteps < 2 || plan->steps[0].kind != LIS_STEP_NAMESPACES || plan->steps[1].kind != LIS_STEP_OVERLAY)
         return "a plan begins with the namespaces and the root overlay";
-    uint32_t seen_user = 0;
+    uint32_t seen_user = 0, seen_root = 0;
     for (uint32_t i = 1; i < plan->nsteps; i++) {
         const struct lis_step *step = &plan->steps[i];
         if (kinds[step->kind].phase < kinds[plan->steps[i - 1].kind].phase || step->kind == LIS_STEP_NAMESPACES)
             return "steps out of order";
         seen_user += step->kind == LIS_STEP_USER;
+        seen_root += step->kind == LIS_STEP_OVERLAY;
     }
-    return seen_user == 1 ? NULL : "a plan has one user step";
+    return seen_user == 1 && seen_root == 1 ? NULL : "a plan has one root and one user";
 }
 
 static const char *decode(struct cursor cursor, struct lis_plan *plan) {

@@ -21,9 +21,7 @@
 struct context {
     const struct lis_resources *resources;
     struct lis_fault *fault;
-    int root;     /* the new root; -1 before the root overlay */
-    int scratch;  /* this sandbox's directory on the scratch file system */
-    int overlays; /* how many are mounted */
+    int root; /* the new root, once its overlay is mounted */
 };
 
 static const char *text(const struct context *ctx, const struct lis_step *step, uint32_t i) {
@@ -101,51 +99,36 @@ static int step_namespaces(struct context *ctx, const struct lis_step *step) {
     return 0;
 }
 
-/* The writable layer of overlay N lies in /s/ID/N. */
-static int make_writable_layer(struct context *ctx, char *ret_path, size_t size) {
-    const char *id = ctx->resources->id;
-    char path[LIS_ID_SIZE + 32];
-    if (ctx->overlays == 0) {
-        snprintf(path, sizeof path, "/s/%s", id);
-        if (mkdir(path, 0700) < 0)
-            return lis_fail(ctx->fault, LIS_STAGE_WRITABLE_LAYER, errno, id);
-        ctx->scratch = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (ctx->scratch < 0)
-            return lis_fail(ctx->fault, LIS_STAGE_WRITABLE_LAYER, errno, id);
-    }
-    static const char *const parts[] = {"", "/upper", "/work"};
+/* The writable layer lies in /s/ID: u, and w for the kernel's own use. No directory more than that: each inode made and
+ * deleted is dear on some file systems (ext4 without a journal looks at all recently deleted ones). */
+static int make_writable_layer(struct context *ctx) {
+    static const char *const parts[] = {"", "/u", "/w"};
+    char path[LIS_ID_SIZE + 8];
     for (size_t i = 0; i < LIS_COUNT(parts); i++) {
-        snprintf(path, sizeof path, "%d%s", ctx->overlays, parts[i]);
-        if (mkdirat(ctx->scratch, path, 0755) < 0)
-            return lis_fail(ctx->fault, LIS_STAGE_WRITABLE_LAYER, errno, id);
+        snprintf(path, sizeof path, "/s/%s%s", ctx->resources->id, parts[i]);
+        if (mkdir(path, i ? 0755 : 0700) < 0)
+            return lis_fail(ctx->fault, LIS_STAGE_WRITABLE_LAYER, errno, ctx->resources->id);
     }
-    snprintf(ret_path, size, "/s/%s/%d", id, ctx->overlays++);
     return 0;
 }
 
 static int step_overlay(struct context *ctx, const struct lis_step *step) {
-    char layer[LIS_ID_SIZE + 32], options[4096];
-    const char *target = text(ctx, step, 0);
-    bool is_root = target[0] == 0;
-    int r = make_writable_layer(ctx, layer, sizeof layer);
+    const char *id = ctx->resources->id;
+    char options[4096];
+    int r = make_writable_layer(ctx);
     if (r < 0)
         return r;
-    int length = snprintf(options, sizeof options, "userxattr,volatile,upperdir=%s/upper,workdir=%s/work,lowerdir=", layer, layer);
-    for (uint32_t i = 1; i < step->nstrings && length < (int)sizeof options; i++)
-        length += snprintf(options + length, sizeof options - (size_t)length, "%s/l/%u", i == 1 ? "" : ":",
+    /* volatile: nothing is synced, on unmount least of all: that would sync the whole file system below */
+    int length = snprintf(options, sizeof options, "userxattr,volatile,upperdir=/s/%s/u,workdir=/s/%s/w,lowerdir=", id, id);
+    for (uint32_t i = 0; i < step->nstrings && length < (int)sizeof options; i++)
+        length += snprintf(options + length, sizeof options - (size_t)length, "%s/l/%u", i == 0 ? "" : ":",
                            ctx->resources->layers[step->first + i]);
     if (length >= (int)sizeof options)
-        return lis_fail(ctx->fault, LIS_STAGE_OVERLAY, E2BIG, is_root ? "/" : target);
-    const char *place = is_root ? "/m" : "/n";
-    if (mount("overlay", place, "overlay", MS_NODEV | MS_NOSUID, options) < 0)
-        return lis_fail(ctx->fault, LIS_STAGE_OVERLAY, errno, is_root ? "/" : target);
-    cleanup_fd int mounted = open(place, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (mounted < 0)
-        return lis_fail(ctx->fault, LIS_STAGE_OVERLAY, errno, target);
-    if (!is_root)
-        return attach(ctx, mounted, target, false);
-    ctx->root = lis_take_fd(&mounted);
-    return 0;
+        return lis_fail(ctx->fault, LIS_STAGE_OVERLAY, E2BIG, "/");
+    if (mount("overlay", "/m", "overlay", MS_NODEV | MS_NOSUID, options) < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_OVERLAY, errno, "/");
+    ctx->root = open("/m", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return ctx->root < 0 ? lis_fail(ctx->fault, LIS_STAGE_OVERLAY, errno, "/") : 0;
 }
 
 static int step_bind(struct context *ctx, const struct lis_step *step) {
@@ -243,7 +226,6 @@ static int pivot(struct context *ctx) {
     if (fchdir(ctx->root) < 0 || sys_pivot_root(".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
         return lis_fail(ctx->fault, LIS_STAGE_PIVOT, errno, NULL);
     lis_close(lis_take_fd(&ctx->root));
-    lis_close(lis_take_fd(&ctx->scratch));
     return 0;
 }
 
@@ -256,7 +238,7 @@ static int (*const step_functions[LIS_STEP_KINDS])(struct context *, const struc
 };
 
 int lis_setup(const struct lis_resources *resources, struct lis_fault *fault) {
-    struct context ctx = {.resources = resources, .fault = fault, .root = -EBADF, .scratch = -EBADF};
+    struct context ctx = {.resources = resources, .fault = fault, .root = -EBADF};
     const struct lis_plan *plan = resources->plan;
     bool in_new_root = false;
     for (uint32_t i = 0; i < plan->nsteps; i++) {

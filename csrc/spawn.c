@@ -21,6 +21,9 @@
 /* The numbers under which Python hands its descriptors over. */
 enum { CONTROL = 3, OWNER = 4, OWNER_DIR = 5, BASE_DIR = 6, FIRST_FREE = 7 };
 
+#define LIVING_OWNER_NS 4000000000u
+#define DEAD_OWNER_NS 400000000u
+
 struct sandbox {
     pid_t pid;
     char id[LIS_ID_SIZE];
@@ -53,7 +56,7 @@ static int gather(struct spawner *spawner, const struct lis_plan *plan, struct l
         int r = 0;
         if (step->kind == LIS_STEP_BIND)
             r = resources->mounts[i] = lis_host_mount(&spawner->host, lis_string(plan, step, 0), step->a == 1, fault);
-        for (uint32_t s = 1; r >= 0 && step->kind == LIS_STEP_OVERLAY && s < step->nstrings; s++) {
+        for (uint32_t s = 0; r >= 0 && step->kind == LIS_STEP_OVERLAY && s < step->nstrings; s++) {
             r = lis_host_layer(&spawner->host, lis_string(plan, step, s), fault);
             resources->layers[step->first + s] = (uint32_t)r;
         }
@@ -211,12 +214,16 @@ static int prepare(struct spawner *spawner, struct lis_fault *fault) {
     return spawner->signals < 0 ? lis_fail(fault, LIS_STAGE_PROCESS, errno, "signalfd") : 0;
 }
 
+/* A slow disk must not keep a process of ours alive long after its owner: what is not deleted by then waits for the next
+ * start, or for `lisrt gc`. An owner that lives is waiting for us, and may have a little more. */
 static void end_all(const struct spawner *spawner) {
     kill(-1, SIGKILL);
     while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
         ;
+    struct pollfd owner = {.fd = OWNER, .events = POLLIN};
+    uint64_t patience = poll(&owner, 1, 0) == 0 ? LIVING_OWNER_NS : DEAD_OWNER_NS;
     const char *name = strrchr(spawner->owner_path, '/');
-    lis_remove_tree(BASE_DIR, name ? name + 1 : spawner->owner_path);
+    lis_remove_tree_until(BASE_DIR, name ? name + 1 : spawner->owner_path, lis_now_ns() + patience);
 }
 
 static int run(struct spawner *spawner) {

@@ -26,14 +26,19 @@ static DIR *list(int dir) {
     return listing;
 }
 
+struct walk {
+    int top;
+    uint64_t counter, deadline;
+};
+
 /* A directory that is not empty moves up to the top, so the depth of a tree costs no memory and no recursion. */
-static int move_up(int dir, const char *name, int top, uint64_t *counter) {
+static int move_up(struct walk *walk, int dir, const char *name) {
     char unique[40];
     for (;;) {
-        snprintf(unique, sizeof unique, ".trash-%llx", (unsigned long long)(*counter)++);
-        if (renameat(dir, name, top, unique) == 0)
+        snprintf(unique, sizeof unique, ".trash-%llx", (unsigned long long)walk->counter++);
+        if (renameat(dir, name, walk->top, unique) == 0)
             return 0;
-        if (errno == EACCES && fchmodat(dir, name, 0700, 0) == 0 && renameat(dir, name, top, unique) == 0)
+        if (errno == EACCES && fchmodat(dir, name, 0700, 0) == 0 && renameat(dir, name, walk->top, unique) == 0)
             return 0;
         if (errno != EEXIST && errno != ENOTEMPTY && errno != ENOTDIR)
             return -errno;
@@ -41,7 +46,7 @@ static int move_up(int dir, const char *name, int top, uint64_t *counter) {
 }
 
 /* One pass over a directory; what is left in it afterwards is on its way up. Returns how many entries were dealt with. */
-static int empty_once(int dir, int top, uint64_t *counter) {
+static int empty_once(struct walk *walk, int dir) {
     DIR *listing = list(dir);
     if (!listing)
         return -errno;
@@ -50,41 +55,51 @@ static int empty_once(int dir, int top, uint64_t *counter) {
         const char *name = entry->d_name;
         if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
             continue;
+        if (walk->deadline != UINT64_MAX && lis_now_ns() > walk->deadline) {
+            closedir(listing);
+            return -ETIME;
+        }
         if (unlinkat(dir, name, 0) == 0 || errno == ENOENT) {
             done++;
         } else if (errno != EISDIR && errno != EPERM) {
             r = -errno;
         } else if (unlinkat(dir, name, AT_REMOVEDIR) == 0) {
             done++;
-        } else if (dir != top) {
-            int moved = move_up(dir, name, top, counter);
+        } else if (dir != walk->top) {
+            int moved = move_up(walk, dir, name);
             r = moved < 0 ? moved : r;
             done += moved == 0;
         } else {
             cleanup_fd int inner = open_dir(dir, name);
-            int emptied = inner < 0 ? inner : empty_once(inner, top, counter);
+            int emptied = inner < 0 ? inner : empty_once(walk, inner);
             if (emptied >= 0 && unlinkat(dir, name, AT_REMOVEDIR) == 0)
                 done++;
             else
                 r = emptied < 0 ? emptied : -errno;
             done += emptied > 0;
+            if (emptied == -ETIME)
+                break;
         }
     }
     closedir(listing);
-    return done > 0 || r == 0 ? done : r;
+    return r == -ETIME || (done == 0 && r < 0) ? r : done;
 }
 
 int lis_remove_tree(int dir, const char *name) {
+    return lis_remove_tree_until(dir, name, UINT64_MAX);
+}
+
+int lis_remove_tree_until(int dir, const char *name, uint64_t deadline) {
     cleanup_fd int top = open_dir(dir, name);
     if (top < 0)
         return top;
-    uint64_t counter = 0;
+    struct walk walk = {.top = top, .deadline = deadline};
     for (;;) {
         if (unlinkat(dir, name, AT_REMOVEDIR) == 0)
             return 0;
         if (errno != ENOTEMPTY && errno != EEXIST)
             return -errno;
-        int done = empty_once(top, top, &counter);
+        int done = empty_once(&walk, top);
         if (done < 0)
             return done;
         if (done == 0 && unlinkat(dir, name, AT_REMOVEDIR) < 0)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -41,16 +40,16 @@ SYNTHETIC = {
 }
 
 DIRECTORIES = {
-    "dev": 0o755, "etc": 0o755, "home": 0o755, "opt": 0o755, "proc": 0o755, "root": 0o700, "run": 0o755, "tmp": 0o1777,
-    "usr": 0o755, "var": 0o755, "var/cache": 0o755, "var/lib": 0o755, "var/log": 0o755, "var/tmp": 0o1777,
+    "dev": 0o755, "etc": 0o755, "home": 0o755, "opt": 0o755, "proc": 0o755, "root": 0o700, "run": 0o755,
+    "testbed": 0o755, "tmp": 0o1777, "usr": 0o755,
+    "var": 0o755, "var/cache": 0o755, "var/lib": 0o755, "var/log": 0o755, "var/tmp": 0o1777,
 }  # fmt: skip
 
 _TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
-def build_skeleton(at: Path) -> Path:
-    """Makes `at`/root, the bottom layer, and `at`/usr, which makes /usr/local writable. Returns `at`."""
-    root = at / "root"
+def build_skeleton(root: Path) -> Path:
+    """Makes `root`: the directories and links of a Linux system, and /etc. Returns it."""
     root.mkdir(parents=True)
     for name, mode in DIRECTORIES.items():
         (root / name).mkdir()
@@ -63,25 +62,12 @@ def build_skeleton(at: Path) -> Path:
     (root / "var/run").symlink_to("/run")
     (root / "var/lock").symlink_to("/run/lock")
     _fill_etc(root / "etc")
-    _copy_directories("/usr/local", at / "usr" / "local", depth=4)
-    return at
+    return root
 
 
 def unmerged_directories() -> list[str]:
     """Those of /bin, /lib, ... that are directories of their own here, not links into /usr."""
     return [name for name in _TOP if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}")]
-
-
-def submounts(below: str) -> list[str]:
-    """Mount points below a directory: an overlay does not show them, so they are bound one by one."""
-    found = []
-    with open("/proc/self/mountinfo", "rb") as mounts:
-        for line in mounts:
-            point = os.fsdecode(re.sub(rb"\\(\d{3})", lambda octal: bytes([int(octal[1], 8)]), line.split()[4]))
-            if point.startswith(below + "/") and os.path.isdir(point):
-                found.append(point)
-    outermost = [point for point in found if not any(point.startswith(other + "/") for other in found)]
-    return list(dict.fromkeys(outermost))  # binds are recursive
 
 
 def _fill_etc(etc: Path) -> None:
@@ -109,20 +95,6 @@ def _copy(source: str, target: Path) -> None:
             target.chmod(0o755 if status.st_mode & 0o111 else 0o644)
     except PermissionError:
         pass  # what the user can't read out here, programs can do without in there
-
-
-def _copy_directories(source: str, target: Path, *, depth: int) -> None:
-    """The directories of a tree, without its files.
-
-    An overlay can't copy up a directory of the real root's: that owner has no name in our user namespace (EOVERFLOW).
-    A directory of our own above it merges with it, and new files go there.
-    """
-    target.mkdir(parents=True)
-    if depth == 0:
-        return
-    for entry in _sorted_entries(source):
-        if entry.is_dir(follow_symlinks=False) and not os.path.ismount(entry.path):
-            _copy_directories(entry.path, target / entry.name, depth=depth - 1)
 
 
 def _sorted_entries(directory: str) -> Iterator[os.DirEntry[str]]:

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from lisrt import settings
 from lisrt.errors import ImageError
-from lisrt.hostimage import build_skeleton, submounts, unmerged_directories
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """An immutable directory tree on the host, shown at `target` below the image's root ("" is the root itself)."""
-
-    path: str
-    target: str = ""
+from lisrt.hostimage import build_skeleton, unmerged_directories
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """Layers, the topmost first, and what programs in them expect."""
+    """Layers, and what programs in them expect."""
 
     name: str
-    layers: tuple[Layer, ...]
+    layers: tuple[str, ...]
+    """Immutable directory trees on the host, the topmost first."""
     binds: tuple[tuple[str, str], ...] = ()
-    """(host path, target): file systems mounted inside a layer, shown read-only in their place."""
-    env: tuple[tuple[str, str], ...] = field(default=())
+    """(host path, target): directories of the host that are shown read-only, with all that is mounted in them."""
+    env: tuple[tuple[str, str], ...] = ()
 
 
 DEFAULT_ENV = (
@@ -52,12 +45,10 @@ def resolve_name(name: str | None) -> str:
 def host_image(workplace: str) -> Image:
     """The image `host`: this machine's /usr, and what little of /etc programs need, without a download.
 
-    The small part that is copied goes below `workplace`. Everything in it is readable to every user of this machine;
+    /usr is bound, not layered: docs/decisions/0005. The small part that is copied goes below `workplace`. Everything in
+    it is readable to every user of this machine;
     no home directory, no /root, /tmp, /run, /var, /srv, /mnt, /media and nothing that is mounted there is part of it.
     """
     skeleton = build_skeleton(Path(workplace) / "host")
-    layers = [Layer(str(skeleton / "root")), Layer(str(skeleton / "usr"), "usr"), Layer("/usr", "usr")]
-    for name in unmerged_directories():
-        layers.append(Layer(os.path.realpath(f"/{name}"), name))
-    binds = tuple((mount, mount.lstrip("/")) for mount in submounts("/usr"))
-    return Image("host", tuple(layers), binds, DEFAULT_ENV)
+    binds = tuple((os.path.realpath(f"/{name}"), name) for name in ("usr", *unmerged_directories()))
+    return Image("host", (str(skeleton),), binds, DEFAULT_ENV)

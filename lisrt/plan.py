@@ -33,7 +33,7 @@ class Plan:
 def make_plan(image: Image, *, network: str, mounts: tuple[Mount, ...], workdir: str, user: int, hostname: str) -> Plan:
     """The plan of one sandbox. Equal arguments give the same plan, and the sandbox's name is not part of it."""
     namespaces = steps.NEWIPC | steps.NEWUTS | steps.NEWCGROUP | (steps.NEWNET if network == "none" else 0)
-    plan: list[steps.Step] = [steps.Namespaces(namespaces), *_overlays(image)]
+    plan: list[steps.Step] = [steps.Namespaces(namespaces), steps.Overlay(image.layers)]
     plan += [
         steps.Proc("proc"),
         steps.Dev("dev"),
@@ -53,9 +53,3 @@ def make_plan(image: Image, *, network: str, mounts: tuple[Mount, ...], workdir:
     plan += [steps.User(user, user), steps.NoNesting()]
     return Plan(tuple(plan))
 
-
-def _overlays(image: Image) -> list[steps.Step]:
-    targets = list(dict.fromkeys(layer.target for layer in image.layers))
-    return [
-        steps.Overlay(target, tuple(layer.path for layer in image.layers if layer.target == target)) for target in targets
-    ]

@@ -4,11 +4,13 @@ import inspect
 import os
 import resource
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lisrt import Sandbox
 from lisrt.image import Image, Layer
 from lisrt.kernel import steps
 from lisrt.kernel.native import check_plan
@@ -343,9 +345,8 @@ def test_no_mutation_crashes_the_decoder(data: st.DataObject) -> None:
     judged(bytes(plan))
 
 
-PATHS = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20), min_size=1, max_size=6).map(
-    lambda parts: "/" + "/".join(parts)
-)
+PARTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20)
+PATHS = st.lists(PARTS, min_size=1, max_size=6).map(lambda parts: "/" + "/".join(parts))
 
 
 def is_target(path: str) -> bool:
@@ -369,3 +370,18 @@ def test_every_plan_that_can_be_asked_for_is_one(
     plan = plan_of(workdir=absolute(workdir), mounts=mounts, hostname=hostname, user=user, network=network)
     assert check_plan(plan.encode()) == len(plan.steps)
     assert len(plan.describe().splitlines()) >= len(plan.steps) + 1
+
+
+#: More than a plan can hold: more steps, more bytes, a longer path.
+TOO_MUCH: dict[str, dict[str, Any]] = {
+    "300 mounts": {"mounts": [Mount("/", f"/m/{number}") for number in range(300)]},
+    "mounts of 160 KB": {"mounts": [Mount("/", f"/m/{number}" + "/x" * 2000) for number in range(40)]},
+    "a workdir of 6 KB": {"workdir": "/a" * 3000},
+}
+
+
+@pytest.mark.parametrize("what", TOO_MUCH)
+def test_too_much_is_the_callers_mistake(what: str, working_host: None) -> None:
+    """What no plan can hold is a ValueError that says so: not a broken installation, and not a sandbox that died."""
+    with pytest.raises(ValueError, match="mounts|workdir|long|large|many"):
+        Sandbox(**TOO_MUCH[what]).close()

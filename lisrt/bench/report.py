@@ -16,7 +16,7 @@ def table(rows: list[Row]) -> Table:
     shown = Table(box=box.SIMPLE_HEAD)
     for name in ("", "operation"):
         shown.add_column(name, no_wrap=True)
-    for name in ("n", "p50 ms", "p95 ms", "p99 ms", "per second", "failures"):
+    for name in ("n", "p50 ms", "p95 ms", "p99 ms", "per s", "failed"):
         shown.add_column(name, justify="right", no_wrap=True)
     workload = None
     for row in rows:

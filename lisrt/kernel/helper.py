@@ -18,7 +18,7 @@ _OUT_OF_THE_WAY = 10
 def sealed_copy(path: Path = PATH) -> int:
     """A descriptor of a copy of the program that nobody can write to any more.
 
-    A command in a sandbox has our uid and could reach the running program's file through /proc/self/exe of the
+    What the helper starts has our uid, and could reach the running program's file through /proc/self/exe of the
     process that starts it (CVE-2019-5736); a sealed memory file it can't change.
     """
     program = path.read_bytes()

@@ -1,6 +1,6 @@
 """The steps of a plan: values that describe themselves and encode themselves for csrc/plan.c.
 
-Targets are paths below the new root, without a leading slash; "" is the root itself.
+Targets are paths below the new root, without a leading slash.
 """
 
 from __future__ import annotations
@@ -53,15 +53,14 @@ class Namespaces(Step):
 
 @dataclass(frozen=True, slots=True)
 class Overlay(Step):
-    target: str
     lowers: tuple[str, ...]
     kind = 2
 
     def strings(self) -> tuple[str, ...]:
-        return (self.target, *self.lowers)
+        return self.lowers
 
     def describe(self) -> str:
-        return f"mount an overlay on /{self.target}: writable layer over {' over '.join(self.lowers)}"
+        return f"mount the root: a writable layer over {' over '.join(self.lowers)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ static void step(struct writer *w, uint16_t kind, uint64_t a, uint64_t b, uint64
 static void minimal(struct writer *w) {
     begin(w);
     step(w, LIS_STEP_NAMESPACES, CLONE_NEWNET, 0, 0, 0, NULL);
-    step(w, LIS_STEP_OVERLAY, 0, 0, 0, 2, STRINGS("", "/images/base"));
+    step(w, LIS_STEP_OVERLAY, 0, 0, 0, 1, STRINGS("/images/base"));
 }
 
 static int decode(const struct writer *w, struct lis_plan *plan, struct lis_fault *fault) {
@@ -90,7 +90,7 @@ static void test_refuses_steps(void) {
     check(with(LIS_STEP_PROC, 0, 0, 0, 0, NULL) == -EPROTO, "a step without its string is refused");
     check(with(LIS_STEP_PROC, 0, 0, 0, 2, STRINGS("a", "b")) == -EPROTO, "a string too many is refused");
     check(with(LIS_STEP_BIND, 2, 0, 0, 2, STRINGS("/a", "b")) == -EPROTO, "unknown flags are refused");
-    check(with(LIS_STEP_OVERLAY, 0, 0, 0, 2, STRINGS("", "/a")) == -EPROTO, "a second root is refused");
+    check(with(LIS_STEP_OVERLAY, 0, 0, 0, 1, STRINGS("/a")) == -EPROTO, "a second root is refused");
     check(with(LIS_STEP_TMPFS, 0, 1, 0, 1, STRINGS("x")) == -EPROTO, "a tmpfs without a size is refused");
     check(with(LIS_STEP_RLIMIT, RLIMIT_RSS, 1, 1, 0, NULL) == -EPROTO, "limits that carry a command's mark are refused");
     check(with(LIS_STEP_RLIMIT, RLIMIT_CPU, 2, 1, 0, NULL) == -EPROTO, "a soft limit above the hard one is refused");

@@ -33,9 +33,10 @@ def test_ready_when_entered(run: asyncio.Runner) -> None:
 
     async def scenario() -> None:
         async with AsyncSandbox(hostname="async") as box:
-            assert box.alive
+            states = [box.alive]
             assert (await box.run(["uname", "-n"])).stdout == "async\n"
-        assert not box.alive
+        states.append(box.alive)
+        assert states == [True, False]
         with pytest.raises(SandboxGone):
             await box.run(["true"])
 

@@ -13,6 +13,8 @@ from support.procs import assert_lives, init_of
 from support.subjects import Box
 from support.waiting import not_blocked
 
+from lisrt import LisrtError
+
 
 def status(box: Box) -> dict[str, str]:
     """/proc/self/status of a command, by field."""
@@ -430,6 +432,18 @@ for family, address in ((socket.AF_INET, ("127.0.0.1", {tcp.getsockname()[1]})),
         print("refused")
 """
         assert box.python(source).check().stdout == "refused\n" * 2
+
+
+def test_a_shared_network_is_asked_for_by_name(open_box: Callable[..., Box]) -> None:
+    """network="host" is no isolation, and the guarantees say so; where it isn't offered it is refused."""
+    try:
+        box = open_box(network="host")
+    except (ValueError, LisrtError):
+        return
+    assert box.guarantees["network"] != open_box().guarantees["network"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        source = f"import socket; socket.create_connection(('127.0.0.1', {server.getsockname()[1]})); print('connected')"
+        assert box.python(source).stdout == "connected\n"
 
 
 # The files

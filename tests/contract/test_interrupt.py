@@ -44,6 +44,32 @@ def test_keyboard_interrupt_kills_the_tree(tmp_path: Path, marker: str, verb: st
     assert_gone(other)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGTSTP, signal.SIGQUIT])
+def test_a_terminals_signals_are_the_programs_alone(tmp_path: Path, marker: str, number: signal.Signals) -> None:
+    """Ctrl-C, Ctrl-Z and a hangup reach the whole foreground group: the program decides, its sandboxes don't notice."""
+    source = """
+        import os, signal
+        from lisrt import Sandbox
+
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGTSTP, signal.SIGQUIT):
+            signal.signal(number, lambda number, frame: print("signalled", flush=True))
+        with Sandbox() as box:
+            box.sh("mkfifo gate; sleep $MARK &", env={"MARK": os.environ["MARK"]})
+            print("ready", flush=True)
+            print(box.sh("cat gate", timeout=1).outcome, flush=True)
+            print(box.run(["echo", "alive"]).stdout.strip(), flush=True)
+    """
+    with program(source, cwd=tmp_path, env={"MARK": marker}) as script:
+        script.expect("ready")
+        assert_lives(marker)
+        os.killpg(script.pid, number)
+        script.expect("signalled", within=10)
+        script.expect("timed_out")
+        script.expect("alive")
+        assert script.finish() == 0
+        assert_gone(marker)
+
+
 def test_an_exception_from_a_handler_kills_the_tree(tmp_path: Path, marker: str) -> None:
     """Any exception that a signal handler throws into the wait does the same: SIGTERM turned into SystemExit, a timer."""
     source = """

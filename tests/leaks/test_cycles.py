@@ -46,6 +46,14 @@ def count():
         "scratch": tree(scratch),
     }
 
+def settled():
+    deadline = time.monotonic() + 10
+    now = None
+    while (before := now) != (now := count()):
+        assert time.monotonic() < deadline, f"never at rest: {before} became {now}"
+        time.sleep(0.05)
+    return now
+
 def settles_to(before):
     deadline = time.monotonic() + 10
     while (now := count()) != before and time.monotonic() < deadline:
@@ -67,7 +75,7 @@ def cycle(number):
 
 for number in range(3):
     cycle(number)
-before, memory = count(), resident("self")
+before, memory = settled(), resident("self")
 helpers = {pid: resident(pid) for pid in before["helpers"]}
 for number in range(200):
     cycle(number)
@@ -96,7 +104,7 @@ async def cycle(number):
 
 async def main():
     await asyncio.gather(*(cycle(number) for number in range(5)))
-    before = count()
+    before = settled()
     for _ in range(10):
         await asyncio.gather(*(cycle(number) for number in range(5)))
     settles_to(before)
@@ -108,7 +116,7 @@ async def abandoned():
     await asyncio.wait([task])
 
 asyncio.run(main())
-before = count()
+before = settled()
 for _ in range(20):
     asyncio.run(abandoned())
 asyncio.run(main())
@@ -161,7 +169,7 @@ def mishaps(box):
 
 with Sandbox() as box:
     mishaps(box)
-    before = count()
+    before = settled()
     for _ in range(20):
         mishaps(box)
     settles_to(before)
@@ -174,7 +182,7 @@ def test_one_live_sandbox_has_a_bounded_cost(tmp_path: Path, scratch: Path) -> N
     """A live, idle sandbox costs the program few descriptors and no thread."""
     source = """
 with Sandbox() as first:
-    before = count()
+    before = settled()
     boxes = [Sandbox() for _ in range(20)]
     now = count()
     assert now["threads"] == before["threads"], "a thread per sandbox"

@@ -79,7 +79,13 @@ def program(source: str, *, cwd: Path, options: Sequence[str] = (), env: Mapping
     with tempfile.TemporaryFile() as stderr:
         command = [sys.executable, *options, str(script)]
         process = subprocess.Popen(
-            command, cwd=cwd, env=environment(**(env or {})), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
+            command,
+            cwd=cwd,
+            env=environment(**(env or {})),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            start_new_session=True,  # what a terminal sends to its foreground group can be sent to this one
         )
         try:
             yield Program(process, stderr)
