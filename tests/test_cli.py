@@ -210,6 +210,7 @@ SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: -signal.SIGTERM, signal.SIGHUP: -
 @pytest.mark.parametrize("to", ["the process", "the group"])
 def test_a_signal_ends_everything(cli: Cli, marker: str, number: signal.Signals, to: str) -> None:
     """Ctrl-C exits 130, other signals kill as they always do; either way no process of the sandbox is left."""
+    cli.killed = number != signal.SIGINT
     script = f"(setsid sleep {marker} &); trap '' INT TERM HUP; sleep {marker}; :"
     with cli.started(*sh(script)) as process:
         eventually(lambda: len(sleeping(marker)) == 2, within=20, what="two sleeps")
@@ -376,6 +377,23 @@ def test_where_and_as_whom(cli: Cli) -> None:
     assert cli("exec", *options, "--", "sh", "-c", script).stdout == "/work/other\n1000\n1000\nbox\n"
 
 
+@pytest.mark.parametrize(("mode", "workdir"), [("rw", "/data/sub/work"), ("rw", "/data"), ("ro", "/data/there")])
+def test_the_workdir_may_lie_in_a_mount(cli: Cli, mode: str, workdir: str) -> None:
+    """It is made there if it is missing, and used if it is not."""
+    (cli.cwd / "data" / "there").mkdir(parents=True)
+    done = cli("exec", "-m", f"data:/data:{mode}", "--workdir", workdir, "--", "pwd")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{workdir}\n", "")
+
+
+def test_a_workdir_that_can_not_be_made_is_named(cli: Cli) -> None:
+    """In a read-only mount: 125, the path and the reason, which is not that it is missing."""
+    (cli.cwd / "data").mkdir()
+    for workdir in ("/data/work", "/usr/work"):
+        done = cli("exec", "-m", "data:/data", "--workdir", workdir, "--", "pwd")
+        assert (done.returncode, done.stdout) == (125, "")
+        assert workdir[1:] in done.stderr and "Read-only file system" in done.stderr
+
+
 def test_a_missing_cwd_is_named(cli: Cli) -> None:
     """125 and the path."""
     done = cli("exec", "--cwd", "/no/such/place", "--", "true")
@@ -536,6 +554,7 @@ def test_a_closed_stdout_is_no_traceback(cli: Cli, command: str) -> None:
 
 def badly_killed(cli: Cli, marker: str) -> str:
     """The name of a directory that stays when a program and its spawner are killed together."""
+    cli.killed = True
     with cli.started(*sh(f"mkdir -p d/e; echo x > d/e/f; chmod 0 d; sleep {marker}")) as process:
         assert_lives(marker)
         [name] = cli.owners()
@@ -563,6 +582,7 @@ def test_gc_says_what_it_removed(cli: Cli, marker: str) -> None:
     with cli.started(*sh(f"echo x > file; sleep {marker}; cat file")):
         assert_lives(marker)
         living = set(cli.owners()) - {left}
+        assert len(living) == 1
         done = cli("gc")
         assert (done.returncode, done.stderr) == (0, "")
         assert set(cli.owners()) == living
@@ -573,6 +593,7 @@ def test_gc_says_what_it_removed(cli: Cli, marker: str) -> None:
 
 def test_gc_is_done_when_it_returns(cli: Cli) -> None:
     """Also when there is much to delete: no part of it is left for later."""
+    cli.killed = True
     base = cli.scratch / f"lisrt-{os.geteuid()}"
     for number in range(3):
         for sub in range(10):

@@ -84,9 +84,14 @@ class Terminal:
             os.close(self.master)
         self.master = -1
 
+    def leave_slave(self) -> None:
+        if self.slave >= 0:
+            os.close(self.slave)
+        self.slave = -1
+
     def close(self) -> None:
         self.hang_up()
-        os.close(self.slave)
+        self.leave_slave()
 
 
 @pytest.fixture
@@ -104,6 +109,7 @@ def opened(cli: Cli, *options: str, rows: int = 24, columns: int = 80) -> Iterat
     command = [sys.executable, "-c", LOGIN, *cli.command("shell", *options)]
     streams = {"stdin": terminal.slave, "stdout": terminal.slave, "stderr": terminal.slave}
     process = subprocess.Popen(command, cwd=cli.cwd, env=cli.environment(TERM="xterm"), **streams)
+    terminal.leave_slave()  # so that the end of the shell is the end of what can be read
     try:
         terminal.expect(PROMPT)
         yield terminal, process
@@ -115,18 +121,10 @@ def opened(cli: Cli, *options: str, rows: int = 24, columns: int = 80) -> Iterat
 
 def finish(terminal: Terminal, process: "subprocess.Popen[bytes]") -> int:
     """The status of a shell that was told to end; its last words are read, so that it never waits for a reader."""
-    pidfd = os.pidfd_open(process.pid)
-    try:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        deadline = time.monotonic() + WITHIN
-        while not poll.poll(0):
-            assert time.monotonic() < deadline, f"the shell goes on; the terminal shows {terminal.seen!r}"
-            if terminal.master >= 0:
-                terminal.seen += terminal.read(within=0.05)
-    finally:
-        os.close(pidfd)
-    return process.wait()
+    deadline = time.monotonic() + WITHIN
+    while terminal.master >= 0 and (text := terminal.read(within=max(0.0, deadline - time.monotonic()))):
+        terminal.seen += text
+    return process.wait(timeout=max(0.1, deadline - time.monotonic()))
 
 
 def test_commands_are_typed_and_answered(cli: Cli) -> None:
@@ -198,10 +196,10 @@ def test_the_size_of_the_window_is_passed_on(cli: Cli) -> None:
 def test_the_terminal_is_left_as_it_was(cli: Cli) -> None:
     """Raw while the shell runs, and with all its settings restored after."""
     with opened(cli) as (terminal, process):
-        assert not termios.tcgetattr(terminal.slave)[3] & termios.ECHO, "raw while the sandbox's terminal does the echo"
+        assert not termios.tcgetattr(terminal.master)[3] & termios.ECHO, "raw while the sandbox's terminal does the echo"
         terminal.type("exit 0\r")
         assert finish(terminal, process) == 0
-        after = termios.tcgetattr(terminal.slave)
+        after = termios.tcgetattr(terminal.master)
     fresh = Terminal(24, 80)
     assert after == termios.tcgetattr(fresh.slave)
     fresh.close()
@@ -241,8 +239,6 @@ def test_the_last_words_are_shown(cli: Cli) -> None:
     with opened(cli) as (terminal, process):
         terminal.type("seq 20000; exit 4\r")
         assert finish(terminal, process) == 4
-        while text := terminal.read(within=0):
-            terminal.seen += text
         assert terminal.seen.replace("\r\n", "\n").endswith("19999\n20000\nexit\n")
 
 
@@ -275,6 +271,7 @@ def test_background_jobs_end_with_the_shell(cli: Cli, marker: str) -> None:
 @pytest.mark.parametrize("how", ["hang-up", "SIGTERM", "SIGKILL"])
 def test_nothing_is_left_when_it_is_ended_from_outside(cli: Cli, marker: str, how: str) -> None:
     """The window is closed, or lisrt is killed: no process of the sandbox stays."""
+    cli.killed = True
     with opened(cli) as (terminal, process):
         terminal.type(f"trap '' HUP TERM; (setsid sleep {marker} &); sleep {marker}\r")
         eventually(lambda: len(sleeping(marker)) == 2, within=20, what="two sleeps")
@@ -295,9 +292,8 @@ def test_the_death_of_the_sandbox_is_told(cli: Cli, marker: str) -> None:
         init = int(Path(f"/proc/{shell}/stat").read_text().rpartition(")")[2].split()[1])
         os.kill(init, signal.SIGKILL)
         assert finish(terminal, process) == 125
-        terminal.seen += terminal.read(within=0)
         assert "lisrt:" in terminal.seen and "gone" in terminal.seen
-        assert termios.tcgetattr(terminal.slave)[3] & termios.ECHO
+        assert termios.tcgetattr(terminal.master)[3] & termios.ECHO
     assert_gone(marker)
 
 

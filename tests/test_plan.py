@@ -11,30 +11,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lisrt import Sandbox
-from lisrt.image import Image, Layer
+from lisrt.image import Image
 from lisrt.kernel import steps
 from lisrt.kernel.native import check_plan
 from lisrt.kernel.wire import MAGIC
 from lisrt.plan import Plan, make_plan
 from lisrt.spec import Mount, absolute
 
-HOST = Image("host", (Layer("/layers/root"), Layer("/layers/usr", "usr"), Layer("/usr", "usr")))
+HOST = Image("host", ("/layers/skeleton",), (("/usr", "usr"), ("/lib64", "lib64")))
 
 DESCRIPTION = """\
  1. create namespaces: pid, mount, net, ipc, uts, cgroup
- 2. mount an overlay on /: writable layer over /layers/root
- 3. mount an overlay on /usr: writable layer over /layers/usr over /usr
- 4. mount a fresh proc on /proc
- 5. mount the read-only device directory on /dev
- 6. mount a new devpts on /dev/pts
- 7. mount a tmpfs of 64 MiB and 16384 inodes on /dev/shm
- 8. make the directory /tmp, mode 1777
- 9. make the directory /testbed, mode 0755
-10. set the host name to sandbox
-11. bring the loopback interface up
-12. enter a nested user namespace as uid 0, gid 0
-13. forbid further namespaces
-14. drop every capability, set no_new_privs, become PID 1"""
+ 2. mount the root: a writable layer over /layers/skeleton
+ 3. mount a fresh proc on /proc
+ 4. mount the read-only device directory on /dev
+ 5. mount a new devpts on /dev/pts
+ 6. mount a tmpfs of 64 MiB and 16384 inodes on /dev/shm
+ 7. make the directory /tmp, mode 1777
+ 8. make the directory /testbed, mode 0755
+ 9. bind the host's /usr on /usr, read-only
+10. bind the host's /lib64 on /lib64, read-only
+11. set the host name to sandbox
+12. bring the loopback interface up
+13. enter a nested user namespace as uid 0, gid 0
+14. forbid further namespaces
+15. drop every capability, set no_new_privs, become PID 1"""
 
 
 def plan_of(**changes: object) -> Plan:
@@ -66,14 +67,15 @@ def test_the_encoding_of_the_host_plan() -> None:
     """The plan of a default sandbox in bytes: the order, the kinds and the numbers are the wire format."""
     assert plan_of().encode() == whole(
         packed(1, numbers=(0x4E000000, 0, 0)),
-        packed(2, b"", b"/layers/root"),
-        packed(2, b"usr", b"/layers/usr", b"/usr"),
+        packed(2, b"/layers/skeleton"),
         packed(4, b"proc"),
         packed(5, b"dev"),
         packed(6, b"dev/pts"),
         packed(7, b"dev/shm", numbers=(67108864, 16384, 0o1777)),
         packed(8, b"tmp", numbers=(0o1777, 0, 0)),
         packed(8, b"testbed", numbers=(0o755, 0, 0)),
+        packed(3, b"/usr", b"usr"),
+        packed(3, b"/lib64", b"lib64"),
         packed(9, b"sandbox"),
         packed(10),
         packed(12),
@@ -84,7 +86,7 @@ def test_the_encoding_of_the_host_plan() -> None:
 
 def test_the_decoder_takes_the_host_plan() -> None:
     """And counts its steps."""
-    assert check_plan(plan_of().encode()) == 13
+    assert check_plan(plan_of().encode()) == 14
 
 
 def test_the_network_of_the_host_has_no_namespace_and_no_loopback_step() -> None:
@@ -92,7 +94,7 @@ def test_the_network_of_the_host_has_no_namespace_and_no_loopback_step() -> None
     isolated, shared = plan_of(), plan_of(network="host")
     assert set(isolated.steps) - set(shared.steps) == {isolated.steps[0], steps.Loopback()}
     assert "net" not in shared.describe().splitlines()[0]
-    assert check_plan(shared.encode()) == 12
+    assert check_plan(shared.encode()) == 13
 
 
 @pytest.mark.parametrize("workdir", ["/", "/tmp"])
@@ -113,7 +115,7 @@ def test_mounts_come_after_what_they_lie_in(tmp_path: os.PathLike[str]) -> None:
     )
     for order in (mounts, mounts[::-1]):
         plan = plan_of(mounts=order)
-        binds = [(step.target, step.writable) for step in plan.steps if isinstance(step, steps.Bind)]
+        binds = [(step.target, step.writable) for step in plan.steps if isinstance(step, steps.Bind)][len(HOST.binds) :]
         assert binds == [("data", False), ("data/sub", False), ("data/sub/deep", True), ("data-other", False)]
         assert plan.describe().count("WRITABLE") == 1
         check_plan(plan.encode())
@@ -121,20 +123,22 @@ def test_mounts_come_after_what_they_lie_in(tmp_path: os.PathLike[str]) -> None:
 
 def test_the_images_own_binds_come_before_the_users() -> None:
     """What the user mounts may cover what the image shows, not the other way round."""
-    image = Image("host", HOST.layers, (("/usr/inner", "usr/inner"),))
-    plan = plan_of(image=image, mounts=(Mount("/", "/usr/inner"),))
+    plan = plan_of(mounts=(Mount("/", "/lib64"), Mount("/", "/a")))
     assert [step for step in plan.steps if isinstance(step, steps.Bind)] == [
-        steps.Bind("/usr/inner", "usr/inner", False),
-        steps.Bind("/", "usr/inner", False),
+        steps.Bind("/usr", "usr", False),
+        steps.Bind("/lib64", "lib64", False),
+        steps.Bind("/", "a", False),
+        steps.Bind("/", "lib64", False),
     ]
     check_plan(plan.encode())
 
 
-def test_layers_of_one_target_share_an_overlay() -> None:
-    """The topmost first, each target once, the root before all others."""
-    image = Image("x", (Layer("/a"), Layer("/b", "usr"), Layer("/c"), Layer("/d", "usr")))
-    overlays = [step for step in plan_of(image=image).steps if isinstance(step, steps.Overlay)]
-    assert overlays == [steps.Overlay("", ("/a", "/c")), steps.Overlay("usr", ("/b", "/d"))]
+def test_layers_share_one_overlay() -> None:
+    """The topmost first, in the order of the image."""
+    plan = plan_of(image=Image("x", ("/top", "/middle", "/bottom")))
+    assert plan.steps[1] == steps.Overlay(("/top", "/middle", "/bottom"))
+    assert "over /top over /middle over /bottom" in plan.describe()
+    check_plan(plan.encode())
 
 
 def test_a_plan_is_a_pure_function() -> None:
@@ -155,7 +159,7 @@ def test_bytes_that_are_no_text_stay_as_they_are() -> None:
 
 SAMPLES: dict[type[steps.Step], steps.Step] = {
     steps.Namespaces: steps.Namespaces(steps.NEWIPC | steps.NEWUTS | steps.NEWNET | steps.NEWCGROUP),
-    steps.Overlay: steps.Overlay("opt/layered", ("/upper", "/lower")),
+    steps.Overlay: steps.Overlay(("/upper", "/lower")),
     steps.Bind: steps.Bind("/srv/data", "data", True),
     steps.Proc: steps.Proc("proc"),
     steps.Dev: steps.Dev("dev"),
@@ -168,18 +172,19 @@ SAMPLES: dict[type[steps.Step], steps.Step] = {
     steps.User: steps.User(65534, 65534),
     steps.NoNesting: steps.NoNesting(),
 }
-BEFORE_THE_USER = (steps.Proc, steps.Dev, steps.Devpts, steps.Tmpfs, steps.Directory, steps.Overlay, steps.Bind)
+BEFORE_THE_USER = (steps.Proc, steps.Dev, steps.Devpts, steps.Tmpfs, steps.Directory, steps.Bind)
 KINDS = [kind for kind in vars(steps).values() if inspect.isclass(kind) and steps.Step in kind.__bases__]
 
 
 def plan_with(*extra: steps.Step) -> tuple[steps.Step, ...]:
     """A small valid plan that holds the given steps where they belong."""
-    begin: list[steps.Step] = [steps.Namespaces(0), steps.Overlay("", ("/lower",))]
+    begin: list[steps.Step] = [
+        next((step for step in extra if isinstance(step, steps.Namespaces)), steps.Namespaces(0)),
+        next((step for step in extra if isinstance(step, steps.Overlay)), steps.Overlay(("/lower",))),
+    ]
     files = [step for step in extra if isinstance(step, BEFORE_THE_USER)]
     system = [step for step in extra if isinstance(step, steps.Hostname | steps.Loopback | steps.Rlimit)]
     late = [step for step in extra if isinstance(step, steps.NoNesting)]
-    if any(isinstance(step, steps.Namespaces) for step in extra):
-        begin[0] = next(step for step in extra if isinstance(step, steps.Namespaces))
     user = next((step for step in extra if isinstance(step, steps.User)), steps.User(0, 0))
     return (*begin, *files, *system, user, *late)
 
@@ -199,10 +204,10 @@ def test_python_and_the_helper_know_the_same_kinds() -> None:
     assert sorted(kind.kind for kind in KINDS) == list(range(1, len(KINDS) + 1))
     for number in (0, len(KINDS) + 1, 0xFFFF):
         with pytest.raises(ValueError, match="unknown kind"):
-            check_plan(whole(packed(1), packed(2, b"", b"/lower"), packed(number), packed(12)))
+            check_plan(whole(packed(1), packed(2, b"/lower"), packed(number), packed(12)))
 
 
-NAMESPACES, ROOT, USER = packed(1), packed(2, b"", b"/lower"), packed(12)
+NAMESPACES, ROOT, USER = packed(1), packed(2, b"/lower"), packed(12)
 
 #: Plans that could be made by mistake or by malice, with a word of the reason for which they are refused.
 REFUSED = {
@@ -210,11 +215,11 @@ REFUSED = {
     "another magic": (struct.pack("=II", MAGIC + 1, 0), "not a plan"),
     "no step": (whole(), "begins with"),
     "no root": (whole(NAMESPACES, USER), "begins with"),
-    "no namespaces": (whole(ROOT, USER), "overlay|begins with"),
-    "no user": (whole(NAMESPACES, ROOT), "one user"),
-    "two users": (whole(NAMESPACES, ROOT, USER, USER), "one user"),
+    "no namespaces": (whole(ROOT, USER), "begins with"),
+    "no user": (whole(NAMESPACES, ROOT), "one root and one user"),
+    "two users": (whole(NAMESPACES, ROOT, USER, USER), "one root and one user"),
     "namespaces twice": (whole(NAMESPACES, ROOT, NAMESPACES, USER), "out of order"),
-    "two roots": (whole(NAMESPACES, ROOT, ROOT, USER), "overlay"),
+    "two roots": (whole(NAMESPACES, ROOT, ROOT, USER), "one root and one user"),
     "files after the system": (whole(NAMESPACES, ROOT, packed(10), packed(4, b"proc"), USER), "out of order"),
     "the system after the user": (whole(NAMESPACES, ROOT, USER, packed(9, b"name")), "out of order"),
     "files after the user": (whole(NAMESPACES, ROOT, USER, packed(3, b"/", b"x")), "out of order"),
@@ -223,9 +228,9 @@ REFUSED = {
     "a count too small": (whole(NAMESPACES, ROOT, USER, packed(13), count=3), "after the last"),
     "one of 128 KiB": (whole(NAMESPACES, ROOT, *[packed(3, b"/" + b"s" * 4000, b"t")] * 40, USER), "too large"),
     "a user namespace flag": (whole(packed(1, numbers=(0x10000000, 0, 0)), ROOT, USER), "unknown flag"),
-    "an overlay without a layer": (whole(NAMESPACES, packed(2, b""), USER), "number of strings"),
-    "a relative layer": (whole(NAMESPACES, packed(2, b"", b"lower"), USER), "overlay: lower"),
-    "a layer with ..": (whole(NAMESPACES, packed(2, b"", b"/a/../b"), USER), "overlay: lower"),
+    "an overlay without a layer": (whole(NAMESPACES, packed(2), USER), "number of strings"),
+    "a relative layer": (whole(NAMESPACES, packed(2, b"lower"), USER), "overlay: lower"),
+    "a layer with ..": (whole(NAMESPACES, packed(2, b"/a/../b"), USER), "overlay: lower"),
     "a relative source": (whole(NAMESPACES, ROOT, packed(3, b"etc", b"x"), USER), "bind: source"),
     "a source with ..": (whole(NAMESPACES, ROOT, packed(3, b"/a/..", b"x"), USER), "bind: source"),
     "an absolute target": (whole(NAMESPACES, ROOT, packed(3, b"/etc", b"/x"), USER), "bind: target"),

@@ -16,9 +16,10 @@ pytestmark = pytest.mark.usefixtures("working_host")
 def test_keyboard_interrupt_kills_the_tree(tmp_path: Path, marker: str, verb: str) -> None:
     """Ctrl-C during a command raises KeyboardInterrupt, its tree is dead, the sandbox and other daemons go on."""
     source = f"""
-        import os
+        import os, signal
         from lisrt import Sandbox
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with Sandbox() as box:
             box.sh("sleep " + os.environ["OTHER"] + " &")
             script = "(setsid sleep $MARK &); trap '' INT TERM; sleep $MARK; :".replace("$MARK", os.environ["MARK"])
@@ -105,9 +106,10 @@ def test_an_exception_from_a_handler_kills_the_tree(tmp_path: Path, marker: str)
 def test_an_interrupt_ends_the_program_by_default(tmp_path: Path, marker: str) -> None:
     """Uncaught, Ctrl-C ends the program as it ends any Python, and nothing of the sandbox is left."""
     source = """
-        import os
+        import os, signal
         from lisrt import Sandbox
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as Python does, unless it was started with SIGINT ignored
         with Sandbox() as box:
             box.run(["sleep", os.environ["MARK"]])
     """

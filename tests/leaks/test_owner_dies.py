@@ -161,8 +161,8 @@ def test_sigkill_in_the_middle_of_creation(tmp_path: Path, scratch: Path, marker
             for _ in range(round_):
                 tree(scratch)
             os.kill(script.pid, signal.SIGKILL)
-            eventually(lambda: not marked(marker), within=1, what="the end of every daemon")
-            eventually(lambda: not mounts_naming(str(scratch)), within=1, what="the end of every helper")
+            eventually(lambda: not marked(marker), within=5, what="the end of every daemon")
+            eventually(lambda: not mounts_naming(str(scratch)), within=5, what="the end of every helper")
     assert_next_start_sweeps(scratch, tmp_path)
 
 

@@ -1,7 +1,6 @@
 """Real `lisrt` processes, and proof that they leave nothing behind."""
 
 import contextlib
-import functools
 import os
 import subprocess
 import sys
@@ -25,6 +24,8 @@ class Cli:
     cwd: Path
     scratch: Path
     env: Mapping[str, str] = field(default_factory=dict)
+    killed: bool = False
+    """Whether a `lisrt` was killed: its directory may then wait for the next start to sweep it."""
 
     def environment(self, **extra: str) -> dict[str, str]:
         """This process's, without any settings of whoever runs the tests."""
@@ -74,10 +75,13 @@ class Cli:
 
     def assert_clean(self) -> None:
         """No mount of the scratch base in any process of this host, and no directory of an owner in it."""
-        eventually(functools.partial(self._is_clean), within=10, what=f"the end of everything in {self.scratch}")
+        eventually(lambda: not mounts_naming(str(self.scratch)), within=10, what=f"the end of all mounts of {self.scratch}")
+        eventually(self._is_empty, within=20, what=f"an empty {self.scratch}")
 
-    def _is_clean(self) -> bool:
-        return not self.owners() and not mounts_naming(str(self.scratch))
+    def _is_empty(self) -> bool:
+        if self.killed and self.owners():
+            self("exec", "--", "true")
+        return not self.owners()
 
     def owners(self) -> list[str]:
         """The directories of living, or of badly killed, programs under the scratch base."""
