@@ -193,6 +193,12 @@ static int copy_mount(const struct lis_host *host, const char *path) {
     return r;
 }
 
+static int restrict_mount(int tree, bool writable) {
+    struct sys_mount_attr attr = {
+        .attr_set = SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV | (writable ? 0 : SYS_MOUNT_ATTR_RDONLY)};
+    return sys_mount_setattr(tree, "", AT_EMPTY_PATH | SYS_AT_RECURSIVE, &attr) < 0 ? -errno : 0;
+}
+
 int lis_host_layer(struct lis_host *host, const char *path, struct lis_fault *fault) {
     for (uint32_t i = 0; i < host->nlayers; i++)
         if (strcmp(host->layers[i], path) == 0)
@@ -209,6 +215,8 @@ int lis_host_layer(struct lis_host *host, const char *path, struct lis_fault *fa
     if (r == 0 && mkdir(place, 0755) < 0 && errno != EEXIST)
         r = -errno;
     if (r == 0)
+        r = restrict_mount(tree, false);
+    if (r == 0)
         r = attach(tree, AT_FDCWD, place);
     if (r < 0)
         return lis_fail(fault, LIS_STAGE_LAYER, -r, path);
@@ -221,9 +229,8 @@ int lis_host_mount(struct lis_host *host, const char *path, bool writable, struc
     cleanup_fd int tree = copy_mount(host, path);
     if (tree < 0)
         return lis_fail(fault, LIS_STAGE_MOUNT_SOURCE, -tree, path);
-    struct sys_mount_attr attr = {
-        .attr_set = SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV | (writable ? 0 : SYS_MOUNT_ATTR_RDONLY)};
-    if (sys_mount_setattr(tree, "", AT_EMPTY_PATH | SYS_AT_RECURSIVE, &attr) < 0)
-        return lis_fail(fault, LIS_STAGE_MOUNT_SOURCE, errno, path);
+    int r = restrict_mount(tree, writable);
+    if (r < 0)
+        return lis_fail(fault, LIS_STAGE_MOUNT_SOURCE, -r, path);
     return lis_take_fd(&tree);
 }

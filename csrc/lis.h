@@ -72,7 +72,7 @@ const char *lis_stage_words(int stage);
 enum lis_step_kind {
     LIS_STEP_NAMESPACES = 1, /* a: CLONE_NEW* flags */
     LIS_STEP_OVERLAY = 2,    /* lower...; the top layer first: the root */
-    LIS_STEP_BIND = 3,       /* source, target; a: 1 = writable */
+    LIS_STEP_BIND = 3,       /* source, target; a: enum lis_bind */
     LIS_STEP_PROC = 4,       /* target */
     LIS_STEP_DEV = 5,        /* target */
     LIS_STEP_DEVPTS = 6,     /* target */
@@ -85,6 +85,9 @@ enum lis_step_kind {
     LIS_STEP_NO_NESTING = 13,
     LIS_STEP_KINDS
 };
+
+/* An image's binds are the same for all its sandboxes: kept ready like layers, read-only. A mount is fetched each time. */
+enum lis_bind { LIS_BIND_READ_ONLY = 0, LIS_BIND_WRITABLE = 1, LIS_BIND_OF_IMAGE = 2 };
 
 /* A plan falls into phases, and they come in this order: privileges only ever fall. */
 enum lis_phase { LIS_PHASE_NAMESPACES, LIS_PHASE_FILES, LIS_PHASE_SYSTEM, LIS_PHASE_USER };
@@ -178,7 +181,7 @@ struct lis_host {
 
 int lis_host_enter_user_namespace(struct lis_fault *fault);
 int lis_host_open(struct lis_host *host, const char *owner_path, int owner_dir, struct lis_fault *fault);
-/* Index of the layer under /l, attached now if it is new. */
+/* Index of the layer under /l, attached now, read-only, if it is new. */
 int lis_host_layer(struct lis_host *host, const char *path, struct lis_fault *fault);
 /* A detached copy of the mount at a host path. */
 int lis_host_mount(struct lis_host *host, const char *path, bool writable, struct lis_fault *fault);
@@ -188,8 +191,8 @@ int lis_host_mount(struct lis_host *host, const char *path, bool writable, struc
 struct lis_resources {
     const struct lis_plan *plan;
     const char *id;
-    uint32_t layers[LIS_MAX_STRINGS];   /* for each string that names a lower: its index under /l */
-    int mounts[LIS_MAX_STEPS];          /* for each BIND step: its detached mount */
+    uint32_t layers[LIS_MAX_STRINGS];   /* for each string that names a lower or an image's bind: its index under /l */
+    int mounts[LIS_MAX_STEPS];          /* for each other BIND step: its detached mount */
 };
 
 int lis_setup(const struct lis_resources *resources, struct lis_fault *fault);

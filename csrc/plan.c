@@ -72,7 +72,7 @@ static const char *check_overlay(const struct lis_plan *plan, const struct lis_s
 static const char *check_bind(const struct lis_plan *plan, const struct lis_step *step) {
     if (!is_host_path(lis_string(plan, step, 0)))
         return "bind: source";
-    return is_below_root(lis_string(plan, step, 1)) && step->a <= 1 ? NULL : "bind: target or flags";
+    return is_below_root(lis_string(plan, step, 1)) && step->a <= LIS_BIND_OF_IMAGE ? NULL : "bind: target or flags";
 }
 
 static const char *check_target(const struct lis_plan *plan, const struct lis_step *step) {

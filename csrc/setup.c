@@ -133,8 +133,14 @@ static int step_overlay(struct context *ctx, const struct lis_step *step) {
 
 static int step_bind(struct context *ctx, const struct lis_step *step) {
     int tree = ctx->resources->mounts[step - ctx->resources->plan->steps];
+    cleanup_fd int layer = -EBADF;
+    if (step->a == LIS_BIND_OF_IMAGE) { /* this namespace has its own copy of the spawner's mount, which can just move */
+        char place[32];
+        snprintf(place, sizeof place, "/l/%u", ctx->resources->layers[step->first]);
+        tree = layer = open(place, O_PATH | O_CLOEXEC);
+    }
     struct stat st;
-    if (fstat(tree, &st) < 0)
+    if (tree < 0 || fstat(tree, &st) < 0)
         return lis_fail(ctx->fault, LIS_STAGE_MOUNT_SOURCE, errno, text(ctx, step, 0));
     return attach(ctx, tree, text(ctx, step, 1), !S_ISDIR(st.st_mode));
 }

@@ -43,29 +43,36 @@ static int fail(const struct lis_fault *fault) {
     return 1;
 }
 
-static void close_mounts(const struct lis_plan *plan, struct lis_resources *resources, uint32_t upto) {
-    for (uint32_t i = 0; i < upto; i++)
-        if (plan->steps[i].kind == LIS_STEP_BIND)
-            lis_close(resources->mounts[i]);
+static void close_mounts(const struct lis_plan *plan, struct lis_resources *resources) {
+    for (uint32_t i = 0; i < plan->nsteps; i++)
+        lis_close(resources->mounts[i]);
 }
 
 /* All that the child needs from the host, fetched before it exists: its namespaces don't reach there. */
-static int gather(struct spawner *spawner, const struct lis_plan *plan, struct lis_resources *resources, struct lis_fault *fault) {
-    for (uint32_t i = 0; i < plan->nsteps; i++) {
-        const struct lis_step *step = &plan->steps[i];
-        int r = 0;
-        if (step->kind == LIS_STEP_BIND)
-            r = resources->mounts[i] = lis_host_mount(&spawner->host, lis_string(plan, step, 0), step->a == 1, fault);
-        for (uint32_t s = 0; r >= 0 && step->kind == LIS_STEP_OVERLAY && s < step->nstrings; s++) {
-            r = lis_host_layer(&spawner->host, lis_string(plan, step, s), fault);
-            resources->layers[step->first + s] = (uint32_t)r;
-        }
-        if (r < 0) {
-            close_mounts(plan, resources, i);
-            return r;
-        }
+static int gather_step(struct spawner *spawner, const struct lis_plan *plan, uint32_t i, struct lis_resources *resources,
+                       struct lis_fault *fault) {
+    const struct lis_step *step = &plan->steps[i];
+    if (step->kind == LIS_STEP_BIND && step->a != LIS_BIND_OF_IMAGE)
+        return resources->mounts[i] = lis_host_mount(&spawner->host, lis_string(plan, step, 0), step->a == LIS_BIND_WRITABLE, fault);
+    uint32_t layers = step->kind == LIS_STEP_OVERLAY ? step->nstrings : step->kind == LIS_STEP_BIND ? 1 : 0;
+    for (uint32_t s = 0; s < layers; s++) {
+        int index = lis_host_layer(&spawner->host, lis_string(plan, step, s), fault);
+        if (index < 0)
+            return index;
+        resources->layers[step->first + s] = (uint32_t)index;
     }
     return 0;
+}
+
+static int gather(struct spawner *spawner, const struct lis_plan *plan, struct lis_resources *resources, struct lis_fault *fault) {
+    int r = 0;
+    for (uint32_t i = 0; i < plan->nsteps; i++)
+        resources->mounts[i] = -EBADF;
+    for (uint32_t i = 0; r >= 0 && i < plan->nsteps; i++)
+        r = gather_step(spawner, plan, i, resources, fault);
+    if (r < 0)
+        close_mounts(plan, resources);
+    return r;
 }
 
 static void become_sandbox(const struct lis_resources *resources, int sock) __attribute__((noreturn));
@@ -117,7 +124,7 @@ static int create(struct spawner *spawner, size_t size, int sock, struct lis_fau
     if (pid == 0)
         become_sandbox(&resources, sock);
     int err = errno;
-    close_mounts(&plan, &resources, plan.nsteps);
+    close_mounts(&plan, &resources);
     if (pid < 0)
         return lis_fail(fault, err == EAGAIN ? LIS_STAGE_PROCESS : LIS_STAGE_PID_NAMESPACE, err, NULL);
     spawner->sandboxes[spawner->count++].pid = pid;

@@ -43,10 +43,11 @@ def make_plan(image: Image, *, network: str, mounts: tuple[Mount, ...], workdir:
     ]
     if workdir not in ("/", "/tmp"):
         plan.append(steps.Directory(workdir.lstrip("/"), 0o755))
-    plan += [steps.Bind(source, target, False) for source, target in image.binds]
+    plan += [steps.Bind(source, target, steps.Bind.OF_IMAGE) for source, target in image.binds]
     # a mount below another one's target comes after it, whatever order they were given in
     for mount in sorted(mounts, key=lambda mount: mount.target.split("/")):
-        plan.append(steps.Bind(mount.source, mount.target.lstrip("/"), mount.writable))
+        mode = steps.Bind.WRITABLE if mount.writable else steps.Bind.READ_ONLY
+        plan.append(steps.Bind(mount.source, mount.target.lstrip("/"), mode))
     plan.append(steps.Hostname(hostname))
     if network == "none":
         plan.append(steps.Loopback())

@@ -7,10 +7,14 @@
 
 from __future__ import annotations
 
+import array
 import fcntl
 import os
 import secrets
 from dataclasses import dataclass
+
+_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
+_TOP_OF_HIERARCHY = 0x00020000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +56,28 @@ def claim(directory: str) -> Owner:
             os.mkdir(name, 0o700, dir_fd=base_fd)
             fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=base_fd)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _spread(fd)
         finally:
             os.close(lock)
     except BaseException:
         os.close(base_fd)
         raise
     return Owner(os.path.join(base, name), fd, base_fd)
+
+
+def _spread(fd: int) -> None:
+    """Tells ext4 that the directories below are unrelated (as `chattr +T`), so that it spreads them over the disk.
+
+    Without a journal ext4 looks at every inode of a group that was deleted in the last minutes before it takes one:
+    with all of them in one group, making the next directory took milliseconds. Elsewhere the hint does nothing.
+    """
+    flags = array.array("l", [0])
+    try:
+        fcntl.ioctl(fd, _FS_IOC_GETFLAGS, flags)
+        flags[0] |= _TOP_OF_HIERARCHY
+        fcntl.ioctl(fd, _FS_IOC_SETFLAGS, flags)
+    except OSError:
+        pass  # a file system that has no such flag
 
 
 def _check_ours(base: str, fd: int) -> None:

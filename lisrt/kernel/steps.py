@@ -67,17 +67,23 @@ class Overlay(Step):
 class Bind(Step):
     source: str
     target: str
-    writable: bool
+    mode: int = 0
     kind = 3
 
+    READ_ONLY: ClassVar[int] = 0
+    WRITABLE: ClassVar[int] = 1
+    OF_IMAGE: ClassVar[int] = 2
+    """Read-only, and the same each time: kept ready."""
+
     def numbers(self) -> Numbers:
-        return (int(self.writable), 0, 0)
+        return (self.mode, 0, 0)
 
     def strings(self) -> tuple[str, ...]:
         return (self.source, self.target)
 
     def describe(self) -> str:
-        return f"bind the host's {self.source} on /{self.target}, {'WRITABLE' if self.writable else 'read-only'}"
+        how = "WRITABLE" if self.mode == self.WRITABLE else "read-only"
+        return f"bind the host's {self.source} on /{self.target}, {how}"
 
 
 @dataclass(frozen=True, slots=True)
