@@ -200,8 +200,7 @@ static int start(const struct lis_tag_base *base, uint32_t tag, const struct lis
     pid_t pid = start_child(&child);
     if (pid < 0)
         return refuse(ctl, child.err, child.at);
-    *command = (struct lis_command){
-        .watch = {LIS_WATCH_COMMAND, ctl}, .pid = pid, .tag = tag, .started = started};
+    *command = (struct lis_command){.watch = {LIS_WATCH_COMMAND, ctl}, .pid = pid, .tag = tag, .started = started};
     if (message->timeout_ns)
         command->deadline = started + message->timeout_ns;
     *ret_command = command;
@@ -209,8 +208,8 @@ static int start(const struct lis_tag_base *base, uint32_t tag, const struct lis
     return 0;
 }
 
-int lis_command_start(const struct lis_tag_base *base, uint32_t tag, const struct lis_exec_message *message, size_t size,
-                      int fds[LIS_MAX_FDS], int nfds, struct lis_command **ret_command) {
+int lis_command_start(const struct lis_tag_base *base, uint32_t tag, const struct lis_exec_message *message,
+                      size_t size, int fds[LIS_MAX_FDS], int nfds, struct lis_command **ret_command) {
     int next = 0, stdio[3] = {-1, -1, -1}, ctl = -1;
     cleanup_free char *body = NULL;
     char *text = (char *)(uintptr_t)(message + 1);

@@ -54,12 +54,8 @@ static const struct {
 
 static const struct {
     const char *name, *target;
-} device_links[] = {{"fd", "/proc/self/fd"},
-                    {"stdin", "/proc/self/fd/0"},
-                    {"stdout", "/proc/self/fd/1"},
-                    {"stderr", "/proc/self/fd/2"},
-                    {"ptmx", "pts/ptmx"},
-                    {"core", "/proc/kcore"}};
+} device_links[] = {{"fd", "/proc/self/fd"},       {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"},
+                    {"stderr", "/proc/self/fd/2"}, {"ptmx", "pts/ptmx"},         {"core", "/proc/kcore"}};
 
 static int bind_device(int dev, const char *name, unsigned major, unsigned minor, struct lis_fault *fault) {
     char path[32];
@@ -106,13 +102,15 @@ static int make_dev(int root, struct lis_fault *fault) {
  * spawner's pid namespace, not the host's. */
 static int make_proc(int root, struct lis_fault *fault) {
     const char *const options[] = {NULL};
-    cleanup_fd int proc = new_mount("proc", options, SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV | SYS_MOUNT_ATTR_NOEXEC);
+    cleanup_fd int proc =
+        new_mount("proc", options, SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV | SYS_MOUNT_ATTR_NOEXEC);
     int r = proc < 0 ? proc : attach(proc, root, "proc");
     return r < 0 ? lis_fail(fault, LIS_STAGE_PROC, -r, "/proc") : 0;
 }
 
 static int make_lean_root(const char *owner_path, struct lis_fault *fault) {
-    cleanup_fd int scratch = sys_open_tree(AT_FDCWD, owner_path, SYS_OPEN_TREE_CLONE | SYS_OPEN_TREE_CLOEXEC | SYS_AT_RECURSIVE);
+    cleanup_fd int scratch =
+        sys_open_tree(AT_FDCWD, owner_path, SYS_OPEN_TREE_CLONE | SYS_OPEN_TREE_CLOEXEC | SYS_AT_RECURSIVE);
     if (scratch < 0)
         return lis_fail(fault, LIS_STAGE_SCRATCH, errno, owner_path);
     const char *const options[] = {"mode", "0755", "size", "1m", NULL};
@@ -184,18 +182,20 @@ static int copy_mount(const struct lis_host *host, const char *path) {
     if (setns(host->outer_mounts, CLONE_NEWNS) < 0)
         return -errno;
     int tree = -EBADF;
-    cleanup_fd int place = sys_openat2(AT_FDCWD, path, O_PATH | O_CLOEXEC, 0, SYS_RESOLVE_NO_SYMLINKS | SYS_RESOLVE_NO_MAGICLINKS);
+    cleanup_fd int place =
+        sys_openat2(AT_FDCWD, path, O_PATH | O_CLOEXEC, 0, SYS_RESOLVE_NO_SYMLINKS | SYS_RESOLVE_NO_MAGICLINKS);
     if (place >= 0)
         tree = sys_open_tree(place, "", SYS_OPEN_TREE_CLONE | SYS_OPEN_TREE_CLOEXEC | SYS_AT_RECURSIVE | AT_EMPTY_PATH);
     int r = tree < 0 ? -errno : tree;
-    if (setns(host->lean_mounts, CLONE_NEWNS) < 0) /* never seen; but in the wrong namespace there is nothing safe to do */
+    /* never seen to fail; but in the wrong namespace there is nothing safe to do */
+    if (setns(host->lean_mounts, CLONE_NEWNS) < 0)
         abort();
     return r;
 }
 
 static int restrict_mount(int tree, bool writable) {
-    struct sys_mount_attr attr = {
-        .attr_set = SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV | (writable ? 0 : SYS_MOUNT_ATTR_RDONLY)};
+    struct sys_mount_attr attr = {.attr_set = SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV |
+                                              (writable ? 0 : SYS_MOUNT_ATTR_RDONLY)};
     return sys_mount_setattr(tree, "", AT_EMPTY_PATH | SYS_AT_RECURSIVE, &attr) < 0 ? -errno : 0;
 }
 

@@ -39,7 +39,8 @@ static void finish(struct init *init, struct lis_command *command) {
         .cpu_ns = command->cpu_ns,
         .max_rss = command->max_rss,
     };
-    lis_send(command->watch.fd, &message, sizeof message, NULL, 0); /* whoever asked may have left: then there is no one to tell */
+    /* whoever asked may have left: then there is no one to tell */
+    lis_send(command->watch.fd, &message, sizeof message, NULL, 0);
     /* closing would not be enough: a file server forked a moment ago may hold a copy, and epoll counts those */
     epoll_ctl(init->epoll, EPOLL_CTL_DEL, command->watch.fd, NULL);
     close(command->watch.fd);
@@ -72,7 +73,8 @@ static void begin_kill(struct init *init, struct lis_command *command, uint32_t 
 
 static struct lis_command *find(struct init *init, pid_t pid) {
     struct lis_command *command = init->commands;
-    while (command && (command->exited || command->pid != pid)) /* the number of one that has exited may be taken again */
+    /* the number of one that has exited may be taken again */
+    while (command && (command->exited || command->pid != pid))
         command = command->next;
     return command;
 }
@@ -107,7 +109,8 @@ static int watch(int epoll, struct lis_watch *what, uint32_t events) {
 
 static void start_command(struct init *init, size_t size, int fds[LIS_MAX_FDS], int nfds) {
     struct lis_command *command;
-    int r = lis_command_start(&init->base, ++init->last_tag, (const struct lis_exec_message *)init->buffer, size, fds, nfds, &command);
+    int r = lis_command_start(&init->base, ++init->last_tag, (const struct lis_exec_message *)init->buffer, size, fds,
+                              nfds, &command);
     if (r < 0)
         return;
     command->next = init->commands;
@@ -131,7 +134,8 @@ static void start_drain(struct init *init, const int fds[LIS_MAX_FDS], int nfds)
 }
 
 static void continue_drain(struct init *init, struct lis_watch *drain) {
-    ssize_t got = read(drain->fd, init->buffer, MAX_MESSAGE); /* once: epoll comes back for more, and others get a turn */
+    /* once: epoll comes back for more, and others get a turn */
+    ssize_t got = read(drain->fd, init->buffer, MAX_MESSAGE);
     if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)))
         return;
     epoll_ctl(init->epoll, EPOLL_CTL_DEL, drain->fd, NULL);

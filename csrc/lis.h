@@ -119,8 +119,8 @@ static inline const char *lis_string(const struct lis_plan *plan, const struct l
 enum lis_message_kind {
     LIS_READY = 1,
     LIS_FAULT = 2,
-    LIS_CREATE = 16, /* to the spawner: id, plan; one descriptor: the sandbox's control socket */
-    LIS_KILL = 17,   /* to the spawner: id */
+    LIS_CREATE = 16,  /* to the spawner: id, plan; one descriptor: the sandbox's control socket */
+    LIS_KILL = 17,    /* to the spawner: id */
     LIS_COLLECT = 18, /* to the spawner: delete what dead owners left; answered with LIS_COLLECTED */
     LIS_COLLECTED = 19,
     LIS_EXEC = 32,   /* to init */
@@ -172,9 +172,9 @@ int lis_write_file(int dir, const char *path, const char *text);
 #define LIS_MAX_LAYERS 4096
 
 struct lis_host {
-    int outer_mounts;   /* mount namespace that sees the host's file systems; owned by U0 */
-    int lean_mounts;    /* the spawner's own: a handful of mounts, so that copying it is cheap */
-    int owner_dir;      /* directory of this owner on the scratch file system */
+    int outer_mounts; /* mount namespace that sees the host's file systems; owned by U0 */
+    int lean_mounts;  /* the spawner's own: a handful of mounts, so that copying it is cheap */
+    int owner_dir;    /* directory of this owner on the scratch file system */
     uint32_t nlayers;
     char *layers[LIS_MAX_LAYERS]; /* host path of the layer that is mounted on /l/INDEX */
 };
@@ -191,8 +191,8 @@ int lis_host_mount(struct lis_host *host, const char *path, bool writable, struc
 struct lis_resources {
     const struct lis_plan *plan;
     const char *id;
-    uint32_t layers[LIS_MAX_STRINGS];   /* for each string that names a lower or an image's bind: its index under /l */
-    int mounts[LIS_MAX_STEPS];          /* for each other BIND step: its detached mount */
+    uint32_t layers[LIS_MAX_STRINGS]; /* for each string that names a lower or an image's bind: its index under /l */
+    int mounts[LIS_MAX_STEPS];        /* for each other BIND step: its detached mount */
 };
 
 int lis_setup(const struct lis_resources *resources, struct lis_fault *fault);
@@ -235,8 +235,8 @@ struct lis_tag_base {
 };
 
 /* Starts what the message asks for. 0 and *ret_command, or -errno after LIS_NOT_STARTED was sent on the command's socket. */
-int lis_command_start(const struct lis_tag_base *base, uint32_t tag, const struct lis_exec_message *message, size_t size,
-                      int fds[LIS_MAX_FDS], int nfds, struct lis_command **ret_command);
+int lis_command_start(const struct lis_tag_base *base, uint32_t tag, const struct lis_exec_message *message,
+                      size_t size, int fds[LIS_MAX_FDS], int nfds, struct lis_command **ret_command);
 
 /* ---- tree.c: everything that descends from one command --------------------------------------------------------- */
 

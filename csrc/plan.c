@@ -95,7 +95,8 @@ static const char *check_hostname(const struct lis_plan *plan, const struct lis_
 static const char *check_rlimit(const struct lis_plan *plan, const struct lis_step *step) {
     (void)plan;
     /* RSS and LOCKS carry the mark of a command (tree.c) */
-    return step->a >= RLIM_NLIMITS || step->a == RLIMIT_RSS || step->a == RLIMIT_LOCKS || step->b > step->c ? "rlimit" : NULL;
+    return step->a >= RLIM_NLIMITS || step->a == RLIMIT_RSS || step->a == RLIMIT_LOCKS || step->b > step->c ? "rlimit"
+                                                                                                            : NULL;
 }
 
 static const char *check_user(const struct lis_plan *plan, const struct lis_step *step) {

@@ -119,7 +119,8 @@ static int step_overlay(struct context *ctx, const struct lis_step *step) {
     if (r < 0)
         return r;
     /* volatile: nothing is synced, on unmount least of all: that would sync the whole file system below */
-    int length = snprintf(options, sizeof options, "userxattr,volatile,upperdir=/s/%s/u,workdir=/s/%s/w,lowerdir=", id, id);
+    int length =
+        snprintf(options, sizeof options, "userxattr,volatile,upperdir=/s/%s/u,workdir=/s/%s/w,lowerdir=", id, id);
     for (uint32_t i = 0; i < step->nstrings && length < (int)sizeof options; i++)
         length += snprintf(options + length, sizeof options - (size_t)length, "%s/l/%u", i == 0 ? "" : ":",
                            ctx->resources->layers[step->first + i]);
@@ -134,7 +135,8 @@ static int step_overlay(struct context *ctx, const struct lis_step *step) {
 static int step_bind(struct context *ctx, const struct lis_step *step) {
     int tree = ctx->resources->mounts[step - ctx->resources->plan->steps];
     cleanup_fd int layer = -EBADF;
-    if (step->a == LIS_BIND_OF_IMAGE) { /* this namespace has its own copy of the spawner's mount, which can just move */
+    /* this namespace has its own copy of the spawner's mount, which can just move */
+    if (step->a == LIS_BIND_OF_IMAGE) {
         char place[32];
         snprintf(place, sizeof place, "/l/%u", ctx->resources->layers[step->first]);
         tree = layer = open(place, O_PATH | O_CLOEXEC);
@@ -204,7 +206,8 @@ static int step_loopback(struct context *ctx, const struct lis_step *step) {
 
 static int step_rlimit(struct context *ctx, const struct lis_step *step) {
     struct rlimit limit = {.rlim_cur = step->b, .rlim_max = step->c};
-    return setrlimit((__rlimit_resource_t)step->a, &limit) < 0 ? lis_fail(ctx->fault, LIS_STAGE_RLIMIT, errno, NULL) : 0;
+    return setrlimit((__rlimit_resource_t)step->a, &limit) < 0 ? lis_fail(ctx->fault, LIS_STAGE_RLIMIT, errno, NULL)
+                                                               : 0;
 }
 
 /* Last of the namespaces: from here on this process owns none of the others. */
@@ -236,10 +239,18 @@ static int pivot(struct context *ctx) {
 }
 
 static int (*const step_functions[LIS_STEP_KINDS])(struct context *, const struct lis_step *) = {
-    [LIS_STEP_NAMESPACES] = step_namespaces, [LIS_STEP_OVERLAY] = step_overlay,     [LIS_STEP_BIND] = step_bind,
-    [LIS_STEP_PROC] = step_proc,             [LIS_STEP_DEV] = step_dev,             [LIS_STEP_DEVPTS] = step_devpts,
-    [LIS_STEP_TMPFS] = step_tmpfs,           [LIS_STEP_DIRECTORY] = step_directory, [LIS_STEP_HOSTNAME] = step_hostname,
-    [LIS_STEP_LOOPBACK] = step_loopback,     [LIS_STEP_RLIMIT] = step_rlimit,       [LIS_STEP_USER] = step_user,
+    [LIS_STEP_NAMESPACES] = step_namespaces,
+    [LIS_STEP_OVERLAY] = step_overlay,
+    [LIS_STEP_BIND] = step_bind,
+    [LIS_STEP_PROC] = step_proc,
+    [LIS_STEP_DEV] = step_dev,
+    [LIS_STEP_DEVPTS] = step_devpts,
+    [LIS_STEP_TMPFS] = step_tmpfs,
+    [LIS_STEP_DIRECTORY] = step_directory,
+    [LIS_STEP_HOSTNAME] = step_hostname,
+    [LIS_STEP_LOOPBACK] = step_loopback,
+    [LIS_STEP_RLIMIT] = step_rlimit,
+    [LIS_STEP_USER] = step_user,
     [LIS_STEP_NO_NESTING] = step_no_nesting,
 };
 

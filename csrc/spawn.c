@@ -24,6 +24,8 @@ enum { CONTROL = 3, OWNER = 4, OWNER_DIR = 5, BASE_DIR = 6, FIRST_FREE = 7 };
 #define LIVING_OWNER_NS 4000000000u
 #define DEAD_OWNER_NS 400000000u
 
+static const char collect_now[LIS_ID_SIZE]; /* no sandbox has the empty name */
+
 struct sandbox {
     pid_t pid;
     char id[LIS_ID_SIZE];
@@ -49,11 +51,12 @@ static void close_mounts(const struct lis_plan *plan, struct lis_resources *reso
 }
 
 /* All that the child needs from the host, fetched before it exists: its namespaces don't reach there. */
-static int gather_step(struct spawner *spawner, const struct lis_plan *plan, uint32_t i, struct lis_resources *resources,
-                       struct lis_fault *fault) {
+static int gather_step(struct spawner *spawner, const struct lis_plan *plan, uint32_t i,
+                       struct lis_resources *resources, struct lis_fault *fault) {
     const struct lis_step *step = &plan->steps[i];
     if (step->kind == LIS_STEP_BIND && step->a != LIS_BIND_OF_IMAGE)
-        return resources->mounts[i] = lis_host_mount(&spawner->host, lis_string(plan, step, 0), step->a == LIS_BIND_WRITABLE, fault);
+        return resources->mounts[i] =
+                   lis_host_mount(&spawner->host, lis_string(plan, step, 0), step->a == LIS_BIND_WRITABLE, fault);
     uint32_t layers = step->kind == LIS_STEP_OVERLAY ? step->nstrings : step->kind == LIS_STEP_BIND ? 1 : 0;
     for (uint32_t s = 0; s < layers; s++) {
         int index = lis_host_layer(&spawner->host, lis_string(plan, step, s), fault);
@@ -64,7 +67,8 @@ static int gather_step(struct spawner *spawner, const struct lis_plan *plan, uin
     return 0;
 }
 
-static int gather(struct spawner *spawner, const struct lis_plan *plan, struct lis_resources *resources, struct lis_fault *fault) {
+static int gather(struct spawner *spawner, const struct lis_plan *plan, struct lis_resources *resources,
+                  struct lis_fault *fault) {
     int r = 0;
     for (uint32_t i = 0; i < plan->nsteps; i++)
         resources->mounts[i] = -EBADF;
@@ -140,6 +144,11 @@ static void kill_sandbox(struct spawner *spawner, size_t size) {
             kill(spawner->sandboxes[i].pid, SIGKILL);
 }
 
+static void answer_collected(uint32_t count) {
+    struct lis_count_message answer = {{LIS_MAGIC, LIS_COLLECTED}, count};
+    lis_send(CONTROL, &answer, sizeof answer, NULL, 0);
+}
+
 /* false: the owner is gone */
 static bool serve(struct spawner *spawner) {
     int fds[LIS_MAX_FDS], nfds = 0;
@@ -153,11 +162,8 @@ static bool serve(struct spawner *spawner) {
             lis_send_fault(fds[0], &fault);
         else if (header->kind == LIS_KILL)
             kill_sandbox(spawner, (size_t)size);
-        else if (header->kind == LIS_COLLECT) {
-            int count = lis_collect(BASE_DIR);
-            struct lis_count_message answer = {{LIS_MAGIC, LIS_COLLECTED}, (uint32_t)(count < 0 ? 0 : count)};
-            lis_send(CONTROL, &answer, sizeof answer, NULL, 0);
-        }
+        else if (header->kind == LIS_COLLECT && write(spawner->trash, collect_now, LIS_ID_SIZE) != LIS_ID_SIZE)
+            answer_collected(0); /* deletion is too far behind to be asked for more */
     }
     for (int i = 0; i < nfds; i++)
         close(fds[i]);
@@ -179,6 +185,27 @@ static void reap(struct spawner *spawner) {
             }
 }
 
+static uint32_t collect(void) {
+    int removed = lis_collect(BASE_DIR);
+    return removed < 0 ? 0 : (uint32_t)removed;
+}
+
+static void serve_trash(int requests) __attribute__((noreturn));
+static void serve_trash(int requests) {
+    uint32_t collected = collect();
+    cleanup_fd int scratch = open("/s", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    char id[LIS_ID_SIZE];
+    while (LIS_RETRY(read(requests, id, sizeof id)) == (ssize_t)sizeof id)
+        if (memcmp(id, collect_now, sizeof id) ==
+            0) { /* what went at the start counts: nobody has been told of it yet */
+            answer_collected(collected + collect());
+            collected = 0;
+        } else {
+            lis_remove_tree(scratch, id); /* what can't be removed now is tried again with the owner's directory */
+        }
+    _exit(0);
+}
+
 /* Deletion takes as long as untrusted code wants it to take, so it has a process of its own, and a nice one. */
 static int start_trash(struct spawner *spawner) {
     int ends[2];
@@ -195,12 +222,7 @@ static int start_trash(struct spawner *spawner) {
     close(ends[1]);
     prctl(PR_SET_NAME, "lisrt-trash", 0, 0, 0);
     setpriority(PRIO_PROCESS, 0, 19);
-    lis_collect(BASE_DIR);
-    cleanup_fd int scratch = open("/s", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    char id[LIS_ID_SIZE];
-    while (LIS_RETRY(read(ends[0], id, sizeof id)) == (ssize_t)sizeof id)
-        lis_remove_tree(scratch, id); /* what can't be removed now is tried again with the owner's directory */
-    _exit(0);
+    serve_trash(ends[0]);
 }
 
 static int prepare(struct spawner *spawner, struct lis_fault *fault) {

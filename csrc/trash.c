@@ -117,7 +117,7 @@ int lis_collect(int base) {
     DIR *listing = list(base);
     if (!listing)
         return -errno;
-    char (*names)[NAME_MAX + 1] = NULL;
+    char(*names)[NAME_MAX + 1] = NULL;
     int *locks = NULL, count = 0;
     for (struct dirent *entry; (entry = readdir(listing));) {
         if (entry->d_name[0] == '.')

@@ -22,6 +22,7 @@ _CONTAINER = (
     "You seem to be in a container whose /proc is masked. Start it with --security-opt unmask=ALL (Podman),"
     " --security-opt systempaths=unconfined (Docker) or procMount: Unmasked (Kubernetes)"
 )
+_NAMESPACES = "The number of namespaces is used up. Ask for higher user.max_user_namespaces, user.max_mnt_namespaces and so on"
 _SCRATCH = "Name a directory on a local disk (ext4, xfs, btrfs or tmpfs) with $LISRT_SCRATCH or `scratch` in the settings file"
 
 # (stage, errno or None for any) -> (row of doctor, what to do). These are the host's limits, not a plan's mistakes.
@@ -30,6 +31,7 @@ _HOST_FAULTS: dict[tuple[str, int | None], tuple[str, str]] = {
     ("id-map", None): ("user-namespaces", _APPARMOR),
     ("pid-namespace", None): ("user-namespaces", _APPARMOR),
     ("mount-namespace", None): ("user-namespaces", _APPARMOR),
+    ("mount-namespace", errno.ENOSPC): ("user-namespaces", _NAMESPACES),
     ("proc", errno.EPERM): ("proc", _CONTAINER),
     ("overlay-probe", None): ("scratch", _SCRATCH),
     ("scratch", None): ("scratch", _SCRATCH),
@@ -39,15 +41,12 @@ _HOST_FAULTS: dict[tuple[str, int | None], tuple[str, str]] = {
         "This host forbids network namespaces, or their number is used up (user.max_net_namespaces)."
         ' Ask for more, or give up network isolation by name: network="host"',
     ),
-    ("namespaces", errno.ENOSPC): ("user-namespaces", "The number of namespaces is used up (user.max_*_namespaces)"),
-    ("nested-user-namespace", errno.ENOSPC): (
-        "user-namespaces",
-        "The number of user namespaces is used up. Ask for a higher user.max_user_namespaces",
-    ),
+    ("namespaces", errno.ENOSPC): ("user-namespaces", _NAMESPACES),
+    ("nested-user-namespace", errno.ENOSPC): ("user-namespaces", _NAMESPACES),
     ("process", errno.EAGAIN): ("processes", "No more processes can be started: see ulimit -u and the job's pids limit"),
     ("process", errno.ENOMEM): ("processes", "The pid limit (kernel.pid_max) or the memory is used up"),
-    ("pid-namespace", errno.ENOSPC): ("user-namespaces", "The number of pid namespaces is used up (user.max_pid_namespaces)"),
-    ("init", errno.ERANGE): ("limits", "Resident memory or locks are limited to under 8 GiB (ulimit -m, ulimit -x); lift that"),
+    ("pid-namespace", errno.ENOSPC): ("user-namespaces", _NAMESPACES),
+    ("init", errno.ERANGE): ("processes", "Memory or locks are limited to under 8 GiB (ulimit -m, ulimit -x); lift that"),
 }
 
 _HINTS: dict[tuple[str, int | None], str] = {

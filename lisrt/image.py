@@ -46,8 +46,8 @@ def host_image(workplace: str) -> Image:
     """The image `host`: this machine's /usr, and what little of /etc programs need, without a download.
 
     /usr is bound, not layered: docs/decisions/0005. The small part that is copied goes below `workplace`. Everything in
-    it is readable to every user of this machine;
-    no home directory, no /root, /tmp, /run, /var, /srv, /mnt, /media and nothing that is mounted there is part of it.
+    it is readable to every user of this machine; no home directory, no /root, /tmp, /run, /var, /srv, /mnt, /media and
+    nothing that is mounted there is part of it.
     """
     skeleton = build_skeleton(Path(workplace) / "host")
     binds = tuple((os.path.realpath(f"/{name}"), name) for name in ("usr", *unmerged_directories()))

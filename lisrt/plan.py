@@ -41,16 +41,17 @@ def make_plan(image: Image, *, network: str, mounts: tuple[Mount, ...], workdir:
         steps.Tmpfs("dev/shm", SHM_BYTES, SHM_INODES, 0o1777),
         steps.Directory("tmp", 0o1777),
     ]
-    if workdir not in ("/", "/tmp"):
-        plan.append(steps.Directory(workdir.lstrip("/"), 0o755))
     plan += [steps.Bind(source, target, steps.Bind.OF_IMAGE) for source, target in image.binds]
     # a mount below another one's target comes after it, whatever order they were given in
     for mount in sorted(mounts, key=lambda mount: mount.target.split("/")):
         mode = steps.Bind.WRITABLE if mount.writable else steps.Bind.READ_ONLY
         plan.append(steps.Bind(mount.source, mount.target.lstrip("/"), mode))
+    if workdir not in ("/", "/tmp"):  # after the mounts: it may lie in one
+        plan.append(steps.Directory(workdir.lstrip("/"), 0o755))
     plan.append(steps.Hostname(hostname))
     if network == "none":
         plan.append(steps.Loopback())
     plan += [steps.User(user, user), steps.NoNesting()]
+    if len(plan) > steps.MAX_STEPS or len(steps.encode(tuple(plan))) > steps.MAX_BYTES:
+        raise ValueError(f"too many mounts, or too long ones: {len(mounts)}; mount a directory above them instead")
     return Plan(tuple(plan))
-

@@ -25,12 +25,12 @@ def get(key: str) -> str | None:
         return from_environment
     file = path()
     try:
-        text = file.read_bytes().decode()
+        raw = file.read_bytes()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        values = tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: {error}") from None
     unknown = sorted(set(values) - set(KEYS))
     if unknown:

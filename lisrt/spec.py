@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 Argument: TypeAlias = str | bytes | os.PathLike[str]
+PATH_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class Mount:
     writable: bool = False
 
     def __init__(self, source: Argument, target: str, *, writable: bool = False) -> None:
+        if not os.fspath(source):
+            raise ValueError("the mount's source must not be empty")  # realpath would take it for the current directory
         canonical = os.path.realpath(os.fsdecode(source), strict=True)
         object.__setattr__(self, "source", canonical)
         object.__setattr__(self, "target", absolute(target, what="the mount's target"))
@@ -39,6 +42,8 @@ def absolute(path: str, *, what: str = "path", base: str | None = None) -> str:
     path = os.fsdecode(path)
     if not path or "\0" in path:
         raise ValueError(f"{what} must not be empty or hold a NUL byte: {path!r}")
+    if len(os.fsencode(path)) >= PATH_MAX:
+        raise ValueError(f"{what} is too long ({len(os.fsencode(path))} bytes; the kernel takes {PATH_MAX - 1})")
     if not path.startswith("/"):
         if base is None:
             raise ValueError(f"{what} must be absolute: {path!r}")

@@ -28,9 +28,9 @@ DESCRIPTION = """\
  5. mount a new devpts on /dev/pts
  6. mount a tmpfs of 64 MiB and 16384 inodes on /dev/shm
  7. make the directory /tmp, mode 1777
- 8. make the directory /testbed, mode 0755
- 9. bind the host's /usr on /usr, read-only
-10. bind the host's /lib64 on /lib64, read-only
+ 8. bind the host's /usr on /usr, read-only
+ 9. bind the host's /lib64 on /lib64, read-only
+10. make the directory /testbed, mode 0755
 11. set the host name to sandbox
 12. bring the loopback interface up
 13. enter a nested user namespace as uid 0, gid 0
@@ -73,9 +73,9 @@ def test_the_encoding_of_the_host_plan() -> None:
         packed(6, b"dev/pts"),
         packed(7, b"dev/shm", numbers=(67108864, 16384, 0o1777)),
         packed(8, b"tmp", numbers=(0o1777, 0, 0)),
+        packed(3, b"/usr", b"usr", numbers=(2, 0, 0)),
+        packed(3, b"/lib64", b"lib64", numbers=(2, 0, 0)),
         packed(8, b"testbed", numbers=(0o755, 0, 0)),
-        packed(3, b"/usr", b"usr"),
-        packed(3, b"/lib64", b"lib64"),
         packed(9, b"sandbox"),
         packed(10),
         packed(12),
@@ -115,8 +115,8 @@ def test_mounts_come_after_what_they_lie_in(tmp_path: os.PathLike[str]) -> None:
     )
     for order in (mounts, mounts[::-1]):
         plan = plan_of(mounts=order)
-        binds = [(step.target, step.writable) for step in plan.steps if isinstance(step, steps.Bind)][len(HOST.binds) :]
-        assert binds == [("data", False), ("data/sub", False), ("data/sub/deep", True), ("data-other", False)]
+        binds = [(step.target, step.mode) for step in plan.steps if isinstance(step, steps.Bind)][len(HOST.binds) :]
+        assert binds == [("data", 0), ("data/sub", 0), ("data/sub/deep", 1), ("data-other", 0)]
         assert plan.describe().count("WRITABLE") == 1
         check_plan(plan.encode())
 
@@ -125,10 +125,10 @@ def test_the_images_own_binds_come_before_the_users() -> None:
     """What the user mounts may cover what the image shows, not the other way round."""
     plan = plan_of(mounts=(Mount("/", "/lib64"), Mount("/", "/a")))
     assert [step for step in plan.steps if isinstance(step, steps.Bind)] == [
-        steps.Bind("/usr", "usr", False),
-        steps.Bind("/lib64", "lib64", False),
-        steps.Bind("/", "a", False),
-        steps.Bind("/", "lib64", False),
+        steps.Bind("/usr", "usr", steps.Bind.OF_IMAGE),
+        steps.Bind("/lib64", "lib64", steps.Bind.OF_IMAGE),
+        steps.Bind("/", "a"),
+        steps.Bind("/", "lib64"),
     ]
     check_plan(plan.encode())
 
@@ -240,7 +240,7 @@ REFUSED = {
     "a target that ends in /": (whole(NAMESPACES, ROOT, packed(3, b"/etc", b"x/"), USER), "bind: target"),
     "an empty target": (whole(NAMESPACES, ROOT, packed(3, b"/etc", b""), USER), "bind: target"),
     "a target of 4096 bytes": (whole(NAMESPACES, ROOT, packed(4, b"x" * 4096), USER), "target"),
-    "an unknown bind flag": (whole(NAMESPACES, ROOT, packed(3, b"/etc", b"x", numbers=(2, 0, 0)), USER), "bind: target"),
+    "an unknown bind flag": (whole(NAMESPACES, ROOT, packed(3, b"/etc", b"x", numbers=(3, 0, 0)), USER), "bind: target"),
     "a tmpfs without a size": (whole(NAMESPACES, ROOT, packed(7, b"x", numbers=(0, 1, 0)), USER), "tmpfs"),
     "a tmpfs without inodes": (whole(NAMESPACES, ROOT, packed(7, b"x", numbers=(1, 0, 0)), USER), "tmpfs"),
     "a tmpfs with an odd mode": (whole(NAMESPACES, ROOT, packed(7, b"x", numbers=(1, 1, 0o10000)), USER), "tmpfs"),

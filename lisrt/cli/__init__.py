@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
+from lisrt.cli.streams import open_missing, quiet_without_reader
 from lisrt.errors import LisrtError
 
 SANDBOX_FAULT = 125
@@ -34,6 +35,16 @@ class Commands(click.Group):
         command: click.Command | None = importlib.import_module(module).command if module else None
         return command
 
+    # click itself would exit 1 on a broken pipe
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with quiet_without_reader():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with quiet_without_reader():
+            return super().invoke(ctx)
+
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="lisrt")
@@ -46,8 +57,9 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """The entry point. Faults of the sandbox or the host exit 125, with the cause and the fix on stderr."""
+    open_missing()
     try:
-        status = cli(standalone_mode=False)
+        status = cli(prog_name="lisrt", standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
@@ -55,9 +67,6 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has left, and need not hear of it
-        sys.exit(141)
     except (LisrtError, OSError, ValueError) as error:
         click.echo(f"lisrt: {error}", err=True)
         sys.exit(SANDBOX_FAULT)

@@ -42,11 +42,13 @@ def command(
         click.echo(json.dumps(as_json(rows, machine, config.as_json()), indent=1))
     else:
         out = Console(highlight=False)
-        out.print(table(rows))
-        for line in figures(rows):
-            out.print(line)
-        verdict = f"{bench.served} of {concurrency} sandboxes served, {recorder.failures} failures"
-        out.print(verdict, style="bold" if bench.served == concurrency and not recorder.failures else "bold red")
+        with out.capture() as report:  # click prints it: rich would exit 1 when nobody reads it
+            out.print(table(rows))
+            for line in figures(rows):
+                out.print(line)
+            verdict = f"{bench.served} of {concurrency} sandboxes served, {recorder.failures} failures"
+            out.print(verdict, style="bold" if bench.served == concurrency and not recorder.failures else "bold red")
+        click.echo(report.get(), nl=False)
     if json_file not in (None, "-"):
         with open(str(json_file), "w", encoding="utf-8") as file:
             json.dump(as_json(rows, machine, config.as_json()), file, indent=1)

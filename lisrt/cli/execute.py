@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 import click
 
 from lisrt import process
 from lisrt.cli.options import sandbox_arguments, sandbox_options
+from lisrt.cli.streams import write_all
 from lisrt.kernel import wire
 from lisrt.sandbox import Box
 from lisrt.waiting import Flow, drive
@@ -16,7 +18,7 @@ from lisrt.waiting import Flow, drive
 TIMED_OUT = 124
 
 
-@click.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command("exec", context_settings={"allow_interspersed_args": False})
 @sandbox_options
 @click.option("--timeout", type=float, help="Seconds; then the command's whole tree is killed.")
 @click.option("--cwd", help="Where this command starts; relative to the workdir.")
@@ -48,7 +50,7 @@ def _execute(box: Box, request: process.Command) -> Flow[int]:
             max_output=0,
         )
         try:
-            exit = yield from process.stream(box.channel, request, (_to(1), _to(2)))
+            exit = yield from process.stream(box.channel, request, (partial(write_all, 1), partial(write_all, 2)))
         except PermissionError as error:
             click.echo(f"lisrt: {error.filename}: is not an executable file", err=True)
             return 126
@@ -65,15 +67,6 @@ def _status(exit: wire.Exit, request: process.Command) -> int:
         click.echo(f"lisrt: killed at the time limit of {request.timeout:g} s", err=True)
         return TIMED_OUT
     return os.waitstatus_to_exitcode(exit.wait_status) if os.WIFEXITED(exit.wait_status) else 128 + os.WTERMSIG(exit.wait_status)
-
-
-def _to(fd: int) -> Any:
-    def write(data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(fd, rest) :]
-
-    return write
 
 
 def _explain(box: Box) -> int:

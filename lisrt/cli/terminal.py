@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lisrt import process
+from lisrt.cli.streams import write_all
 from lisrt.kernel import wire
 from lisrt.sandbox import Box
 from lisrt.waiting import drive
@@ -44,14 +45,14 @@ def _relay(ctl: socket.socket, master: int, in_fd: int, out_fd: int, resized: in
         ready = {fd for fd, _ in poll.poll()}
         if master in ready:
             try:
-                _write(out_fd, os.read(master, process.CHUNK))
+                write_all(out_fd, os.read(master, process.CHUNK))
             except OSError:  # EIO: nobody has the other side open
                 poll.unregister(master)
         if in_fd in ready:
             data = os.read(in_fd, process.CHUNK)
             if not data:
                 poll.unregister(in_fd)
-            _write(master, data or b"\x04")
+            write_all(master, data or b"\x04")
         if resized in ready:
             os.read(resized, 1024)
             _resize(master, out_fd)
@@ -64,15 +65,9 @@ def _drain(master: int, out_fd: int) -> None:
     os.set_blocking(master, False)
     try:
         while data := os.read(master, process.CHUNK):
-            _write(out_fd, data)
+            write_all(out_fd, data)
     except OSError:
         pass  # EAGAIN or EIO: that was all
-
-
-def _write(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
 
 
 def _size(fd: int) -> tuple[int, int]:

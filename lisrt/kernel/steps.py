@@ -18,6 +18,9 @@ NEWCGROUP, NEWUTS, NEWIPC, NEWNET = 0x02000000, 0x04000000, 0x08000000, 0x400000
 _NAMES = {NEWNET: "net", NEWIPC: "ipc", NEWUTS: "uts", NEWCGROUP: "cgroup"}
 _LIMITS = {getattr(resource, name): name for name in dir(resource) if name.startswith("RLIMIT_")}
 
+# The most that csrc/lis.h allows.
+MAX_STEPS, MAX_BYTES = 256, 128 * 1024
+
 Numbers: TypeAlias = tuple[int, int, int]
 
 

@@ -13,16 +13,18 @@ pytest.importorskip("openai")
 
 pytestmark = pytest.mark.usefixtures("working_host")
 
+PROGRAM = "print(sum(map(int, open('documents/data.txt'))))"
 WORK = [
     call("execute_bash", command="ls documents; wc -l < documents/data.txt"),
-    call("str_replace_editor", command="create", path="/testbed/sum.py", file_text="print(sum(map(int, open('documents/data.txt'))))"),
+    call("str_replace_editor", command="create", path="/testbed/sum.py", file_text=PROGRAM),
     call("execute_bash", command="mkdir -p output && python3 sum.py | tee answer.txt > output/sum.txt"),
     call("submit"),
 ]
 
 
 def lisrt_run(server: ModelServer, tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lisrt", "run", "Add the numbers up.", "--model", "m", "--base-url", server.base_url, *arguments]
+    command = [sys.executable, "-m", "lisrt", "run", "Add the numbers up."]
+    command += ["--model", "m", "--base-url", server.base_url, *arguments]
     return subprocess.run(command, env=environment(HOME=str(tmp_path)), cwd=tmp_path, text=True, capture_output=True, timeout=120)
 
 

@@ -24,7 +24,8 @@ static void begin(struct writer *w) {
     put(w, header, sizeof header);
 }
 
-static void step(struct writer *w, uint16_t kind, uint64_t a, uint64_t b, uint64_t c, uint16_t n, const char *const strings[]) {
+static void step(struct writer *w, uint16_t kind, uint64_t a, uint64_t b, uint64_t c, uint16_t n,
+                 const char *const strings[]) {
     uint64_t numbers[3] = {a, b, c};
     put(w, &kind, 2);
     put(w, &n, 2);
@@ -38,7 +39,10 @@ static void step(struct writer *w, uint16_t kind, uint64_t a, uint64_t b, uint64
     memcpy(w->bytes + 4, &w->steps, 4);
 }
 
-#define STRINGS(...) (const char *const[]){__VA_ARGS__}
+#define STRINGS(...)                                                                                                   \
+    (const char *const[]) {                                                                                            \
+        __VA_ARGS__                                                                                                    \
+    }
 
 static void minimal(struct writer *w) {
     begin(w);
@@ -82,7 +86,8 @@ static void test_refuses_paths(void) {
         check(with(LIS_STEP_PROC, 0, 0, 0, 1, &bad[i]) == -EPROTO, "target \"%s\" is refused", bad[i]);
     static const char *const bad_sources[] = {"relative", "", "/a/../b", "/a//b", "/a/"};
     for (size_t i = 0; i < sizeof bad_sources / sizeof bad_sources[0]; i++)
-        check(with(LIS_STEP_BIND, 0, 0, 0, 2, STRINGS(bad_sources[i], "x")) == -EPROTO, "source \"%s\" is refused", bad_sources[i]);
+        check(with(LIS_STEP_BIND, 0, 0, 0, 2, STRINGS(bad_sources[i], "x")) == -EPROTO, "source \"%s\" is refused",
+              bad_sources[i]);
 }
 
 static void test_refuses_steps(void) {
@@ -92,7 +97,8 @@ static void test_refuses_steps(void) {
     check(with(LIS_STEP_BIND, 2, 0, 0, 2, STRINGS("/a", "b")) == -EPROTO, "unknown flags are refused");
     check(with(LIS_STEP_OVERLAY, 0, 0, 0, 1, STRINGS("/a")) == -EPROTO, "a second root is refused");
     check(with(LIS_STEP_TMPFS, 0, 1, 0, 1, STRINGS("x")) == -EPROTO, "a tmpfs without a size is refused");
-    check(with(LIS_STEP_RLIMIT, RLIMIT_RSS, 1, 1, 0, NULL) == -EPROTO, "limits that carry a command's mark are refused");
+    check(with(LIS_STEP_RLIMIT, RLIMIT_RSS, 1, 1, 0, NULL) == -EPROTO,
+          "limits that carry a command's mark are refused");
     check(with(LIS_STEP_RLIMIT, RLIMIT_CPU, 2, 1, 0, NULL) == -EPROTO, "a soft limit above the hard one is refused");
     check(with(LIS_STEP_NAMESPACES, 0, 0, 0, 0, NULL) == -EPROTO, "namespaces twice are refused");
     check(with(LIS_STEP_USER, 0, 0, 0, 0, NULL) == -EPROTO, "two users are refused");

@@ -49,7 +49,8 @@ int main(void) {
     longest[sizeof longest - 1] = 0;
     lis_fail(&fault, LIS_STAGE_MOUNT, EIO, longest);
     check(strlen(fault.path) == sizeof fault.path - 1, "a path that is too long is cut");
-    check(strcmp(lis_stage_slug(LIS_STAGE_PIVOT), "pivot") == 0 && !lis_stage_slug(-1) && !lis_stage_words(LIS_STAGE_COUNT),
+    check(strcmp(lis_stage_slug(LIS_STAGE_PIVOT), "pivot") == 0 && !lis_stage_slug(-1) &&
+              !lis_stage_words(LIS_STAGE_COUNT),
           "stages have names, and others have none");
 
     close(pair[0]);
