@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -24,10 +25,25 @@ def facts(scratch: str | None) -> dict[str, Any]:
     }
 
 
-def available_memory() -> int:
-    """MemAvailable of /proc/meminfo in bytes."""
+# What processes, mounts and namespaces are made of. The page cache, which files would fill anyway, is not in it.
+_IN_USE = ("AnonPages", "Shmem", "Slab", "KernelStack", "PageTables", "Percpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The whole machine's memory at one moment, in bytes, by two accounts of /proc/meminfo."""
+
+    in_use: int
+    """The sum of AnonPages, Shmem, Slab, KernelStack, PageTables and Percpu."""
+    available: int
+    """MemAvailable. It sinks by less than what was taken while the kernel still returns what ended before."""
+
+
+def memory() -> Memory:
+    """As it is now."""
     with open("/proc/meminfo", encoding="ascii") as lines:
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+        values = {name: int(rest.split()[0]) * 1024 for name, rest in (line.split(":") for line in lines)}
+    return Memory(sum(values.get(name, 0) for name in _IN_USE), values["MemAvailable"])
 
 
 def filesystem(path: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
-from lisrt.bench.machine import available_memory
+from lisrt.bench.machine import Memory, memory
 from lisrt.bench.measure import Recorder
 from lisrt.sandbox import Sandbox
 from lisrt.waiting import drive
@@ -80,7 +80,7 @@ class Bench:
     def _all_alive(self, executor: ThreadPoolExecutor) -> None:
         n = self._config.concurrency
         boxes: list[Sandbox | None] = [None] * n
-        before = available_memory()
+        before = memory()
 
         def create(number: int) -> None:
             with self._recorder.timed(TOGETHER, "create"):
@@ -148,11 +148,13 @@ class Bench:
             failed(workload, "read", "read: not what was written")
         return data == PAYLOAD
 
-    def _weigh(self, boxes: list[Sandbox], before: int) -> None:
-        """Idle memory by two accounts: what the machine has less, and what PID 1 of each takes."""
+    def _weigh(self, boxes: list[Sandbox], before: Memory) -> None:
+        """Idle memory: what the whole machine has less, and what PID 1 of each takes."""
         if not boxes:
             return
-        used = before - available_memory()
-        self._recorder.value(TOGETHER, "memory per idle sandbox, kernel included", "KiB", len(boxes), used / len(boxes) / 1024)
+        after, n = memory(), len(boxes)
+        in_use, available = after.in_use - before.in_use, before.available - after.available
+        self._recorder.value(TOGETHER, "memory per idle sandbox, kernel included", "KiB", n, in_use / n / 1024)
+        self._recorder.value(TOGETHER, "drop of MemAvailable per idle sandbox", "KiB", n, available / n / 1024)
         shares = sorted(drive(box._box.memory()) / 1024 for box in boxes)
         self._recorder.value(TOGETHER, "PID 1 of each (PSS)", "KiB", len(shares), sum(shares) / len(shares))

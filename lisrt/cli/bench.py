@@ -6,6 +6,7 @@ import json
 import resource
 import sys
 from dataclasses import replace
+from typing import TextIO
 
 import click
 from rich.console import Console
@@ -22,9 +23,9 @@ from lisrt.bench.machine import facts
 @click.option("--jobs", "-j", type=click.IntRange(1), help="Operations in flight at once; 2 per CPU by default.")
 @click.option("--serial", type=click.IntRange(0), default=50, show_default=True, help="Sandboxes used one at a time, first.")
 @click.option("--image", "-i", help="Image; by default $LISRT_IMAGE, the settings file's, or 'host'.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the report to FILE as JSON; - for stdout.")
+@click.option("--json", "json_file", type=click.File("w", lazy=False), help="Write the report as JSON; - for stdout.")
 def command(
-    concurrency: int, commands: int, jobs: int | None, serial: int, image: str | None, json_file: str | None
+    concurrency: int, commands: int, jobs: int | None, serial: int, image: str | None, json_file: TextIO | None
 ) -> int:
     """Create many sandboxes, keep them all alive, use each, destroy them; report rates, latencies and memory.
 
@@ -38,9 +39,10 @@ def command(
     machine = facts(spawner.current().scratch)
     bench = _run_with_bars(config, recorder, console)
     rows = recorder.rows()
-    if json_file == "-":
-        click.echo(json.dumps(as_json(rows, machine, config.as_json()), indent=1))
-    else:
+    if json_file is not None:
+        json.dump(as_json(rows, machine, config.as_json()), json_file, indent=1)
+        json_file.write("\n")
+    if json_file is None or json_file.fileno() != sys.stdout.fileno():
         out = Console(highlight=False)
         with out.capture() as report:  # click prints it: rich would exit 1 when nobody reads it
             out.print(table(rows))
@@ -49,9 +51,6 @@ def command(
             verdict = f"{bench.served} of {concurrency} sandboxes served, {recorder.failures} failures"
             out.print(verdict, style="bold" if bench.served == concurrency and not recorder.failures else "bold red")
         click.echo(report.get(), nl=False)
-    if json_file not in (None, "-"):
-        with open(str(json_file), "w", encoding="utf-8") as file:
-            json.dump(as_json(rows, machine, config.as_json()), file, indent=1)
     for message, count in recorder.errors.items():
         console.print(f"{count} × {message}", style="red", markup=False)
     return 0 if bench.served == concurrency and not recorder.failures else 1
