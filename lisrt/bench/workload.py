@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -68,6 +69,8 @@ class Bench:
     def _one_at_a_time(self) -> None:
         timed = self._recorder.timed
         for number in range(self._config.serial):
+            with timed(SERIAL, "host exec"):  # the same command without a sandbox, for comparison
+                subprocess.run(["/bin/true"], stdin=subprocess.DEVNULL, capture_output=True)
             box = None
             with timed(SERIAL, "create"):
                 box = Sandbox(self._config.image)
