@@ -18,6 +18,10 @@ _APPARMOR = (
     "AppArmor restricts user namespaces here (Ubuntu 23.10 and later). Ask the administrator for an AppArmor profile"
     " for lisrt, or for sysctl kernel.apparmor_restrict_unprivileged_userns=0"
 )
+_ROOT_WITHOUT_POWER = (
+    "You are root, yet without CAP_SETFCAP, as in a container that drops capabilities: the kernel then lets nobody map"
+    " uid 0 (Linux 5.12). Start lisrt as another user (docker run --user 1000), or keep that capability"
+)
 _CONTAINER = (
     "You seem to be in a container whose /proc is masked. Start it with --security-opt unmask=ALL (Podman),"
     " --security-opt systempaths=unconfined (Docker) or procMount: Unmasked (Kubernetes)"
@@ -49,6 +53,13 @@ _HOST_FAULTS: dict[tuple[str, int | None], tuple[str, str]] = {
     ("init", errno.ERANGE): ("processes", "Memory or locks are limited to under 8 GiB (ulimit -m, ulimit -x); lift that"),
 }
 
+# The limits of a process. They are nobody's but the process's own, whatever file or directory it was about to use.
+_LIMITS = {
+    errno.EMFILE: ("descriptors", "Raise the limit on open files: ulimit -n"),
+    errno.ENFILE: ("descriptors", "This host has too many open files in all (fs.file-max)"),
+    errno.EFBIG: ("helper", "Files are limited to less than the helper's 1 MB: ulimit -f unlimited"),
+}
+
 _HINTS: dict[tuple[str, int | None], str] = {
     ("layer", errno.ENOENT): "The image is not there any more",
     ("mount-source", errno.ENOENT): "The source of the mount is not there any more",
@@ -61,12 +72,20 @@ _HINTS: dict[tuple[str, int | None], str] = {
 }
 
 
+def limit_error(error: OSError) -> HostError | None:
+    """The HostError for a limit of this process that `error` ran into; None when it is about something else."""
+    known = _LIMITS.get(error.errno or 0)
+    return HostError(f"could not start lisrt's helper: {error}", check=known[0], fix=f"{known[1]}. {DOCTOR}") if known else None
+
+
 def fault_error(fault: wire.Fault) -> LisrtError:
     """The exception for a fault: HostError when the host is the reason, else SetupError."""
     stages = native.stages()
     stage, words = stages[fault.stage] if 0 <= fault.stage < len(stages) else ("unknown", "do something")
     at = f" ({fault.path})" if fault.path else ""
     message = f"could not {words}{at}: {os.strerror(fault.errno)}"
+    if stage == "id-map" and os.geteuid() == 0:
+        return HostError(message, check="user-namespaces", fix=f"{_ROOT_WITHOUT_POWER}. {DOCTOR}")
     host = _HOST_FAULTS.get((stage, fault.errno)) or _HOST_FAULTS.get((stage, None))
     if host:
         return HostError(message, check=host[0], fix=f"{host[1]}. {DOCTOR}")

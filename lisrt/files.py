@@ -85,10 +85,14 @@ def connect(channel: Channel) -> Flow[tuple[FileServer, socket.socket]]:
 
 
 @contextmanager
-def closing(fd: int) -> Iterator[int]:
-    """Closes a descriptor at the end."""
+def closing(fd: int, path: str | bytes) -> Iterator[int]:
+    """Closes a descriptor at the end; an OSError on it gets its path, as where the disk is full."""
     try:
         yield fd
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, os.strerror(error.errno), os.fsdecode(path)) from None
+        raise
     finally:
         os.close(fd)
 
@@ -98,7 +102,7 @@ def write(channel: Channel, path: bytes, data: bytes, mode: int) -> Flow[None]:
     server, sock = yield from connect(channel)
     with sock:
         fd, _ = yield from server.open(wire.OPEN_WRITE, path, mode)
-        with closing(fd):
+        with closing(fd, path):
             if len(data) <= INLINE:
                 _write_all(fd, data, threading.Event())
             else:
@@ -111,7 +115,7 @@ def read(channel: Channel, path: bytes, max_bytes: int | None) -> Flow[bytes]:
     server, sock = yield from connect(channel)
     with sock:
         fd, reply = yield from server.open(wire.OPEN_READ, path)
-        with closing(fd):
+        with closing(fd, path):
             if max_bytes is not None and reply.size > max_bytes:
                 raise _too_large(path, max_bytes)
             if reply.size <= INLINE:

@@ -48,8 +48,8 @@ DIRECTORIES = {
 _TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
-def build_skeleton(root: Path) -> Path:
-    """Makes `root`: the directories and links of a Linux system, and /etc. Returns it."""
+def build_skeleton(root: Path, etc: str = "/etc") -> None:
+    """Makes `root`: the directories and links of a Linux system, and what programs need of the host's `etc`. OSError."""
     root.mkdir(parents=True)
     for name, mode in DIRECTORIES.items():
         (root / name).mkdir()
@@ -61,8 +61,7 @@ def build_skeleton(root: Path) -> Path:
             (root / name).mkdir()
     (root / "var/run").symlink_to("/run")
     (root / "var/lock").symlink_to("/run/lock")
-    _fill_etc(root / "etc")
-    return root
+    _fill_etc(etc, root / "etc")
 
 
 def unmerged_directories() -> list[str]:
@@ -70,17 +69,17 @@ def unmerged_directories() -> list[str]:
     return [name for name in _TOP if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}")]
 
 
-def _fill_etc(etc: Path) -> None:
-    for entry in _sorted_entries("/etc"):
+def _fill_etc(source: str, etc: Path) -> None:
+    for entry in _sorted_entries(source):
         if any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in ETC) and entry.name not in SYNTHETIC:
-            _copy(entry.path, etc / entry.name)
+            _copy(entry.path, etc / entry.name, source)
     for name, text in SYNTHETIC.items():
         (etc / name).write_text(text)
     (etc / "mtab").symlink_to("/proc/mounts")
 
 
-def _copy(source: str, target: Path) -> None:
-    if os.path.relpath(source, "/etc") in ETC_NEVER:
+def _copy(source: str, target: Path, etc: str) -> None:
+    if os.path.relpath(source, etc) in ETC_NEVER:
         return
     try:
         status = os.lstat(source)
@@ -89,7 +88,7 @@ def _copy(source: str, target: Path) -> None:
         elif stat.S_ISDIR(status.st_mode):
             target.mkdir()
             for entry in _sorted_entries(source):
-                _copy(entry.path, target / entry.name)
+                _copy(entry.path, target / entry.name, etc)
         elif stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_FILE:
             shutil.copyfile(source, target)
             target.chmod(0o755 if status.st_mode & 0o111 else 0o644)

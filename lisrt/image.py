@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,11 @@ def host_image(workplace: str) -> Image:
     it is readable to every user of this machine; no home directory, no /root, /tmp, /run, /var, /srv, /mnt, /media and
     nothing that is mounted there is part of it.
     """
-    skeleton = build_skeleton(Path(workplace) / "host")
+    skeleton = Path(workplace) / "host"
+    try:
+        build_skeleton(skeleton)
+    except BaseException:
+        shutil.rmtree(skeleton, ignore_errors=True)  # half of an image would be taken for one by the next try
+        raise
     binds = tuple((os.path.realpath(f"/{name}"), name) for name in ("usr", *unmerged_directories()))
     return Image("host", (str(skeleton),), binds, DEFAULT_ENV)

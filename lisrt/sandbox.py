@@ -16,6 +16,7 @@ from lisrt.spec import Argument, Mount, absolute, arguments, environment, locate
 from lisrt.waiting import Flow, Offload, drive
 
 DEFAULT_MAX_READ = 1 << 30
+NAME_SERVICE = ("/etc/resolv.conf", "/etc/hosts")
 
 
 class Box:
@@ -41,6 +42,8 @@ class Box:
         self.mounts = tuple(mounts)
         if not all(isinstance(mount, Mount) for mount in self.mounts):
             raise TypeError("mounts are Mount objects: mounts=[Mount('/data', '/data')]")
+        if network == "host":
+            self.mounts += _name_service(self.mounts)
         self.extra_env = environment(env)
         self.workdir = absolute(workdir, what="workdir")
         self.user = uid(user)
@@ -167,12 +170,19 @@ class Box:
         )
 
 
+def _name_service(mounts: tuple[Mount, ...]) -> tuple[Mount, ...]:
+    """The host's name servers and hosts, which no image holds: on its network they are needed."""
+    covered = tuple(mount.target for mount in mounts)
+    wanted = (path for path in NAME_SERVICE if path not in covered and os.path.dirname(path) not in covered)
+    return tuple(Mount(path, path) for path in wanted if os.path.exists(path))
+
+
 class Sandbox:
     """An isolated Linux environment of one's own, ready when the constructor returns. Close it, or use `with`.
 
     Args:
         image: name of an image; None means `$LISRT_IMAGE`, then the settings file, then `host`.
-        network: "none" (own loopback only, the default) or "host" (no isolation).
+        network: "none" (own loopback only, the default) or "host" (no isolation; with the host's resolv.conf and hosts).
         mounts: host directories and files to show, see Mount.
         env: variables for all commands, over the image's. Nothing of the host's environment is passed on.
         workdir: where commands start; made if it is missing.

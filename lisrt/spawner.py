@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from lisrt import settings
 from lisrt.errors import HostError, LisrtError, SandboxGone
-from lisrt.explain import fault_error
+from lisrt.explain import fault_error, limit_error
 from lisrt.image import Image, host_image
 from lisrt.kernel import helper, scratch, wire
 
@@ -56,7 +56,14 @@ class Spawner:
         """The image of that name, prepared for this spawner when first asked for. May take a while: offload it."""
         with self._lock:
             if name not in self._images:
-                self._images[name] = host_image(self.scratch)
+                try:
+                    self._images[name] = host_image(self.scratch)
+                except OSError as error:
+                    raise HostError(
+                        f"could not prepare image {name!r} in {self.scratch}: {error}",
+                        check="scratch",
+                        fix="Free some space there, or name another directory with $LISRT_SCRATCH",
+                    ) from None
             return self._images[name]
 
     def create(self, name: str, plan: bytes, sock: socket.socket) -> None:
@@ -160,6 +167,9 @@ def _start() -> Spawner:
                 raise
             refused.append((directory, error))
         except OSError as error:
+            limit = limit_error(error)
+            if limit:
+                raise limit from None
             refused.append((directory, error))
     reasons = "; ".join(f"{directory}: {error}" for directory, error in refused)
     raise HostError(

@@ -89,10 +89,10 @@ def _upload_item(server: FileServer, item: _Item, target: bytes, tally: _Tally) 
 
 def _upload_file(server: FileServer, source: str, target: bytes, tally: _Tally, *, follow: bool) -> Flow[None]:
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-    with closing(os.open(source, flags)) as from_fd:
+    with closing(os.open(source, flags), source) as from_fd:
         status = os.fstat(from_fd)
         to_fd, _ = yield from server.open(wire.OPEN_WRITE, target, 0o600)
-        with closing(to_fd):
+        with closing(to_fd, target):
             tally.copied += yield from _copy(from_fd, to_fd, status.st_size, 1 << 62)
             os.fchmod(to_fd, stat.S_IMODE(status.st_mode) & 0o777)
     tally.files += 1
@@ -106,11 +106,11 @@ def download(channel: Channel, path: bytes, host_path: str, max_bytes: int | Non
         reply, _ = yield from server.request(wire.STAT, path)
         if not stat.S_ISDIR(reply.mode):
             from_fd, reply = yield from server.open(wire.OPEN_READ, path)
-            with closing(from_fd), closing(os.open(host_path, _NEW_FILE, 0o600)) as to_fd:
+            with closing(from_fd, path), closing(os.open(host_path, _NEW_FILE, 0o600), host_path) as to_fd:
                 yield from _download_file(from_fd, to_fd, reply, path, tally)
             return tally.result()
         os.makedirs(host_path, exist_ok=True)
-        with closing(os.open(host_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as top:
+        with closing(os.open(host_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), host_path) as top:
             pending = [b""]
             while pending:
                 relative = pending.pop()
@@ -129,7 +129,7 @@ def _download_entry(
         raise OSError(71, "a file name that no directory can hold", os.fsdecode(name))
     parent = name.rpartition(b"/")[0]
     last = os.fsdecode(entry.name)
-    with closing(native.open_beneath(top, parent or b".", os.O_RDONLY | os.O_DIRECTORY)) as directory:
+    with closing(native.open_beneath(top, parent or b".", os.O_RDONLY | os.O_DIRECTORY), name) as directory:
         if stat.S_ISDIR(entry.mode):
             try:
                 os.mkdir(last, stat.S_IMODE(entry.mode) & 0o777 | 0o700, dir_fd=directory)
@@ -143,7 +143,7 @@ def _download_entry(
             tally.files += 1
         elif stat.S_ISREG(entry.mode):
             from_fd, reply = yield from server.open(wire.OPEN_READ, source)
-            with closing(from_fd), closing(os.open(last, _NEW_FILE, 0o600, dir_fd=directory)) as to_fd:
+            with closing(from_fd, name), closing(os.open(last, _NEW_FILE, 0o600, dir_fd=directory), name) as to_fd:
                 yield from _download_file(from_fd, to_fd, reply, name, tally)
         else:
             tally.skipped.append(os.fsdecode(name))

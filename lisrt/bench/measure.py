@@ -46,8 +46,9 @@ class Recorder:
         self._failures: dict[tuple[str, str], int] = {}
         self._walls: dict[tuple[str, str], float] = {}
         self._values: list[Row] = []
+        self._first: dict[tuple[object, ...], str] = {}
         self.errors: dict[str, int] = {}
-        """Messages of failures, and how often each came."""
+        """The first message of each kind of failure, and how often that kind came: names and paths differ each time."""
 
     @contextmanager
     def timed(self, workload: str, metric: str) -> Iterator[Timing]:
@@ -57,7 +58,8 @@ class Recorder:
         try:
             yield timing
         except (LisrtError, OSError) as error:
-            self.failed(workload, metric, f"{metric}: {type(error).__name__}: {error}")
+            kind = (metric, type(error), *(getattr(error, name, None) for name in ("errno", "stage", "check")))
+            self.failed(workload, metric, self._first.setdefault(kind, f"{metric}: {type(error).__name__}: {error}"))
             return
         duration = time.perf_counter() - started
         timing.ok = True

@@ -13,7 +13,7 @@ from support.procs import assert_lives, init_of
 from support.subjects import Box
 from support.waiting import not_blocked
 
-from lisrt import LisrtError
+from lisrt import LisrtError, Mount
 
 
 def status(box: Box) -> dict[str, str]:
@@ -444,6 +444,16 @@ def test_a_shared_network_is_asked_for_by_name(open_box: Callable[..., Box]) -> 
     with socket.create_server(("127.0.0.1", 0)) as server:
         source = f"import socket; socket.create_connection(('127.0.0.1', {server.getsockname()[1]})); print('connected')"
         assert box.python(source).stdout == "connected\n"
+    for name in ("/etc/resolv.conf", "/etc/hosts"):
+        if os.path.exists(name):
+            assert box.read(name) == Path(name).read_bytes() != open_box().read(name)
+
+
+def test_a_shared_network_leaves_etc_to_the_user(open_box: Callable[..., Box], tmp_path: Path) -> None:
+    """Whoever mounts these files, or all of /etc, gets their own."""
+    (tmp_path / "hosts").write_text("127.0.0.9 mine\n")
+    for mount in (Mount(tmp_path / "hosts", "/etc/hosts"), Mount(tmp_path, "/etc")):
+        assert open_box(network="host", mounts=[mount]).read("/etc/hosts") == b"127.0.0.9 mine\n"
 
 
 # The files

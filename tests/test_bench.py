@@ -1,0 +1,199 @@
+"""`lisrt bench`: figures that are right, failures that are counted, and nothing left when it is interrupted."""
+
+import importlib.metadata
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.command import Cli, ended
+from support.procs import helpers
+from support.waiting import await_deaths, eventually, open_pidfds
+
+from lisrt import SandboxGone
+from lisrt.bench import Bench, Config, Recorder
+from lisrt.bench.machine import facts, memory
+from lisrt.bench.measure import quantile
+
+ROW = {"backend", "workload", "metric", "unit", "n", "p50", "p95", "p99", "rate", "failures"}
+
+
+@pytest.fixture
+def cli(tmp_path: Path, scratch: Path, working_host: None) -> Iterator[Cli]:
+    """`lisrt`; afterwards nothing of it is left."""
+    made = Cli(tmp_path, scratch)
+    yield made
+    made.assert_clean()
+
+
+# Measuring
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0.01, 1))
+def test_a_quantile_is_the_nearest_rank(samples: list[float], q: float) -> None:
+    """A sample that at least the share does not exceed, and the smallest of those."""
+    ordered = sorted(samples)
+    value = quantile(ordered, q)
+    assert value in ordered
+    assert sum(sample <= value for sample in ordered) >= q * len(ordered) * (1 - 1e-12)
+    below = [sample for sample in ordered if sample < value]
+    assert not below or len(below) < q * len(ordered) * (1 + 1e-12)
+
+
+def test_quantiles_of_known_samples() -> None:
+    """By hand."""
+    hundred = [float(number) for number in range(1, 101)]
+    assert [quantile(hundred, q) for q in (0.5, 0.95, 0.99, 1.0)] == [50.0, 95.0, 99.0, 100.0]
+    assert quantile([7.0], 0.5) == quantile([7.0], 0.99) == 7.0
+    assert quantile([], 0.5) is None
+
+
+def test_failures_are_counted_and_are_no_samples() -> None:
+    """A fault of the sandbox or the host is counted with its message; a mistake of the bench itself is not swallowed."""
+    recorder = Recorder("b")
+    for number in range(3):
+        with recorder.timed("w", "m") as timing:
+            if number:
+                raise SandboxGone("gone")
+        assert timing.ok == (number == 0)
+    for path in ("one", "two"):
+        with recorder.timed("w", "m"):
+            raise OSError(28, "full", path)
+    with pytest.raises(ZeroDivisionError), recorder.timed("w", "m"):
+        print(1 // 0)
+    recorder.took("w", "m", 0.5)
+    [row] = recorder.rows()
+    assert (row.n, row.failures, row.rate, recorder.failures) == (1, 4, 2.0, 4)
+    assert recorder.errors == {"m: SandboxGone: gone": 2, "m: OSError: [Errno 28] full: 'one'": 2}
+
+
+def test_only_failures_make_a_row_too() -> None:
+    """Without a sample there is no figure, and no division by nothing."""
+    recorder = Recorder("b")
+    recorder.failed("w", "m", "why")
+    [row] = recorder.rows()
+    assert (row.n, row.p50, row.p99, row.rate, row.failures) == (0, None, None, None, 1)
+
+
+def test_the_facts_name_nobody() -> None:
+    """What a reader needs to judge the figures; reports get published, so no host and no user."""
+    text = json.dumps(facts("/"))
+    assert facts("/")["cpus"] >= 1 and facts("/")["scratch_filesystem"] != "unknown"
+    assert os.uname().nodename not in text
+    assert os.path.expanduser("~") not in text
+    assert facts(None)["scratch_filesystem"] is None
+
+
+def test_memory_in_use_grows_with_memory_used() -> None:
+    """64 MiB that are written to show up in both accounts."""
+    before = memory()
+    held = bytearray(os.urandom(1)) * (64 << 20)
+    after = memory()
+    assert len(held) == 64 << 20
+    assert after.in_use - before.in_use > 32 << 20
+    assert before.available - after.available > 32 << 20
+
+
+# The workload
+
+
+def test_every_operation_is_counted(working_host: None) -> None:
+    """Exactly as many samples as were asked for, on both workloads; progress ends at the totals."""
+    seen: dict[str, int] = {}
+    recorder = Recorder("lisrt")
+    bench = Bench(Config(6, commands=3, jobs=3, serial=2), recorder, lambda phase, done: seen.update({phase: done}))
+    bench.run()
+    samples = {(row.workload, row.metric): row.n for row in recorder.rows() if row.unit == "ms"}
+    assert samples == {
+        ("one at a time", "host exec"): 2,
+        ("one at a time", "create"): 2,
+        ("one at a time", "exec"): 6,
+        ("one at a time", "write"): 2,
+        ("one at a time", "read"): 2,
+        ("one at a time", "destroy"): 2,
+        ("all alive", "create"): 6,
+        ("all alive", "exec"): 18,
+        ("all alive", "write"): 6,
+        ("all alive", "read"): 6,
+        ("all alive", "destroy"): 6,
+    }
+    assert (bench.served, recorder.failures, recorder.errors) == (6, 0, {})
+    assert seen == bench.phases()
+    assert all(row.p50 <= row.p95 <= row.p99 for row in recorder.rows() if row.unit == "ms")
+
+
+# The command
+
+
+def test_the_table_and_the_verdict(cli: Cli) -> None:
+    """A table that fits 80 columns, memory by its names, the verdict last; status 0."""
+    done = cli("bench", "-n", "8", "--serial", "2", "--commands", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.rstrip().splitlines()
+    assert lines[-1] == "8 of 8 sandboxes served, 0 failures"
+    assert max(map(len, lines)) <= 80
+    for words in ("create", "exec", "write", "read", "destroy", "p50", "p95", "p99", "per s", "KiB"):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize("where", ["report.json", "-"])
+def test_the_report_for_machines(cli: Cli, where: str) -> None:
+    """The same figures as JSON, to a file beside the table or to stdout instead of it."""
+    done = cli("bench", "-n", "3", "--serial", "1", "--json", where)
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout if where == "-" else (cli.cwd / where).read_text())
+    assert ("3 of 3" in done.stdout) == (where != "-")
+    assert report["machine"]["lisrt"] == importlib.metadata.version("lisrt")
+    assert report["config"]["concurrency"] == 3
+    assert all(set(row) == ROW for row in report["rows"])
+
+
+def test_a_report_that_can_not_be_written_is_found_out_first(cli: Cli) -> None:
+    """Before minutes of work, not after."""
+    done = cli("bench", "-n", "100000", "--json", "missing/report.json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "missing/report.json" in done.stderr
+    assert not cli.owners()
+
+
+def test_a_failure_is_a_failure(cli: Cli) -> None:
+    """Where the disk is full: status 1, the failures in the verdict, the reason once with its count."""
+    setup = 'mount -t tmpfs -o size=2m,nr_inodes=1200 none "$LISRT_SCRATCH"; chmod 700 "$LISRT_SCRATCH"; exec "$@"'
+    prefix = ("unshare", "--user", "--mount", "--map-current-user", "--keep-caps", "bash", "-ec", setup, "bash")
+    done = cli("bench", "-n", "300", "--serial", "0", prefix=prefix)
+    assert done.returncode == 1, done.stdout + done.stderr
+    verdict = done.stdout.rstrip().splitlines()[-1]
+    served, failures = int(verdict.split()[0]), int(verdict.split()[-2])
+    assert 0 < served < 300 and failures > 0
+    assert "No space left" in done.stderr
+    assert len(done.stderr.splitlines()) < 20
+
+
+def test_too_many_for_the_hosts_limits_is_said_before(cli: Cli) -> None:
+    """With the limit and the number that is needed."""
+    done = cli("bench", "-n", "512", prefix=("sh", "-c", 'ulimit -n 100; exec "$@"', "sh"))
+    assert done.returncode != 0
+    assert "100" in done.stderr and "open files" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_run_leaves_nothing(cli: Cli, number: signal.Signals) -> None:
+    """Ctrl-C in the middle of hundreds of creations: 130, no traceback, and all of it is gone; so it is for the others."""
+    cli.killed = number is not signal.SIGINT
+    with cli.started("bench", "-n", "400", "--serial", "0") as process:
+        eventually(lambda: len(helpers(cli.scratch)) > 60, within=30, what="the first sandboxes")
+        living = open_pidfds(helpers(cli.scratch))
+        os.killpg(process.pid, number)
+        status, stdout, stderr = ended(process, within=30)
+        try:
+            assert not await_deaths(living.values(), within=5)
+        finally:
+            for fd in living.values():
+                os.close(fd)
+    assert status == (130 if number is signal.SIGINT else -number)
+    assert stdout == ""
+    assert "Error" not in stderr
