@@ -94,7 +94,8 @@ static void test_refuses_steps(void) {
     check(with(99, 0, 0, 0, 0, NULL) == -EPROTO, "an unknown kind is refused");
     check(with(LIS_STEP_PROC, 0, 0, 0, 0, NULL) == -EPROTO, "a step without its string is refused");
     check(with(LIS_STEP_PROC, 0, 0, 0, 2, STRINGS("a", "b")) == -EPROTO, "a string too many is refused");
-    check(with(LIS_STEP_BIND, 2, 0, 0, 2, STRINGS("/a", "b")) == -EPROTO, "unknown flags are refused");
+    check(with(LIS_STEP_BIND, LIS_BIND_OF_IMAGE + 1, 0, 0, 2, STRINGS("/a", "b")) == -EPROTO,
+          "unknown flags are refused");
     check(with(LIS_STEP_OVERLAY, 0, 0, 0, 1, STRINGS("/a")) == -EPROTO, "a second root is refused");
     check(with(LIS_STEP_TMPFS, 0, 1, 0, 1, STRINGS("x")) == -EPROTO, "a tmpfs without a size is refused");
     check(with(LIS_STEP_RLIMIT, RLIMIT_RSS, 1, 1, 0, NULL) == -EPROTO,
