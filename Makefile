@@ -25,7 +25,7 @@ demo: venv
 	.venv/bin/lisrt bench --concurrency 512 $(ARGS)
 
 test: c-test c-asan venv | build/out
-	.venv/bin/pytest -x -q --junitxml=build/out/tests.xml $(ARGS)
+	.venv/bin/pytest -q --junitxml=build/out/tests.xml $(ARGS)
 
 lint: venv
 	.venv/bin/ruff check

@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import random
 import re
 import shutil
 import sys
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.features import missing
 from support.fresh import environment
 from support.model_server import (
     Answer,
@@ -76,16 +76,26 @@ SUBMIT = call("submit")
 
 @pytest.fixture
 def documents(tmp_path: Path) -> Path:
-    """A copy of the four documents, in the odd names that they came with."""
-    source = DATA / "long_context"
-    if not source.is_dir():
-        missing(f"shared documents at {source}")
+    """Four long documents under the odd names that such files have: the paper's where they are at hand, else our own."""
     copy = tmp_path / "documents"
     copy.mkdir()
-    for path in source.iterdir():
-        shutil.copyfile(path, copy / path.name)
+    if (DATA / "long_context").is_dir():
+        for path in (DATA / "long_context").iterdir():
+            shutil.copyfile(path, copy / path.name)
+    else:
+        make_documents(copy)
     assert len(list(copy.iterdir())) == 4
     return copy
+
+
+def make_documents(directory: Path) -> None:
+    """Reports of 100 kB each, in which the word comes in several cases, and others that only look like it."""
+    words = f"the market {WORD} {WORD.title()} {WORD.upper()} competitions price – firms, naïve (2023) policy of and".split()
+    for number, name in enumerate(("DAF-COMP(2023)14.en.txt", "FULLTEXT01.txt", "a report.txt", "barriers_to-what.txt")):
+        draw = random.Random(number)
+        weights = [5, 3, *[number + 1] * 3, 1, *[2] * 9]
+        lines = (" ".join(draw.choices(words, weights[: len(words)], k=12)) for _ in range(1200))
+        (directory / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 PROGRAM = """\
