@@ -1,5 +1,6 @@
-/* Starting one program. The child shares PID 1's memory until it execs (vfork semantics): nothing is copied, and what
- * went wrong is a plain assignment. PID 1 waits meanwhile, so the child does system calls only. */
+/* Starting one program. A fork, though vfork would copy less: PID 1 would then wait until the exec, and what runs in the
+ * sandbox can stop the child (SIGSTOP) before that, or have it hang in a chdir to a dead network mount. What goes wrong
+ * the child tells on the command's socket itself; PID 1 has nothing to wait for. */
 #define _GNU_SOURCE
 #include "lis.h"
 
@@ -30,7 +31,6 @@ struct child {
     int stdio[3];
     uint32_t tag;
     bool has_terminal;
-    int err, at;
 };
 
 static const char *search_path(char *const envp[]) {
@@ -65,34 +65,33 @@ static int exec_program(char *const argv[], char *const envp[]) {
     }
 }
 
-static int child_main(void *argument) {
-    struct child *child = argument;
+static void run_child(struct child *child, int ctl) __attribute__((noreturn));
+static void run_child(struct child *child, int ctl) {
     sigset_t none;
     sigemptyset(&none);
-    child->at = LIS_AT_SETUP;
+    int at = LIS_AT_SETUP, err = 0;
     setsid();
     if (child->has_terminal && ioctl(child->stdio[0], TIOCSCTTY, 0) < 0)
-        goto failed;
-    for (int i = 0; i < 3; i++) {
+        err = errno;
+    for (int i = 0; i < 3 && !err; i++) {
         int from = child->stdio[i] >= 0 ? child->stdio[i] : open("/dev/null", i ? O_WRONLY : O_RDONLY);
         if (from < 0 || dup2(from, i) < 0)
-            goto failed;
+            err = errno;
     }
-    int r = lis_tag_set(child->base, child->tag);
-    if (r < 0) {
-        errno = -r;
-        goto failed;
+    if (!err)
+        err = -lis_tag_set(child->base, child->tag);
+    if (!err) {
+        at = LIS_AT_CWD;
+        err = chdir(child->cwd) < 0 ? errno : 0;
     }
-    child->at = LIS_AT_CWD;
-    if (chdir(child->cwd) < 0)
-        goto failed;
-    child->at = LIS_AT_PROGRAM;
-    sys_close_range(3, ~0u, SYS_CLOSE_RANGE_CLOEXEC); /* all are close-on-exec from birth; this is the second lock */
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    child->err = exec_program(child->argv, child->envp);
-    _exit(127);
-failed:
-    child->err = errno;
+    if (!err) {
+        at = LIS_AT_PROGRAM;
+        sys_close_range(3, ~0u,
+                        SYS_CLOSE_RANGE_CLOEXEC); /* all are close-on-exec from birth; this is the second lock */
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        err = exec_program(child->argv, child->envp);
+    }
+    lis_command_refuse(ctl, err, at);
     _exit(127);
 }
 
@@ -160,21 +159,7 @@ static int open_terminal(int ctl, uint32_t rows_columns, int *ret_slave) {
     return 0;
 }
 
-static pid_t start_child(struct child *child) {
-    char stack[32 * 1024] __attribute__((aligned(16))); /* in the frame of a parent that waits: no one else uses it */
-    pid_t pid = clone(child_main, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, child);
-    if (pid < 0) {
-        child->at = LIS_AT_SETUP;
-        child->err = errno;
-        return -1;
-    }
-    if (child->err == 0)
-        return pid;
-    LIS_RETRY(waitpid(pid, NULL, 0));
-    return -1;
-}
-
-static int refuse(int ctl, int err, int at) {
+int lis_command_refuse(int ctl, int err, int at) {
     struct lis_exit_message message = {.header = {LIS_MAGIC, LIS_NOT_STARTED}, .err = err, .at = at};
     lis_send(ctl, &message, sizeof message, NULL, 0);
     return -err;
@@ -190,16 +175,18 @@ static int start(const struct lis_tag_base *base, uint32_t tag, const struct lis
         r = open_terminal(ctl, message->rows_columns, &terminal);
     cleanup_free struct lis_command *command = calloc(1, sizeof *command);
     if (r < 0 || !command)
-        return refuse(ctl, r < 0 ? -r : ENOMEM, LIS_AT_SETUP);
+        return lis_command_refuse(ctl, r < 0 ? -r : ENOMEM, LIS_AT_SETUP);
     if (terminal >= 0) {
         child.has_terminal = true;
         for (int i = 0; i < 3; i++)
             child.stdio[i] = terminal;
     }
     uint64_t started = lis_now_ns();
-    pid_t pid = start_child(&child);
+    pid_t pid = fork();
+    if (pid == 0)
+        run_child(&child, ctl);
     if (pid < 0)
-        return refuse(ctl, child.err, child.at);
+        return lis_command_refuse(ctl, errno, LIS_AT_SETUP);
     *command = (struct lis_command){.watch = {LIS_WATCH_COMMAND, ctl}, .pid = pid, .tag = tag, .started = started};
     if (message->timeout_ns)
         command->deadline = started + message->timeout_ns;
@@ -227,7 +214,7 @@ int lis_command_start(const struct lis_tag_base *base, uint32_t tag, const struc
     if (ctl < 0 || next != nfds)
         r = -EPROTO;
     else if (r < 0)
-        refuse(ctl, -r, LIS_AT_SETUP);
+        lis_command_refuse(ctl, -r, LIS_AT_SETUP);
     else
         r = start(base, tag, message, text, text_size, ctl, stdio, ret_command);
     for (int i = 0; i < nfds; i++)

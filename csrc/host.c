@@ -193,9 +193,12 @@ static int copy_mount(const struct lis_host *host, const char *path) {
     return r;
 }
 
+/* Private, in the same call: into a copy that went on receiving the host's mounts, they would come without the limits. */
 static int restrict_mount(int tree, bool writable) {
-    struct sys_mount_attr attr = {.attr_set = SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV |
-                                              (writable ? 0 : SYS_MOUNT_ATTR_RDONLY)};
+    struct sys_mount_attr attr = {
+        .attr_set = SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV | (writable ? 0 : SYS_MOUNT_ATTR_RDONLY),
+        .propagation = MS_PRIVATE,
+    };
     return sys_mount_setattr(tree, "", AT_EMPTY_PATH | SYS_AT_RECURSIVE, &attr) < 0 ? -errno : 0;
 }
 

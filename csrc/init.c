@@ -19,6 +19,7 @@
 #define CONTROL 3
 #define MAX_MESSAGE (128 * 1024)
 #define GIVE_UP_NS 5000000000u /* a killed process that is still there after this is stuck in the kernel */
+#define FREEZE_NS 500000000u   /* one that still forks after this is stopped for the kill */
 #define RECHECK_NS 2000000u
 
 struct init {
@@ -53,7 +54,10 @@ static void finish(struct init *init, struct lis_command *command) {
 }
 
 static void continue_kill(struct init *init, struct lis_command *command, uint64_t now) {
-    int living = lis_tree_kill(init->proc, &init->base, command->tag);
+    if (!command->exited)
+        kill(command->pid, SIGKILL); /* it may not carry its mark yet */
+    bool stubborn = now + GIVE_UP_NS >= command->give_up + FREEZE_NS;
+    int living = (stubborn ? lis_tree_kill_frozen : lis_tree_kill)(init->proc, &init->base, command->tag);
     if (living == 0 && command->exited)
         return finish(init, command);
     if (now >= command->give_up) {
@@ -115,8 +119,11 @@ static void start_command(struct init *init, size_t size, int fds[LIS_MAX_FDS], 
         return;
     command->next = init->commands;
     init->commands = command;
-    if (watch(init->epoll, &command->watch, EPOLLRDHUP) < 0)
-        begin_kill(init, command, 0); /* out of memory or watches: one that could not be cancelled must not run */
+    r = watch(init->epoll, &command->watch, EPOLLRDHUP);
+    if (r < 0) { /* out of memory or watches: one that could not be cancelled must not run */
+        lis_command_refuse(command->watch.fd, -r, LIS_AT_SETUP);
+        begin_kill(init, command, 0);
+    }
 }
 
 /* A server that a command left behind goes on logging to its pipe. With no reader the next line would kill it, and
@@ -231,6 +238,9 @@ static int prepare(struct init *init) {
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || prctl(PR_SET_NAME, "lisrt-init", 0, 0, 0) < 0)
         return -errno;
     int r = lis_tag_base(&init->base);
+    struct rlimit files = {init->base.hard_files, init->base.hard_files};
+    if (r == 0 && setrlimit(RLIMIT_NOFILE, &files) < 0) /* each command that leaves children behind keeps two of ours */
+        r = -errno;
     if (r == 0)
         r = watch(init->epoll, &init->control, EPOLLIN);
     if (r == 0)

@@ -231,10 +231,14 @@ struct lis_command {
     uint64_t cpu_ns, max_rss;
 };
 struct lis_tag_base {
-    uint64_t up, down; /* see tree.c */
+    uint64_t up, down;               /* see tree.c */
+    uint64_t soft_files, hard_files; /* open files that a command is allowed; PID 1 takes all it can get for itself */
 };
 
-/* Starts what the message asks for. 0 and *ret_command, or -errno after LIS_NOT_STARTED was sent on the command's socket. */
+/* Says on a command's socket that it was not started, and why. Returns -err. */
+int lis_command_refuse(int ctl, int err, int at);
+/* Starts what the message asks for. 0 and *ret_command, or -errno after LIS_NOT_STARTED was sent on the command's socket.
+ * A program that then can't be executed says so on the socket itself, before it exits. */
 int lis_command_start(const struct lis_tag_base *base, uint32_t tag, const struct lis_exec_message *message,
                       size_t size, int fds[LIS_MAX_FDS], int nfds, struct lis_command **ret_command);
 
@@ -245,6 +249,9 @@ int lis_tag_base(struct lis_tag_base *ret_base);
 int lis_tag_set(const struct lis_tag_base *base, uint32_t tag);
 /* One pass of SIGKILL over the tree. Returns how many of its processes are not dead yet. */
 int lis_tree_kill(int proc, const struct lis_tag_base *base, uint32_t tag);
+/* The same with everything stopped meanwhile, for a tree that forks faster than a pass kills. Whatever was stopped before
+ * runs on afterwards, too. */
+int lis_tree_kill_frozen(int proc, const struct lis_tag_base *base, uint32_t tag);
 
 /* ---- files.c: file requests, served inside the sandbox by a child of PID 1 -------------------------------------- */
 

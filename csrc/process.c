@@ -48,7 +48,10 @@ int lis_forget_parent(void) {
     alarm(0);
     umask(022);
     prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0); /* some trainers' launchers switch huge pages off for all that they start */
-    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+    /* Not 0: a core_pattern that starts a program, as root and on the host, ignores every limit but 1 (core(5)). */
+    struct rlimit core;
+    if (getrlimit(RLIMIT_CORE, &core) == 0)
+        setrlimit(RLIMIT_CORE, &(struct rlimit){core.rlim_max > 0, core.rlim_max > 0});
     setsid(); /* fails only where we lead a session already */
     return forget_keys();
 }

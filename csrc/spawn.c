@@ -34,7 +34,10 @@ struct sandbox {
 struct spawner {
     struct lis_host host;
     const char *owner_path;
-    int signals, trash; /* trash: names of directories to delete go in here */
+    int signals;
+    pid_t trash_pid;
+    int trash, collected; /* names of directories to delete go in; numbers of directories that were come out */
+    unsigned asked;       /* how many such numbers Python waits for */
     struct sandbox *sandboxes;
     size_t count, capacity;
     char buffer[sizeof(struct lis_create_message) + LIS_MAX_PLAN];
@@ -162,27 +165,16 @@ static bool serve(struct spawner *spawner) {
             lis_send_fault(fds[0], &fault);
         else if (header->kind == LIS_KILL)
             kill_sandbox(spawner, (size_t)size);
-        else if (header->kind == LIS_COLLECT && write(spawner->trash, collect_now, LIS_ID_SIZE) != LIS_ID_SIZE)
-            answer_collected(0); /* deletion is too far behind to be asked for more */
+        else if (header->kind == LIS_COLLECT) {
+            if (write(spawner->trash, collect_now, LIS_ID_SIZE) == LIS_ID_SIZE)
+                spawner->asked++;
+            else
+                answer_collected(0); /* deletion is too far behind to be asked for more */
+        }
     }
     for (int i = 0; i < nfds; i++)
         close(fds[i]);
     return true;
-}
-
-static void reap(struct spawner *spawner) {
-    struct signalfd_siginfo info;
-    while (read(spawner->signals, &info, sizeof info) > 0)
-        ;
-    for (pid_t pid; (pid = waitpid(-1, NULL, WNOHANG)) > 0;)
-        for (size_t i = 0; i < spawner->count; i++)
-            if (spawner->sandboxes[i].pid == pid) {
-                /* A full pipe means that deletion is far behind; this one then goes with the owner's directory. */
-                ssize_t written = write(spawner->trash, spawner->sandboxes[i].id, LIS_ID_SIZE);
-                (void)written;
-                spawner->sandboxes[i] = spawner->sandboxes[--spawner->count];
-                break;
-            }
 }
 
 static uint32_t collect(void) {
@@ -190,15 +182,16 @@ static uint32_t collect(void) {
     return removed < 0 ? 0 : (uint32_t)removed;
 }
 
-static void serve_trash(int requests) __attribute__((noreturn));
-static void serve_trash(int requests) {
+static void serve_trash(int requests, int answers) __attribute__((noreturn));
+static void serve_trash(int requests, int answers) {
     uint32_t collected = collect();
     cleanup_fd int scratch = open("/s", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     char id[LIS_ID_SIZE];
     while (LIS_RETRY(read(requests, id, sizeof id)) == (ssize_t)sizeof id)
-        if (memcmp(id, collect_now, sizeof id) ==
-            0) { /* what went at the start counts: nobody has been told of it yet */
-            answer_collected(collected + collect());
+        if (memcmp(id, collect_now, sizeof id) == 0) {
+            collected += collect(); /* what went at the start counts: nobody has been told of it yet */
+            if (write(answers, &collected, sizeof collected) != (ssize_t)sizeof collected)
+                _exit(1);
             collected = 0;
         } else {
             lis_remove_tree(scratch, id); /* what can't be removed now is tried again with the owner's directory */
@@ -208,21 +201,71 @@ static void serve_trash(int requests) {
 
 /* Deletion takes as long as untrusted code wants it to take, so it has a process of its own, and a nice one. */
 static int start_trash(struct spawner *spawner) {
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) < 0)
+    int in[2], out[2];
+    if (pipe2(in, O_CLOEXEC) < 0)
         return -errno;
-    pid_t pid = fork();
-    if (pid < 0)
-        return -errno;
-    if (pid > 0) {
-        close(ends[0]);
-        spawner->trash = ends[1];
-        return fcntl(ends[1], F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
+    if (pipe2(out, O_CLOEXEC) < 0) {
+        int r = -errno;
+        close(in[0]);
+        close(in[1]);
+        return r;
     }
-    close(ends[1]);
-    prctl(PR_SET_NAME, "lisrt-trash", 0, 0, 0);
-    setpriority(PRIO_PROCESS, 0, 19);
-    serve_trash(ends[0]);
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(in[1]);
+        close(out[0]);
+        close(CONTROL); /* or Python would take the spawner for alive while this one is */
+        prctl(PR_SET_NAME, "lisrt-trash", 0, 0, 0);
+        setpriority(PRIO_PROCESS, 0, 19);
+        serve_trash(in[0], out[1]);
+    }
+    int r = pid < 0 ? -errno : 0;
+    close(in[0]);
+    close(out[1]);
+    if (r == 0 && (fcntl(in[1], F_SETFL, O_NONBLOCK) < 0 || fcntl(out[0], F_SETFL, O_NONBLOCK) < 0))
+        r = -errno;
+    spawner->trash_pid = pid;
+    spawner->trash = in[1];
+    spawner->collected = out[0];
+    return r;
+}
+
+/* Somebody has killed it: what it had not deleted yet goes with the owner's directory. */
+static void restart_trash(struct spawner *spawner) {
+    lis_close(lis_take_fd(&spawner->trash));
+    lis_close(lis_take_fd(&spawner->collected));
+    for (; spawner->asked > 0; spawner->asked--)
+        answer_collected(0);
+    start_trash(spawner);
+}
+
+static void pass_on_collected(struct spawner *spawner) {
+    uint32_t count;
+    ssize_t got = read(spawner->collected, &count, sizeof count);
+    if (got == (ssize_t)sizeof count) {
+        answer_collected(count);
+        spawner->asked--;
+    } else if (got == 0) {
+        lis_close(lis_take_fd(&spawner->collected)); /* it died: its SIGCHLD is on the way */
+    }
+}
+
+static void reap(struct spawner *spawner) {
+    struct signalfd_siginfo info;
+    while (read(spawner->signals, &info, sizeof info) > 0)
+        ;
+    for (pid_t pid; (pid = waitpid(-1, NULL, WNOHANG)) > 0;) {
+        if (pid == spawner->trash_pid)
+            restart_trash(spawner);
+        for (size_t i = 0; i < spawner->count; i++)
+            if (spawner->sandboxes[i].pid == pid) {
+                /* A full pipe means that deletion is far behind; this one then goes with the owner's directory. */
+                ssize_t written = write(spawner->trash, spawner->sandboxes[i].id, LIS_ID_SIZE);
+                (void)written;
+                spawner->sandboxes[i] = spawner->sandboxes[--spawner->count];
+                break;
+            }
+    }
 }
 
 static int prepare(struct spawner *spawner, struct lis_fault *fault) {
@@ -235,10 +278,12 @@ static int prepare(struct spawner *spawner, struct lis_fault *fault) {
     r = start_trash(spawner);
     if (r < 0)
         return lis_fail(fault, LIS_STAGE_PROCESS, -r, "trash");
-    sigset_t child;
+    sigset_t child, blocked;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
-    sigprocmask(SIG_SETMASK, &child, NULL);
+    blocked = child;
+    sigaddset(&blocked, SIGPIPE); /* the trash process may have been killed */
+    sigprocmask(SIG_SETMASK, &blocked, NULL);
     spawner->signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
     return spawner->signals < 0 ? lis_fail(fault, LIS_STAGE_PROCESS, errno, "signalfd") : 0;
 }
@@ -261,11 +306,16 @@ static int run(struct spawner *spawner) {
         return fail(&fault);
     struct lis_header ready = {LIS_MAGIC, LIS_READY};
     lis_send(CONTROL, &ready, sizeof ready, NULL, 0);
-    struct pollfd polled[] = {
-        {.fd = CONTROL, .events = POLLIN}, {.fd = OWNER, .events = POLLIN}, {.fd = spawner->signals, .events = POLLIN}};
+    struct pollfd polled[] = {{.fd = CONTROL, .events = POLLIN},
+                              {.fd = OWNER, .events = POLLIN},
+                              {.fd = spawner->signals, .events = POLLIN},
+                              {.fd = spawner->collected, .events = POLLIN}};
     for (bool owned = true; owned;) {
+        polled[3].fd = spawner->collected;
         if (poll(polled, LIS_COUNT(polled), -1) < 0)
             continue;
+        if (polled[3].revents)
+            pass_on_collected(spawner);
         if (polled[2].revents)
             reap(spawner);
         if (polled[0].revents)

@@ -32,19 +32,20 @@ static uint64_t at_most(uint64_t value, uint64_t limit) {
 }
 
 int lis_tag_base(struct lis_tag_base *ret_base) {
-    struct rlimit rss, locks;
-    if (getrlimit(RLIMIT_RSS, &rss) < 0 || getrlimit(RLIMIT_LOCKS, &locks) < 0)
+    struct rlimit rss, locks, files;
+    if (getrlimit(RLIMIT_RSS, &rss) < 0 || getrlimit(RLIMIT_LOCKS, &locks) < 0 || getrlimit(RLIMIT_NOFILE, &files) < 0)
         return -errno;
     uint64_t up = at_most(rss.rlim_max, HIGHEST) / 2, down = at_most(locks.rlim_max, HIGHEST);
     if (up < TAGS || down < TAGS)
         return -ERANGE; /* the host has limited one of the two to under 8 GiB, and there is no room for the numbers */
-    *ret_base = (struct lis_tag_base){up, down};
+    *ret_base = (struct lis_tag_base){up, down, files.rlim_cur, files.rlim_max};
     return 0;
 }
 
 int lis_tag_set(const struct lis_tag_base *base, uint32_t tag) {
     struct rlimit rss = {base->up + tag, base->up + tag}, locks = {base->down - tag, base->down - tag};
-    if (setrlimit(RLIMIT_RSS, &rss) < 0 || setrlimit(RLIMIT_LOCKS, &locks) < 0)
+    struct rlimit files = {base->soft_files, base->hard_files};
+    if (setrlimit(RLIMIT_RSS, &rss) < 0 || setrlimit(RLIMIT_LOCKS, &locks) < 0 || setrlimit(RLIMIT_NOFILE, &files) < 0)
         return -errno;
     return 0;
 }
@@ -58,6 +59,7 @@ static bool is_member(const struct lis_tag_base *base, pid_t pid, uint32_t tag) 
     return low <= tag && tag <= high;
 }
 
+/* A process whose first thread has ended is a zombie with living threads: dead is only one that has no other left. */
 static bool is_dead(int proc, const char *pid) {
     char path[32], stat[512];
     snprintf(path, sizeof path, "%.20s/stat", pid);
@@ -68,11 +70,15 @@ static bool is_dead(int proc, const char *pid) {
     if (got <= 0)
         return true;
     stat[got] = 0;
-    const char *state = strrchr(stat, ')'); /* the name before it may hold anything */
-    return state && state[1] == ' ' && (state[2] == 'Z' || state[2] == 'X');
+    char state;
+    long threads;
+    const char *rest = strrchr(stat, ')'); /* the name before it may hold anything */
+    if (!rest || sscanf(rest + 1, " %c%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s %ld", &state, &threads) != 2)
+        return false;
+    return (state == 'Z' || state == 'X') && threads <= 1;
 }
 
-int lis_tree_kill(int proc, const struct lis_tag_base *base, uint32_t tag) {
+static int sweep(int proc, const struct lis_tag_base *base, uint32_t tag, bool thaw) {
     int listing = openat(proc, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (listing < 0)
         return -errno;
@@ -84,12 +90,25 @@ int lis_tree_kill(int proc, const struct lis_tag_base *base, uint32_t tag) {
     int living = 0;
     for (struct dirent *entry; (entry = readdir(dir));) {
         pid_t pid = (pid_t)atoi(entry->d_name); /* 0 for what is no process */
-        if (pid <= 1 || !is_member(base, pid, tag) || is_dead(proc, entry->d_name))
+        if (pid <= 1)
             continue;
-        /* A killed process can't fork any more, so each pass leaves only what was born during it. */
-        kill(pid, SIGKILL);
-        living++;
+        if (is_member(base, pid, tag)) {
+            /* A killed process can't fork any more, so each pass leaves only what was born during it. */
+            kill(pid, SIGKILL);
+            living += !is_dead(proc, entry->d_name);
+        } else if (thaw) {
+            kill(pid, SIGCONT);
+        }
     }
     closedir(dir);
     return living;
+}
+
+int lis_tree_kill(int proc, const struct lis_tag_base *base, uint32_t tag) {
+    return sweep(proc, base, tag, false);
+}
+
+int lis_tree_kill_frozen(int proc, const struct lis_tag_base *base, uint32_t tag) {
+    kill(-1, SIGSTOP); /* all but this process; atomic with fork: nobody is born behind our back */
+    return sweep(proc, base, tag, true);
 }

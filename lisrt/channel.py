@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -29,13 +30,15 @@ class Channel:
         self._sock = sock
         self._lock = threading.Lock()
         self._closed = False
+        self._lost = ""
+        """Why it was given up, when it was."""
         self._generation = spawner.generation()
         spawner.keep_from_children(sock)
 
     @property
     def alive(self) -> bool:
         """Whether PID 1 lives and this process owns it."""
-        if self._closed or self._generation != spawner.generation():
+        if self._closed or self._lost or self._generation != spawner.generation():
             return False
         try:
             return self._sock.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) != b""
@@ -49,8 +52,7 @@ class Channel:
         deadline = time.monotonic() + SEND_TIMEOUT
         while not self._try_send(message, fds):
             if time.monotonic() > deadline:
-                self.kill()
-                raise self.gone("its PID 1 has stopped answering")
+                raise self.give_up("its PID 1 has stopped answering")
             # Not Ready: two tasks of one loop may wait here, and a loop takes one watcher a descriptor.
             yield Offload(lambda: _wait_writable(self._sock))
 
@@ -58,17 +60,21 @@ class Channel:
         """The exception that says what has become of the sandbox."""
         if self._generation != spawner.generation():
             return SandboxGone(f"sandbox {self.name} belongs to the process that this one was forked from; make a new one here")
+        if self._lost:
+            return SandboxGone(f"sandbox {self.name} is gone: {self._lost}")
         return SandboxGone(f"sandbox {self.name} is closed" if self._closed else f"sandbox {self.name} is gone: {why}")
 
-    def kill(self) -> None:
-        """Ends a sandbox whose PID 1 does not answer, by way of the spawner."""
+    def give_up(self, why: str) -> SandboxGone:
+        """Ends a sandbox that can't be used any more, by way of the spawner. The exception to raise."""
         try:
             self._home.kill(self.name)
         except (SandboxGone, BlockingIOError, OSError):
             pass  # the spawner has ended, and everything with it
         with self._lock:
-            self._closed = True
-            self._sock.close()
+            self._lost = self._lost or why
+            with contextlib.suppress(OSError):  # nobody is at the other end any more
+                self._sock.shutdown(socket.SHUT_RDWR)  # not closed: close() may be waiting on it in another thread
+        return self.gone()
 
     def close(self) -> Flow[None]:
         """Kills everything in the sandbox and waits until it is dead. Again is allowed, and does nothing."""
@@ -79,7 +85,8 @@ class Channel:
             try:
                 wire.send(self._sock, wire.encode_plain(wire.QUIT))
             except OSError:
-                self._sock.shutdown(socket.SHUT_WR)  # full or broken: end of file says the same
+                with contextlib.suppress(OSError):  # nobody is at the other end any more
+                    self._sock.shutdown(socket.SHUT_WR)  # full: end of file says the same
         deadline = time.monotonic() + CLOSE_TIMEOUT
         try:
             while True:
@@ -98,7 +105,7 @@ class Channel:
 
     def _try_send(self, message: bytes, fds: tuple[int, ...]) -> bool:
         with self._lock:  # against close(): another socket may get this one's number
-            if self._closed or self._generation != spawner.generation():
+            if self._closed or self._lost or self._generation != spawner.generation():
                 raise self.gone()
             try:
                 wire.send(self._sock, message, fds)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lisrt import spawner
 from lisrt.channel import Channel
 from lisrt.kernel import wire
 from lisrt.waiting import Flow, Offload, Ready
@@ -75,6 +76,7 @@ class FileServer:
 def connect(channel: Channel) -> Flow[tuple[FileServer, socket.socket]]:
     """Starts a file server in the sandbox. The caller closes the socket, which ends it."""
     ours, theirs = wire.pair()
+    spawner.keep_from_children(ours)
     try:
         with theirs:
             yield from channel.send(wire.encode_plain(wire.FILES), (theirs.fileno(),))
@@ -118,23 +120,26 @@ def read(channel: Channel, path: bytes, max_bytes: int | None) -> Flow[bytes]:
         with closing(fd, path):
             if max_bytes is not None and reply.size > max_bytes:
                 raise _too_large(path, max_bytes)
-            if reply.size <= INLINE:
-                data = _read_all(fd, max_bytes, path, threading.Event())
-            else:
-                stopped = threading.Event()
-                data = yield Offload(lambda: _read_all(fd, max_bytes, path, stopped), stopped.set)
-            return data
+            data = os.read(fd, INLINE) if reply.size < INLINE else b""
+            if data and len(data) == reply.size:  # else it has changed meanwhile, or is one of /proc's, which have no size
+                return data
+            stopped = threading.Event()
+            rest: bytes = yield Offload(lambda: _read_all(fd, max_bytes, path, stopped, data), stopped.set)
+            return rest
 
 
-def _read_all(fd: int, max_bytes: int | None, path: bytes, stopped: threading.Event) -> bytes:
-    parts = []
-    size = 0
-    while not stopped.is_set() and (part := os.read(fd, INLINE)):
+def _read_all(fd: int, max_bytes: int | None, path: bytes, stopped: threading.Event, begun: bytes) -> bytes:
+    parts = [begun]
+    size = len(begun)
+    while not stopped.is_set():
+        if max_bytes is not None and size > max_bytes:
+            raise _too_large(path, max_bytes)
+        part = os.read(fd, INLINE)
+        if not part:
+            break
         parts.append(part)
         size += len(part)
-        if max_bytes is not None and size > max_bytes:  # it grew, or it is one of /proc's, which have no size
-            raise _too_large(path, max_bytes)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return b"".join(parts)
 
 
 def _write_all(fd: int, data: bytes, stopped: threading.Event) -> None:

@@ -5,12 +5,16 @@ An allow-list, never "everything but". What is not named here is not in the sand
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import fnmatch
+import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 # Configuration that libraries and interpreters read, and that holds no names of people, hosts or services of the site.
 # Not here, on purpose: ssh, munge, slurm, krb5, sssd, ldap, fstab, machine-id, profile.d (module systems that point at
@@ -29,8 +33,8 @@ LARGEST_FILE = 16 << 20
 
 SYNTHETIC = {
     "passwd": "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n"
-    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-    "group": "root:x:0:\ndaemon:x:1:\ntty:x:5:\nusers:x:100:\nnogroup:x:65534:\n",
+    "user:x:1000:1000:user:/home/user:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    "group": "root:x:0:\ndaemon:x:1:\ntty:x:5:\nusers:x:100:\nuser:x:1000:\nnogroup:x:65534:\n",
     # plain files only: the host's sssd and systemd sockets are not here
     "nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\n"
     "services: files\nethers: files\nrpc: files\n",
@@ -40,16 +44,41 @@ SYNTHETIC = {
 }
 
 DIRECTORIES = {
-    "dev": 0o755, "etc": 0o755, "home": 0o755, "opt": 0o755, "proc": 0o755, "root": 0o700, "run": 0o755,
-    "testbed": 0o755, "tmp": 0o1777, "usr": 0o755,
+    "dev": 0o755, "etc": 0o755, "home": 0o755, "home/user": 0o755, "media": 0o755, "mnt": 0o755, "opt": 0o755,
+    "proc": 0o755, "root": 0o700, "run": 0o755, "srv": 0o755, "testbed": 0o755, "tmp": 0o1777, "usr": 0o755,
     "var": 0o755, "var/cache": 0o755, "var/lib": 0o755, "var/log": 0o755, "var/tmp": 0o1777,
 }  # fmt: skip
 
 _TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
-def build_skeleton(root: Path, etc: str = "/etc") -> None:
-    """Makes `root`: the directories and links of a Linux system, and what programs need of the host's `etc`. OSError."""
+Entry: TypeAlias = tuple[str, str, os.stat_result]
+"""(path on the host, path below its /etc, its lstat)"""
+
+
+def shared_skeleton(base: Path, workplace: Path, etc: str = "/etc") -> tuple[Path, int]:
+    """The skeleton for all processes of this user, made when there is none or /etc has changed: (place, lock).
+
+    It takes a thousand small files, which took most of a second on some disks, so it stays from process to process.
+    Whoever uses it keeps the lock, a descriptor, open. `workplace` lies on the same file system, and is ours alone.
+    """
+    entries = list(_entries(etc))
+    place = base / f".host-{_digest(entries)}"
+    while (lock := _lock(place, fcntl.LOCK_SH)) is None:
+        made = workplace / "host"
+        try:
+            build_skeleton(made, entries)
+            os.rename(made, place)
+        except BaseException as error:
+            shutil.rmtree(made, ignore_errors=True)
+            if not (isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST)):
+                raise  # else another process was faster
+        _retire(base, place.name, workplace)
+    return place, lock
+
+
+def build_skeleton(root: Path, entries: Iterable[Entry]) -> None:
+    """Makes `root`: the directories and links of a Linux system, and what programs need of /etc. OSError."""
     root.mkdir(parents=True)
     for name, mode in DIRECTORIES.items():
         (root / name).mkdir()
@@ -61,7 +90,11 @@ def build_skeleton(root: Path, etc: str = "/etc") -> None:
             (root / name).mkdir()
     (root / "var/run").symlink_to("/run")
     (root / "var/lock").symlink_to("/run/lock")
-    _fill_etc(etc, root / "etc")
+    for source, relative, status in entries:
+        _copy(source, root / "etc" / relative, status)
+    for name, text in SYNTHETIC.items():
+        (root / "etc" / name).write_text(text)
+    (root / "etc/mtab").symlink_to("/proc/mounts")
 
 
 def unmerged_directories() -> list[str]:
@@ -69,31 +102,71 @@ def unmerged_directories() -> list[str]:
     return [name for name in _TOP if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}")]
 
 
-def _fill_etc(source: str, etc: Path) -> None:
-    for entry in _sorted_entries(source):
-        if any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in ETC) and entry.name not in SYNTHETIC:
-            _copy(entry.path, etc / entry.name, source)
-    for name, text in SYNTHETIC.items():
-        (etc / name).write_text(text)
-    (etc / "mtab").symlink_to("/proc/mounts")
+def _entries(etc: str) -> Iterator[Entry]:
+    """What is to be copied, directories before what is in them."""
+    pending = [
+        (entry, entry.name)
+        for entry in _sorted_entries(etc)
+        if any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in ETC) and entry.name not in SYNTHETIC
+    ]
+    while pending:
+        entry, relative = pending.pop()
+        if relative in ETC_NEVER:
+            continue
+        status = entry.stat(follow_symlinks=False)
+        yield entry.path, relative, status
+        if stat.S_ISDIR(status.st_mode):
+            pending += [(inner, f"{relative}/{inner.name}") for inner in _sorted_entries(entry.path)]
 
 
-def _copy(source: str, target: Path, etc: str) -> None:
-    if os.path.relpath(source, etc) in ETC_NEVER:
-        return
+def _digest(entries: list[Entry]) -> str:
+    """Another one whenever the skeleton would be another one."""
+    seen = [(name, s.st_mode, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for _, name, s in entries]
+    links = [(name, os.path.islink(f"/{name}"), os.path.realpath(f"/{name}")) for name in _TOP if os.path.exists(f"/{name}")]
+    return hashlib.sha256(repr((DIRECTORIES, SYNTHETIC, links, seen)).encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _copy(source: str, target: Path, status: os.stat_result) -> None:
     try:
-        status = os.lstat(source)
         if stat.S_ISLNK(status.st_mode):
             target.symlink_to(os.readlink(source))
         elif stat.S_ISDIR(status.st_mode):
             target.mkdir()
-            for entry in _sorted_entries(source):
-                _copy(entry.path, target / entry.name, etc)
         elif stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_FILE:
             shutil.copyfile(source, target)
             target.chmod(0o755 if status.st_mode & 0o111 else 0o644)
     except PermissionError:
         pass  # what the user can't read out here, programs can do without in there
+
+
+def _lock(place: Path, how: int) -> int | None:
+    """A descriptor that holds the lock; None when there is no such directory, or it is in use or retired."""
+    try:
+        fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, how)
+        if os.path.samestat(os.fstat(fd), os.stat(place)):
+            return fd
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
+
+
+def _retire(base: Path, current: str, workplace: Path) -> None:
+    """Skeletons of an /etc that was, and that nobody uses any more, go the way of `workplace`."""
+    for old in base.glob(".host-*"):
+        if old.name == current:
+            continue
+        lock = _lock(old, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if lock is not None:
+            os.rename(old, workplace / old.name)
+            os.close(lock)
 
 
 def _sorted_entries(directory: str) -> Iterator[os.DirEntry[str]]:

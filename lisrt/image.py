@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from lisrt import settings
 from lisrt.errors import ImageError
-from lisrt.hostimage import build_skeleton, unmerged_directories
+from lisrt.hostimage import shared_skeleton, unmerged_directories
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +42,14 @@ def resolve_name(name: str | None) -> str:
     return chosen
 
 
-def host_image(workplace: str) -> Image:
+def host_image(base: str, workplace: str) -> tuple[Image, int]:
     """The image `host`: this machine's /usr, and what little of /etc programs need, without a download.
 
-    /usr is bound, not layered: docs/decisions/0005. The small part that is copied goes below `workplace`. Everything in
-    it is readable to every user of this machine; no home directory, no /root, /tmp, /run, /var, /srv, /mnt, /media and
-    nothing that is mounted there is part of it.
+    /usr is bound, not layered: docs/decisions/0005. The small part that is copied stays in `base` for the next process.
+    Everything in it is readable to every user of this machine; no home directory, no /root, /tmp, /run, /var, /srv,
+    /mnt, /media and nothing that is mounted there is part of it. Returns the image, and a descriptor to keep open as
+    long as it is used. OSError.
     """
-    skeleton = Path(workplace) / "host"
-    try:
-        build_skeleton(skeleton)
-    except BaseException:
-        shutil.rmtree(skeleton, ignore_errors=True)  # half of an image would be taken for one by the next try
-        raise
+    skeleton, lock = shared_skeleton(Path(base), Path(workplace))
     binds = tuple((os.path.realpath(f"/{name}"), name) for name in ("usr", *unmerged_directories()))
-    return Image("host", (str(skeleton),), binds, DEFAULT_ENV)
+    return Image("host", (str(skeleton),), binds, DEFAULT_ENV), lock

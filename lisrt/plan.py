@@ -39,7 +39,7 @@ def make_plan(image: Image, *, network: str, mounts: tuple[Mount, ...], workdir:
         steps.Dev("dev"),
         steps.Devpts("dev/pts"),
         steps.Tmpfs("dev/shm", SHM_BYTES, SHM_INODES, 0o1777),
-        steps.Directory("tmp", 0o1777),
+        steps.Directory("tmp", 0o1777, exact=True),
     ]
     plan += [steps.Bind(source, target, steps.Bind.OF_IMAGE) for source, target in image.binds]
     # a mount below another one's target comes after it, whatever order they were given in

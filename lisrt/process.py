@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lisrt import spawner
 from lisrt.channel import Channel
 from lisrt.errors import SandboxGone, SetupError
 from lisrt.kernel import wire
@@ -176,6 +177,7 @@ class Running:
         self.streams: list[_Stream] = []
         self.input: _Input | None = None
         self.ctl, self.ctl_theirs = wire.pair()
+        spawner.keep_from_children(self)
         try:
             for sink in sinks:
                 self.streams.append(_Stream(sink))
@@ -213,8 +215,7 @@ class Running:
             source, sink = (self.input.readers(), self.input.writers()) if self.input else ((), ())
             ready = yield Ready((ctl, *(stream.fd for stream in open_streams), *source), sink, deadline)
             if not ready:
-                self.channel.kill()
-                raise self.channel.gone("its PID 1 has stopped answering")
+                raise self.channel.give_up("its PID 1 has stopped answering")
             if self.input:
                 self.input.advance(ready)
             open_streams = [stream for stream in open_streams if stream.fd not in ready or stream.read()]
@@ -242,7 +243,7 @@ class Running:
             while (yield Ready((self.ctl.fileno(),), (), deadline)):
                 if self.answer() is not None:
                     return
-            self.channel.kill()
+            self.channel.give_up("its PID 1 has stopped answering")
         except (SandboxGone, OSError):
             pass  # the sandbox is gone, and the command with it
 
@@ -287,8 +288,7 @@ def open_terminal(channel: Channel, command: Command, size: tuple[int, int]) -> 
     try:
         with theirs:
             yield from send_exec(channel, command, wire.ON_TERMINAL, (theirs.fileno(),), size)
-        yield Ready((ours.fileno(),), (), time.monotonic() + GRACE)
-        message, master = wire.receive(ours, with_fd=True)
+        message, master = yield from _answer(channel, ours)
         if wire.kind(message) == wire.NOT_STARTED:
             _refuse(command, wire.decode_exit(message))
         if wire.kind(message) != wire.TERMINAL or master < 0:
@@ -299,14 +299,20 @@ def open_terminal(channel: Channel, command: Command, size: tuple[int, int]) -> 
         raise
 
 
+def _answer(channel: Channel, sock: socket.socket) -> Flow[tuple[bytes, int]]:
+    """The first message on a socket, and the descriptor with it."""
+    if not (yield Ready((sock.fileno(),), (), time.monotonic() + GRACE)):
+        raise channel.give_up("its PID 1 has stopped answering")
+    return wire.receive(sock, with_fd=True)
+
+
 def memory(channel: Channel) -> Flow[int]:
     """The proportional set size of PID 1 in bytes. It can't be read from outside: PID 1 hides its memory from its uid."""
     ours, theirs = wire.pair()
     with ours:
         with theirs:
             yield from channel.send(wire.encode_plain(wire.MEMORY), (theirs.fileno(),))
-        yield Ready((ours.fileno(),), (), time.monotonic() + GRACE)
-        message, fd = wire.receive(ours, with_fd=True)
+        message, fd = yield from _answer(channel, ours)
     if wire.kind(message) != wire.MEMORY or fd < 0:
         raise channel.gone()
     with open(fd, "rb") as rollup:
@@ -342,8 +348,7 @@ def stream(channel: Channel, command: Command, sinks: tuple[Callable[[bytes], ob
     finally:
         running.close()
     if exit.survivors:
-        channel.kill()
-        raise channel.gone("a killed process is stuck in the kernel and would not die")
+        raise channel.give_up("a killed process is stuck in the kernel and would not die")
     if exit.kind == wire.NOT_STARTED:
         _refuse(command, exit)
     return exit

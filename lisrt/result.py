@@ -39,9 +39,10 @@ class ExecResult:
     signal: int | None
     """Number of the signal that ended it; None unless the outcome is `signaled` or `timed_out`."""
     stdout_bytes: bytes
+    """What was kept: all of it, or head and tail without a mark between them when `dropped_stdout` is above 0."""
     stderr_bytes: bytes
     dropped_stdout: int
-    """Bytes left out of the middle of `stdout_bytes`; its head and tail are kept."""
+    """Bytes left out in the middle, because there were more than `max_output`."""
     dropped_stderr: int
     duration: float
     """Wall-clock seconds from start to end, measured inside the sandbox."""
@@ -51,17 +52,17 @@ class ExecResult:
 
     @cached_property
     def stdout(self) -> str:
-        """`stdout_bytes` as text; bytes that are not UTF-8 become U+FFFD."""
-        return self.stdout_bytes.decode(errors="replace")
+        """`stdout_bytes` as text; bytes that are not UTF-8 become U+FFFD. A line says where how much was dropped."""
+        return _marked(self.stdout_bytes, self.dropped_stdout)
 
     @cached_property
     def stderr(self) -> str:
-        """`stderr_bytes` as text; bytes that are not UTF-8 become U+FFFD."""
-        return self.stderr_bytes.decode(errors="replace")
+        """`stderr_bytes` as text, likewise."""
+        return _marked(self.stderr_bytes, self.dropped_stderr)
 
     @property
     def truncated(self) -> bool:
-        """Whether any output was dropped."""
+        """Whether any output was dropped: more came than `max_output` of the call."""
         return bool(self.dropped_stdout or self.dropped_stderr)
 
     @property
@@ -99,6 +100,15 @@ class Transfer:
     bytes: int = 0
     skipped: tuple[str, ...] = ()
     """Paths left out: devices, FIFOs, sockets, and, in a download, links that lead out of the tree."""
+
+
+def _marked(kept: bytes, dropped: int) -> str:
+    """Head and tail joined would read as one: a number made of two, a JSON document that parses and is another one."""
+    if not dropped:
+        return kept.decode(errors="replace")
+    head = (len(kept) + 1) // 2
+    mark = f"\n[lisrt: {dropped} bytes dropped here; max_output was {len(kept)}]\n"
+    return kept[:head].decode(errors="replace") + mark + kept[head:].decode(errors="replace")
 
 
 def _signal_name(number: int) -> str:

@@ -15,7 +15,7 @@ from lisrt.result import ExecResult, Transfer
 from lisrt.spec import Argument, Mount, absolute, arguments, environment, located, seconds, uid
 from lisrt.waiting import Flow, Offload, drive
 
-DEFAULT_MAX_READ = 1 << 30
+DEFAULT_MAX_READ = 64 << 20
 NAME_SERVICE = ("/etc/resolv.conf", "/etc/hosts")
 
 
@@ -67,16 +67,25 @@ class Box:
         return self._channel is not None and self._channel.alive
 
     def open(self) -> Flow[None]:
+        for last_try in (False, True):
+            home = yield from self._home()
+            try:
+                self._channel = yield from channel.create(home, self.plan(home.image(self.image_name)).encode())
+                return
+            except SandboxGone:
+                if last_try or home.alive:
+                    raise  # else somebody has killed the spawner: that was not this sandbox's fault, so another one
+
+    def _home(self) -> Flow[spawner.Spawner]:
         # the common case without a worker thread: a spawner that runs and has the image ready
         home = spawner.running()
         if home is None or not home.has_image(self.image_name):
             home = yield Offload(spawner.current)
             yield Offload(lambda: home.image(self.image_name))
         image = home.image(self.image_name)
-        self.env = {**environment(dict(image.env)), **self.extra_env}
+        self.env = {**environment(dict(image.env)), **_identity(self.user), **self.extra_env}
         self.scratch = home.scratch
-        plan = self.plan(image)
-        self._channel = yield from channel.create(home, plan.encode())
+        return home
 
     def plan(self, image: Image) -> Plan:
         return make_plan(
@@ -170,6 +179,11 @@ class Box:
         )
 
 
+def _identity(user: int) -> dict[bytes, bytes]:
+    """What programs of another user than root find in their environment; image `host` has an entry for uid 1000."""
+    return environment({"HOME": "/home/user", "USER": "user", "LOGNAME": "user"}) if user else {}
+
+
 def _name_service(mounts: tuple[Mount, ...]) -> tuple[Mount, ...]:
     """The host's name servers and hosts, which no image holds: on its network they are needed."""
     covered = tuple(mount.target for mount in mounts)
@@ -187,6 +201,7 @@ class Sandbox:
         env: variables for all commands, over the image's. Nothing of the host's environment is passed on.
         workdir: where commands start; made if it is missing.
         user: the uid and gid that programs see. 0 is a root without any privilege; outside it is always your own uid.
+            For another one HOME is /home/user. Either way all files are its own: there is one user in a sandbox.
         hostname: the host name inside; "sandbox" by default.
         launcher: "native"; "auto" means the best one that works here.
 
@@ -237,11 +252,13 @@ class Sandbox:
             env: variables over the sandbox's.
             cwd: where to start, absolute or relative to the workdir.
             merge_stderr: stderr goes to stdout, in order.
-            max_output: bytes to keep of each stream; of more, the head and the tail stay.
+            max_output: bytes to keep of each stream, 1 MiB by default; of more, the head and the tail stay, the result is
+                `truncated`, and its text says where. Let a program write large results to a file, and `read` that.
 
         Raises:
             ValueError, TypeError: an argument that no program can receive, a timeout of 0 or below.
-            PermissionError: the program is no executable file.
+            PermissionError: the program is no executable file. OSError (ENOEXEC): nor one that the kernel understands.
+                A program that is not there at all is a result: exit code 127, `started` False.
             FileNotFoundError, NotADirectoryError: the cwd.
             SandboxGone: the sandbox died, or was closed.
         """
@@ -267,7 +284,7 @@ class Sandbox:
         drive(self._box.write(path, data, mode))
 
     def read(self, path: Argument, *, max_bytes: int | None = DEFAULT_MAX_READ) -> bytes:
-        """A whole file. OSError with the path; EFBIG for one of more than `max_bytes` (None: any size)."""
+        """A whole file. OSError with the path; EFBIG for one of more than `max_bytes`, 64 MiB by default (None: any size)."""
         return drive(self._box.read(path, max_bytes))
 
     def read_text(self, path: Argument, *, max_bytes: int | None = DEFAULT_MAX_READ, errors: str = "replace") -> str:

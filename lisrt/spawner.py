@@ -12,6 +12,7 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable
+from typing import Protocol
 
 from lisrt import settings
 from lisrt.errors import HostError, LisrtError, SandboxGone
@@ -23,6 +24,13 @@ START_TIMEOUT = 30.0
 STOP_TIMEOUT = 5.0
 
 
+class Closable(Protocol):
+    """Something with descriptors."""
+
+    def close(self) -> None:
+        """Closes them."""
+
+
 class Spawner:
     """A running spawner. Sends never block; each is one message, so threads need no lock among themselves."""
 
@@ -32,6 +40,8 @@ class Spawner:
         self._sock = sock
         self._owner = owner
         self._images: dict[str, Image] = {}
+        self._locks: list[int] = []
+        """Descriptors that keep what the images are made of."""
         self._lock = threading.Lock()
 
     @property
@@ -57,7 +67,8 @@ class Spawner:
         with self._lock:
             if name not in self._images:
                 try:
-                    self._images[name] = host_image(self.scratch)
+                    self._images[name], lock = host_image(self.base, self.scratch)
+                    self._locks.append(lock)
                 except OSError as error:
                     raise HostError(
                         f"could not prepare image {name!r} in {self.scratch}: {error}",
@@ -101,6 +112,8 @@ class Spawner:
         """Closes our ends and nothing else: in a forked child all of this belongs to the parent."""
         self._sock.close()
         self._owner.close()
+        while self._locks:
+            os.close(self._locks.pop())
 
     def _send(self, message: bytes, fds: tuple[int, ...] = ()) -> None:
         try:
@@ -119,7 +132,7 @@ def _receive_within(sock: socket.socket, timeout: float | None) -> bytes:
 
 _lock = threading.Lock()
 _current: Spawner | None = None
-_forked: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+_forked: weakref.WeakSet[Closable] = weakref.WeakSet()
 _generation = 0
 
 
@@ -128,9 +141,9 @@ def generation() -> int:
     return _generation
 
 
-def keep_from_children(sock: socket.socket) -> None:
-    """Has forked children close their copy of the socket, so that an end of file still means what it should."""
-    _forked.add(sock)
+def keep_from_children(what: Closable) -> None:
+    """Has forked children close their copy, so that an end of file on a socket or pipe still means what it should."""
+    _forked.add(what)
 
 
 def current() -> Spawner:
@@ -216,8 +229,8 @@ def _after_fork_in_child() -> None:
     global _lock, _current, _generation, _forked
     _lock = threading.Lock()  # another thread may have held the old one at the moment of the fork
     _generation += 1
-    for sock in list(_forked):
-        sock.close()
+    for inherited in list(_forked):
+        inherited.close()
     _forked = weakref.WeakSet()
     if _current is not None:
         _current.forget()

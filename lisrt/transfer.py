@@ -11,6 +11,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from lisrt.channel import Channel
 from lisrt.files import INLINE, FileServer, closing, connect
@@ -182,21 +183,32 @@ def _remove_old(name: str, directory: int) -> None:
 
 
 def _copy(from_fd: int, to_fd: int, size: int, room: int) -> Flow[int]:
+    """Copies to the end of the file, which may not be where it was; OSError (EFBIG) when that is beyond `room`."""
+    if size < INLINE:
+        copied = os.sendfile(to_fd, from_fd, None, INLINE)
+        if copied == size:  # at most this much without a worker: a file that keeps growing must not hold a loop up
+            return copied if copied <= room else _overflow()
+    else:
+        copied = 0
     stopped = threading.Event()
-    if size <= INLINE:
-        return _send_all(from_fd, to_fd, room, stopped)
-    copied: int = yield Offload(lambda: _send_all(from_fd, to_fd, room, stopped), stopped.set)
-    return copied
+    rest: int = yield Offload(lambda: _send_all(from_fd, to_fd, room - copied, stopped), stopped.set)
+    return copied + rest
 
 
 def _send_all(from_fd: int, to_fd: int, room: int, stopped: threading.Event) -> int:
     total = 0
     while not stopped.is_set():
-        sent = os.sendfile(to_fd, from_fd, None, min(4 << 20, room - total))  # the file may grow while it is copied
+        sent = os.sendfile(to_fd, from_fd, None, 4 << 20)
         if sent == 0:
             break
         total += sent
+        if total > room:
+            _overflow()
     return total
+
+
+def _overflow() -> NoReturn:
+    raise OSError(27, "grew beyond max_bytes while it was copied")
 
 
 def _check_readable(path: str) -> None:

@@ -158,11 +158,12 @@ class Tools:
     def _report(self, result: ExecResult) -> str:
         parts = [_ending(result, self._command_timeout)]
         streams = (
-            ("stdout", result.stdout, result.dropped_stdout),
-            ("stderr", result.stderr, result.dropped_stderr),
+            ("stdout", result.stdout_bytes, result.dropped_stdout),
+            ("stderr", result.stderr_bytes, result.dropped_stderr),
         )
-        for name, text, dropped in streams:
-            if text:
+        for name, kept, dropped in streams:
+            if kept:
+                text = kept.decode(errors="replace")  # cap() marks what is missing, also what the sandbox has dropped
                 parts.append(f"[{name}]\n{cap(text, self._max_output, dropped_bytes=dropped)}")
         if len(parts) == 1:
             parts.append("(no output)")

@@ -147,10 +147,12 @@ class Tmpfs(Step):
 class Directory(Step):
     target: str
     mode: int
+    exact: bool = False
+    """The mode is for one that is there already, too."""
     kind = 8
 
     def numbers(self) -> Numbers:
-        return (self.mode, 0, 0)
+        return (self.mode, int(self.exact), 0)
 
     def strings(self) -> tuple[str, ...]:
         return (self.target,)

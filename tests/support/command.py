@@ -85,7 +85,7 @@ class Cli:
 
     def owners(self) -> list[str]:
         """The directories of living, or of badly killed, programs under the scratch base."""
-        return [f"{base.name}/{name}" for base in self.scratch.glob("lisrt-*") for name in os.listdir(base) if name != ".lock"]
+        return [f"{base.name}/{name}" for base in self.scratch.glob("lisrt-*") for name in os.listdir(base) if name[0] != "."]
 
 
 def ended(process: "subprocess.Popen[bytes]", *, within: float = WITHIN) -> tuple[int, str, str]:

@@ -111,5 +111,6 @@ def helpers(scratch: Path) -> set[int]:
 
 
 def leftovers(scratch: Path) -> list[str]:
-    """The directories of programs and sandboxes under a scratch base: all but the one per user, which stays."""
-    return [name for name in tree(scratch) if os.sep in name and (scratch / name).is_dir()]
+    """The directories of programs and sandboxes under a scratch base. What stays is one per user, and the image's in it."""
+    inner = (name for name in tree(scratch) if os.sep in name and (scratch / name).is_dir())
+    return [name for name in inner if not name.split(os.sep)[1].startswith(".host-")]
