@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import posixpath
@@ -57,6 +58,8 @@ def located(path: Argument, *, base: str) -> bytes:
     raw = os.fsencode(path)
     if not raw or b"\0" in raw:
         raise ValueError(f"a path must not be empty or hold a NUL byte: {os.fsdecode(raw)!r}")
+    if len(raw) >= PATH_MAX:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), os.fsdecode(raw[:200]) + "...")
     return raw if raw.startswith(b"/") else os.fsencode(base) + b"/" + raw
 
 

@@ -250,6 +250,26 @@ def test_a_command_that_can_not_be_forked_never_ran(tmp_path: Path, scratch: Pat
     assert_gone(marker)
 
 
+LATER = """
+    import os, subprocess
+    from lisrt import Mount, Sandbox
+    os.makedirs("shown/new")
+    subprocess.run(["mount", "-t", "tmpfs", "none", "shown"], check=True)
+    subprocess.run(["mount", "--make-shared", "shown"], check=True)
+    os.mkdir("shown/new")
+    with Sandbox(mounts=[Mount("shown", "/data")]) as box:
+        subprocess.run(["mount", "-t", "tmpfs", "none", "shown/new"], check=True)
+        box.sh("echo escaped > /data/new/file")
+        print(os.listdir("shown/new"))
+"""
+
+
+def test_what_the_host_mounts_later_does_not_come_in(tmp_path: Path, scratch: Path) -> None:
+    """A file system that appears below a read-only mount would be writable: it stays out (systemd's hosts share all mounts)."""
+    prefix = ("unshare", "--user", "--mount", "--map-root-user")
+    assert python(LATER, cwd=tmp_path, env={"LISRT_SCRATCH": str(scratch)}, prefix=prefix).stdout == "[]\n"
+
+
 def test_the_simulation_itself_spoils_nothing(cli: Cli) -> None:
     """On a host of the same making with nothing wrong, everything works: what fails above fails for its own reason."""
     done = cli("exec", "--", "id", "-u", prefix=host("true"))

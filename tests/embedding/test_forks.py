@@ -224,3 +224,29 @@ def test_nothing_is_inherited_by_the_hosts_children(tmp_path: Path) -> None:
             assert len(child.stdout.split()) <= 4, child.stdout
     """
     python(source, cwd=tmp_path)
+
+
+def test_a_child_does_not_hold_a_commands_stdin_open(tmp_path: Path) -> None:
+    """A fork inherits the pipes of commands that run: end of file still comes when the parent has written all."""
+    source = """
+        import os, signal, threading
+        from support.waiting import eventually
+        from lisrt import Sandbox
+
+        with Sandbox() as box:
+            box.run(["mkfifo", "gate"]).check()
+            counted = []
+            script = "echo > started; read line < gate; cat | wc -c"
+            thread = threading.Thread(target=lambda: counted.append(box.sh(script, stdin=b"x" * 300_000, timeout=30).stdout))
+            thread.start()
+            eventually(lambda: box.run(["test", "-e", "started"]).ok)
+            pid = os.fork()
+            if pid == 0:
+                signal.pause()
+            box.sh("echo > gate").check()
+            thread.join(20)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            print(*counted, end="")
+    """
+    assert python(source, cwd=tmp_path).stdout == "300000\n"

@@ -26,9 +26,15 @@ def fds(pid):
                 found[int(fd)] = os.readlink(f"/proc/{pid}/fd/{fd}").partition(":")[0]
             except FileNotFoundError:
                 pass
-    except PermissionError:  # a PID 1, which nobody may look into
+    except (PermissionError, FileNotFoundError, ProcessLookupError):  # a PID 1, which nobody may look into; or gone
         pass
     return sorted(found.values())
+
+def mounts(pid):
+    try:
+        return len(Path(f"/proc/{pid}/mountinfo").read_text().splitlines())
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 def resident(pid):
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
@@ -42,7 +48,7 @@ def count():
         "children": sorted(children(os.getpid())),
         "threads": threading.active_count(),
         "tasks": len(os.listdir("/proc/self/task")),
-        "mounts": {pid: len(Path(f"/proc/{pid}/mountinfo").read_text().splitlines()) for pid in [os.getpid(), *helpers]},
+        "mounts": {pid: mounts(pid) for pid in [os.getpid(), *helpers]},
         "scratch": tree(scratch),
     }
 

@@ -142,3 +142,52 @@ def test_the_death_of_the_spawner(tmp_path: Path, scratch: Path, marker: str) ->
     assert mounts_naming(str(scratch)) == {}
     python("from lisrt import Sandbox\nSandbox().close()", cwd=tmp_path, env={"LISRT_SCRATCH": str(scratch)})
     eventually(lambda: leftovers(scratch) == [], within=10, what="an empty scratch directory")
+
+
+def test_the_death_of_the_spawner_costs_no_new_sandbox(tmp_path: Path, scratch: Path) -> None:
+    """Killed at any moment: what comes next starts another one, every time."""
+    source = """
+        import os, signal
+        from pathlib import Path
+        from lisrt import Sandbox, SandboxGone
+        from support.procs import helpers, _read
+
+        scratch = Path(os.environ["LISRT_SCRATCH"])
+        for _ in range(20):
+            box = Sandbox()
+            [spawner] = [pid for pid in helpers(scratch) if _read(pid, "comm") == b"lisrt-spawner\\n"]
+            os.kill(spawner, signal.SIGKILL)
+            with Sandbox() as new:
+                assert new.run(["echo", "new"]).stdout == "new\\n"
+            box.close()
+        print("fine")
+    """
+    assert python(source, cwd=tmp_path, env={"LISRT_SCRATCH": str(scratch)}).stdout == "fine\n"
+
+
+def test_the_death_of_the_one_who_deletes(tmp_path: Path, scratch: Path) -> None:
+    """Another one takes over: what is closed later is deleted while the program lives, and nobody waits for an answer."""
+    source = """
+        import os, signal
+        from pathlib import Path
+        from lisrt import Sandbox, spawner
+        from support.procs import helpers, _read
+        from support.waiting import eventually
+
+        scratch = Path(os.environ["LISRT_SCRATCH"])
+        boxes = [Sandbox() for _ in range(4)]
+        for _ in range(3):
+            [trash] = [pid for pid in helpers(scratch) if _read(pid, "comm") == b"lisrt-trash\\n"]
+            os.kill(trash, signal.SIGKILL)
+            boxes.pop().close()
+            eventually(lambda: trash not in helpers(scratch))
+            boxes.append(Sandbox())
+            boxes.pop().close()
+            spawner.current().collect()
+            own = Path(spawner.current().scratch)
+            eventually(lambda: len([name for name in os.listdir(own) if name.startswith("b")]) <= len(boxes) + 1)
+        for box in boxes:
+            box.close()
+        print("fine")
+    """
+    assert python(source, cwd=tmp_path, env={"LISRT_SCRATCH": str(scratch)}).stdout == "fine\n"
