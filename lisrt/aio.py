@@ -38,7 +38,7 @@ class AsyncSandbox:
         argv: Sequence[Argument],
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - it is PID 1 that keeps the time
-        stdin: str | bytes = b"",
+        stdin: str | bytes | None = b"",
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         merge_stderr: bool = False,
@@ -52,7 +52,7 @@ class AsyncSandbox:
         script: str,
         *,
         timeout: float | None = None,  # noqa: ASYNC109
-        stdin: str | bytes = b"",
+        stdin: str | bytes | None = b"",
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         merge_stderr: bool = False,
@@ -121,5 +121,5 @@ class AsyncSandbox:
         await self.close()
 
     def __repr__(self) -> str:
-        state = "alive" if self.alive else "closed or not entered"
+        state = f"{self.id} alive" if self.alive else "closed or not entered"
         return f"<{type(self).__name__} {self._box.image_name} {state}>"

@@ -12,7 +12,7 @@ import time
 
 from lisrt import spawner
 from lisrt.errors import SandboxGone
-from lisrt.explain import fault_error
+from lisrt.explain import fault_error, limit_error
 from lisrt.kernel import wire
 from lisrt.waiting import Flow, Offload, Ready
 
@@ -112,6 +112,8 @@ class Channel:
             except BlockingIOError:
                 return False
             except OSError as error:
+                if error.errno == errno.ETOOMANYREFS:
+                    raise limit_error(error, "hand descriptors to the sandbox") or error from None
                 if error.errno in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN):
                     raise self.gone() from None
                 raise

@@ -74,7 +74,7 @@ class CommandFailed(LisrtError):
         self.result = result
 
     def __str__(self) -> str:
-        tail = self.result.stderr[-2000:].strip()
+        tail = (self.result.stderr.strip() or self.result.stdout.strip())[-2000:]
         return f"{self.result.summary()}{': ' + tail if tail else ''}"
 
 

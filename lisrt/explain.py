@@ -49,15 +49,30 @@ _HOST_FAULTS: dict[tuple[str, int | None], tuple[str, str]] = {
     ("nested-user-namespace", errno.ENOSPC): ("user-namespaces", _NAMESPACES),
     ("process", errno.EAGAIN): ("processes", "No more processes can be started: see ulimit -u and the job's pids limit"),
     ("process", errno.ENOMEM): ("processes", "The pid limit (kernel.pid_max) or the memory is used up"),
+    ("process", errno.EDQUOT): (
+        "processes",
+        "Your user's kernel keys are used up (/proc/key-users), perhaps by a program in a sandbox; end that",
+    ),
+    ("writable-layer", errno.ENOENT): (
+        "scratch",
+        "Somebody has deleted the scratch directory under this program. Start the program again, or " + _SCRATCH.lower(),
+    ),
     ("pid-namespace", errno.ENOSPC): ("user-namespaces", _NAMESPACES),
     ("init", errno.ERANGE): ("processes", "Memory or locks are limited to under 8 GiB (ulimit -m, ulimit -x); lift that"),
 }
 
 # The limits of a process. They are nobody's but the process's own, whatever file or directory it was about to use.
 _LIMITS = {
-    errno.EMFILE: ("descriptors", "Raise the limit on open files: ulimit -n"),
+    errno.EMFILE: ("descriptors", "Raise the limit on open files: ulimit -n, or resource.setrlimit in your program"),
     errno.ENFILE: ("descriptors", "This host has too many open files in all (fs.file-max)"),
+    errno.ETOOMANYREFS: (
+        "descriptors",
+        "Too many descriptors of this user wait in sockets, perhaps sent there by a program in a sandbox (unix(7))."
+        " Close that sandbox, or raise ulimit -n",
+    ),
     errno.EFBIG: ("helper", "Files are limited to less than the helper's 1 MB: ulimit -f unlimited"),
+    errno.EAGAIN: ("processes", "No more processes can be started: see ulimit -u and the job's pids limit"),
+    errno.ENOMEM: ("processes", "The memory, or the number of processes, is used up"),
 }
 
 _HINTS: dict[tuple[str, int | None], str] = {
@@ -66,23 +81,35 @@ _HINTS: dict[tuple[str, int | None], str] = {
     ("mount-source", errno.ELOOP): "A link has appeared on the way to it since the mount was checked",
     ("mount-point", errno.ELOOP): "The target passes through a link in the image; give the place that it leads to",
     ("mount-point", errno.ENOTDIR): "A part of the target is a file in the image",
+    ("directory", errno.EROFS): "It lies in a part of the sandbox that is read-only; choose another workdir",
+    ("directory", errno.ENOTDIR): "A part of it is a file; choose another workdir",
+    ("directory", errno.ELOOP): "It passes through a link in the image; give the place that it leads to",
+    ("directory", None): "Choose another workdir",
+    ("mount-point", errno.EROFS): "It lies in a part of the sandbox that is read-only: its directory must be there already",
     ("overlay", errno.ELOOP): "Two layers of the image are the same directory, or one lies inside another",
     ("overlay", errno.EINVAL): "The file system below does not work with overlayfs (Lustre, GPFS and FUSE do not)",
     ("request", errno.EPROTO): "The Python package and its helper do not fit together; install lisrt again",
 }
 
 
-def limit_error(error: OSError) -> HostError | None:
+_INSIDE = ("directory", "mount-point", "mount")
+"""Stages whose path is one below the sandbox's root."""
+
+
+def limit_error(error: OSError, doing: str) -> HostError | None:
     """The HostError for a limit of this process that `error` ran into; None when it is about something else."""
     known = _LIMITS.get(error.errno or 0)
-    return HostError(f"could not start lisrt's helper: {error}", check=known[0], fix=f"{known[1]}. {DOCTOR}") if known else None
+    if known is None:
+        return None
+    return HostError(f"could not {doing}: {error.strerror}", check=known[0], fix=f"{known[1]}. {DOCTOR}")
 
 
 def fault_error(fault: wire.Fault) -> LisrtError:
     """The exception for a fault: HostError when the host is the reason, else SetupError."""
     stages = native.stages()
     stage, words = stages[fault.stage] if 0 <= fault.stage < len(stages) else ("unknown", "do something")
-    at = f" ({fault.path})" if fault.path else ""
+    path = f"/{fault.path.lstrip('/')}" if stage in _INSIDE and fault.path else fault.path
+    at = f" ({path})" if path else ""
     message = f"could not {words}{at}: {os.strerror(fault.errno)}"
     if stage == "id-map" and os.geteuid() == 0:
         return HostError(message, check="user-namespaces", fix=f"{_ROOT_WITHOUT_POWER}. {DOCTOR}")
@@ -90,4 +117,4 @@ def fault_error(fault: wire.Fault) -> LisrtError:
     if host:
         return HostError(message, check=host[0], fix=f"{host[1]}. {DOCTOR}")
     hint = _HINTS.get((stage, fault.errno)) or _HINTS.get((stage, None))
-    return SetupError(f"{message}. {hint or DOCTOR}", stage=stage, errno=fault.errno, path=fault.path)
+    return SetupError(f"{message}. {hint or DOCTOR}", stage=stage, errno=fault.errno, path=path)

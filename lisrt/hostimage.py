@@ -18,15 +18,15 @@ from typing import TypeAlias
 
 # Configuration that libraries and interpreters read, and that holds no names of people, hosts or services of the site.
 # Not here, on purpose: ssh, munge, slurm, krb5, sssd, ldap, fstab, machine-id, profile.d (module systems that point at
-# file systems which are not there), and pip.conf, npmrc, gitconfig, wgetrc, which may hold tokens.
+# file systems which are not there), and pip.conf, xdg, npmrc, gitconfig, wgetrc, maven, R, which may hold tokens.
 ETC = (
-    "ImageMagick-*", "R", "X11", "alternatives", "bash.bashrc", "bash_completion", "bash_completion.d", "bashrc",
+    "ImageMagick-*", "X11", "alternatives", "bash.bashrc", "bash_completion", "bash_completion.d", "bashrc",
     "ca-certificates", "ca-certificates.conf", "crypto-policies", "debian_version", "fonts", "gai.conf", "gnutls",
     "groff", "host.conf", "inputrc", "java*", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias", "locale.conf",
-    "localtime", "login.defs", "lsb-release", "magic", "magic.mime", "mailcap", "manpath.config", "maven", "mime.types",
+    "localtime", "login.defs", "lsb-release", "magic", "magic.mime", "mailcap", "manpath.config", "mime.types",
     "nanorc", "netconfig", "networks", "os-release", "papersize", "perl", "pki", "profile", "protocols", "python*",
     "redhat-release", "rpc", "services", "sgml", "shells", "skel", "ssl", "system-release", "terminfo", "texmf", "timezone",
-    "vim", "xattr.conf", "xdg", "xml",
+    "vim", "xattr.conf", "xml",
 )  # fmt: skip
 ETC_NEVER = ("ssl/private", "pki/tls/private", "pki/entitlement", "pki/consumer", "pki/product", "pki/rpm-gpg")
 LARGEST_FILE = 16 << 20

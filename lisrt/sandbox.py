@@ -9,6 +9,7 @@ from typing import Self
 
 from lisrt import channel, files, process, spawner, transfer
 from lisrt.errors import SandboxGone
+from lisrt.explain import limit_error
 from lisrt.image import Image, resolve_name
 from lisrt.plan import NETWORKS, Plan, make_plan
 from lisrt.result import ExecResult, Transfer
@@ -39,6 +40,8 @@ class Box:
         if launcher not in ("auto", "native"):
             raise ValueError(f"launcher must be 'auto' or 'native': {launcher!r}")
         self.network = network
+        if isinstance(mounts, Mount):
+            raise TypeError("mounts is a list: mounts=[Mount('/data', '/data')]")
         self.mounts = tuple(mounts)
         if not all(isinstance(mount, Mount) for mount in self.mounts):
             raise TypeError("mounts are Mount objects: mounts=[Mount('/data', '/data')]")
@@ -75,6 +78,8 @@ class Box:
             except SandboxGone:
                 if last_try or home.alive:
                     raise  # else somebody has killed the spawner: that was not this sandbox's fault, so another one
+            except OSError as error:
+                raise limit_error(error, "make a sandbox") or error from None
 
     def _home(self) -> Flow[spawner.Spawner]:
         # the common case without a worker thread: a spawner that runs and has the image ready
@@ -106,14 +111,15 @@ class Box:
         self,
         argv: Sequence[Argument],
         timeout: float | None,
-        stdin: str | bytes,
+        stdin: str | bytes | None,
         env: Mapping[str, str] | None,
         cwd: str | None,
         merge_stderr: bool,
         max_output: int,
     ) -> process.Command:
+        stdin = b"" if stdin is None else stdin
         if not isinstance(stdin, (str, bytes, bytearray, memoryview)):
-            raise TypeError("stdin is str or bytes")
+            raise TypeError(f"stdin is str, bytes or None, not {type(stdin).__name__}")
         if max_output < 0:
             raise ValueError(f"max_output must be 0 or above: {max_output!r}")
         variables = {**self.env, **environment(env)}
@@ -211,7 +217,8 @@ class Sandbox:
         HostError: this host can't do it; the message has the fix.
         SetupError: a stage of the setup failed.
 
-    All methods may be called from many threads at once. A closed or dead sandbox raises SandboxGone.
+    All methods may be called from many threads at once. A closed or dead sandbox raises SandboxGone. In a program with an
+    event loop use AsyncSandbox: a thread that waits in `run` can't be cancelled, and its command runs on; `timeout` ends it.
     """
 
     def __init__(
@@ -234,7 +241,7 @@ class Sandbox:
         argv: Sequence[Argument],
         *,
         timeout: float | None = None,
-        stdin: str | bytes = b"",
+        stdin: str | bytes | None = b"",
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         merge_stderr: bool = False,
@@ -269,7 +276,7 @@ class Sandbox:
         script: str,
         *,
         timeout: float | None = None,
-        stdin: str | bytes = b"",
+        stdin: str | bytes | None = b"",
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         merge_stderr: bool = False,
@@ -344,5 +351,5 @@ class Sandbox:
         self.close()
 
     def __repr__(self) -> str:
-        state = "alive" if self.alive else "closed"
+        state = f"{self.id} alive" if self.alive else "closed"
         return f"<{type(self).__name__} {self._box.image_name} {state}>"

@@ -1,4 +1,4 @@
-"""Defaults of this user: environment variables first, then the settings file.
+"""Defaults of this user: environment variables (`LISRT_IMAGE`, `LISRT_SCRATCH`) first, then the settings file.
 
 The file is `$XDG_CONFIG_HOME/lisrt/config.toml` (`~/.config/lisrt/config.toml`). Keys: `image`, `scratch`.
 """
@@ -22,7 +22,7 @@ def get(key: str) -> str | None:
     """The setting from `$LISRT_KEY` or the file; None when neither has it. A broken file raises ValueError."""
     from_environment = os.environ.get(f"LISRT_{key.upper()}")
     if from_environment:
-        return from_environment
+        return _checked(key, from_environment, f"$LISRT_{key.upper()}")
     file = path()
     try:
         raw = file.read_bytes()
@@ -38,4 +38,13 @@ def get(key: str) -> str | None:
     value = values.get(key)
     if value is not None and not isinstance(value, str):
         raise ValueError(f"{file}: {key} must be a string")
-    return value or None
+    return _checked(key, value, str(file)) if value else None
+
+
+def _checked(key: str, value: str, source: str) -> str:
+    if key != "scratch":
+        return value
+    expanded = os.path.expanduser(value)
+    if not os.path.isabs(expanded):
+        raise ValueError(f"{source}: scratch must be an absolute path: {value!r}")
+    return expanded

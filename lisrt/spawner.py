@@ -180,7 +180,7 @@ def _start() -> Spawner:
                 raise
             refused.append((directory, error))
         except OSError as error:
-            limit = limit_error(error)
+            limit = limit_error(error, "start lisrt's helper")
             if limit:
                 raise limit from None
             refused.append((directory, error))
@@ -188,7 +188,7 @@ def _start() -> Spawner:
     raise HostError(
         f"no directory can hold the writable layers ({reasons})",
         check="scratch",
-        fix="Name a directory on a local disk (ext4, xfs, btrfs or tmpfs) with $LISRT_SCRATCH",
+        fix="Name a directory on a local disk (ext4, xfs, btrfs or tmpfs), one that exists, with $LISRT_SCRATCH",
     )
 
 

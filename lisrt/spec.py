@@ -69,6 +69,9 @@ def arguments(argv: object) -> list[bytes]:
         raise TypeError("argv is a list of arguments, as ['ls', '-l']; for a shell command use sh()")
     if not argv:
         raise ValueError("argv is empty")
+    for item in argv:
+        if not isinstance(item, (str, bytes, os.PathLike)):
+            raise TypeError(f"an argument is str, bytes or a path, not {type(item).__name__}: {item!r}")
     encoded = [os.fsencode(item) for item in argv]
     for item in encoded:
         if b"\0" in item:
@@ -84,6 +87,8 @@ def environment(env: object) -> dict[bytes, bytes]:
         raise TypeError("env is a mapping of names to values")
     encoded: dict[bytes, bytes] = {}
     for name, value in env.items():
+        if not isinstance(name, (str, bytes)) or not isinstance(value, (str, bytes, os.PathLike)):
+            raise TypeError(f"names and values of env are str or bytes: {name!r}: {value!r}")
         name, value = os.fsencode(name), os.fsencode(value)
         if not name or b"=" in name or b"\0" in name + value:
             raise ValueError(f"not an environment variable: {os.fsdecode(name)!r}")

@@ -107,8 +107,10 @@ def download(channel: Channel, path: bytes, host_path: str, max_bytes: int | Non
         reply, _ = yield from server.request(wire.STAT, path)
         if not stat.S_ISDIR(reply.mode):
             from_fd, reply = yield from server.open(wire.OPEN_READ, path)
-            with closing(from_fd, path), closing(os.open(host_path, _NEW_FILE, 0o600), host_path) as to_fd:
-                yield from _download_file(from_fd, to_fd, reply, path, tally)
+            with closing(from_fd, path):
+                room = tally.room(path, reply.size)
+                with closing(os.open(host_path, _NEW_FILE, 0o600), host_path) as to_fd:
+                    yield from _download_file(from_fd, to_fd, reply, path, tally, room)
             return tally.result()
         os.makedirs(host_path, exist_ok=True)
         with closing(os.open(host_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), host_path) as top:
@@ -144,17 +146,20 @@ def _download_entry(
             tally.files += 1
         elif stat.S_ISREG(entry.mode):
             from_fd, reply = yield from server.open(wire.OPEN_READ, source)
-            with closing(from_fd, name), closing(os.open(last, _NEW_FILE, 0o600, dir_fd=directory), name) as to_fd:
-                yield from _download_file(from_fd, to_fd, reply, name, tally)
+            with closing(from_fd, name):
+                room = tally.room(name, reply.size)
+                with closing(os.open(last, _NEW_FILE, 0o600, dir_fd=directory), name) as to_fd:
+                    yield from _download_file(from_fd, to_fd, reply, name, tally, room)
         else:
             tally.skipped.append(os.fsdecode(name))
     return False
 
 
-def _download_file(from_fd: int, to_fd: int, reply: wire.FileReply, name: bytes, tally: _Tally) -> Flow[None]:
+def _download_file(
+    from_fd: int, to_fd: int, reply: wire.FileReply, name: bytes, tally: _Tally, room: int
+) -> Flow[None]:
     if not stat.S_ISREG(os.fstat(to_fd).st_mode):
         raise OSError(95, "the target exists and is not a regular file", os.fsdecode(name))
-    room = tally.room(name, reply.size)
     tally.copied += yield from _copy(from_fd, to_fd, reply.size, room)
     os.fchmod(to_fd, stat.S_IMODE(reply.mode) & 0o777)
     tally.files += 1

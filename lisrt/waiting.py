@@ -64,6 +64,9 @@ def drive(flow: Flow[T]) -> T:
         return result
 
 
+_LONGEST = 2**31 - 1  # milliseconds that poll(2) takes: 24 days
+
+
 def _poll(wait: Ready) -> frozenset[int]:
     poll = select.poll()
     for fd in wait.readers:
@@ -74,7 +77,10 @@ def _poll(wait: Ready) -> frozenset[int]:
         ready = poll.poll()
     else:
         # poll takes whole milliseconds: round up, or the last one is spent spinning
-        ready = poll.poll(max(0, int((wait.deadline - time.monotonic()) * 1000) + 1))
+        milliseconds = int((wait.deadline - time.monotonic()) * 1000) + 1
+        ready = poll.poll(min(max(0, milliseconds), _LONGEST))
+        if not ready and milliseconds > _LONGEST:
+            return _poll(wait)
     return frozenset(fd for fd, _ in ready)
 
 

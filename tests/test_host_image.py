@@ -3,6 +3,7 @@
 import fnmatch
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from lisrt.image import host_image
 @pytest.fixture
 def skeleton(tmp_path: Path) -> Path:
     """The part of the image that is copied."""
-    hostimage.build_skeleton(tmp_path / "image")
-    return tmp_path / "image"
+    (tmp_path / "base").mkdir()
+    place, lock = hostimage.shared_skeleton(tmp_path / "base", tmp_path)
+    os.close(lock)
+    return place
 
 
 def files(root: Path) -> set[str]:
@@ -50,12 +53,14 @@ def test_places_for_data_are_there_and_empty(skeleton: Path) -> None:
 
 def test_usr_is_bound_not_copied(tmp_path: Path) -> None:
     """What is large is shown from where it is, to all sandboxes alike."""
-    image = host_image(str(tmp_path))
+    image, lock = host_image(str(tmp_path), str(tmp_path / "work"))
+    os.close(lock)
+    [skeleton] = map(Path, image.layers)
     assert ("/usr", "usr") in image.binds
-    assert sum(path.lstat().st_size for path in (tmp_path / "host").rglob("*")) < 100 << 20
+    assert sum(path.lstat().st_size for path in skeleton.rglob("*")) < 100 << 20
     for name in ("bin", "lib"):
         if os.path.islink(f"/{name}"):
-            assert os.readlink(tmp_path / "host" / name) == os.readlink(f"/{name}")
+            assert os.readlink(skeleton / name) == os.readlink(f"/{name}")
         else:
             assert (f"/{name}", name) in image.binds
 
@@ -76,24 +81,69 @@ def test_odd_files_are_left_out(tmp_path: Path) -> None:
     os.mkfifo(skel / "fifo")
     (skel / "link").symlink_to("/etc/shadow")
     (etc / "site-secrets").write_text("x")
-    hostimage.build_skeleton(tmp_path / "image", str(etc))
-    found = files(tmp_path / "image" / "etc")
+    image, lock = hostimage.shared_skeleton(tmp_path, tmp_path / "work", str(etc))
+    os.close(lock)
+    found = files(image / "etc")
     assert found == {"ssl", "ssl/script", "skel", "skel/link", "mtab", *hostimage.SYNTHETIC} | (
         {"ssl/unreadable"} if os.geteuid() == 0 else set()
     )
-    assert os.readlink(tmp_path / "image" / "etc" / "skel" / "link") == "/etc/shadow"
-    assert stat.S_IMODE((tmp_path / "image" / "etc" / "ssl" / "script").stat().st_mode) == 0o755
+    assert os.readlink(image / "etc" / "skel" / "link") == "/etc/shadow"
+    assert stat.S_IMODE((image / "etc" / "ssl" / "script").stat().st_mode) == 0o755
 
 
 def test_half_an_image_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that is full in the middle leaves nothing that the next try would take for an image."""
+    """A disk that is full in the middle, or Ctrl-C, leaves nothing that the next try would take for an image."""
+    base, work = tmp_path / "base", tmp_path / "work"
+    base.mkdir()
+    work.mkdir()
+    for error in (OSError(28, "No space left on device"), KeyboardInterrupt()):
 
-    def fails(source: str, etc: Path) -> None:
-        raise OSError(28, "No space left on device", str(etc))
+        def fails(source: str, target: Path, status: os.stat_result, error: BaseException = error) -> None:
+            raise error
 
-    with monkeypatch.context() as patched:
-        patched.setattr(hostimage, "_fill_etc", fails)
-        with pytest.raises(OSError, match="No space"):
-            host_image(str(tmp_path))
-    assert os.listdir(tmp_path) == []
-    assert host_image(str(tmp_path)).name == "host"
+        with monkeypatch.context() as patched:
+            patched.setattr(hostimage, "_copy", fails)
+            with pytest.raises(type(error)):
+                host_image(str(base), str(work))
+        assert os.listdir(base) == os.listdir(work) == []
+    image, lock = host_image(str(base), str(work))
+    os.close(lock)
+    assert os.path.isfile(f"{image.layers[0]}/etc/passwd")
+
+
+def test_one_skeleton_serves_all(tmp_path: Path) -> None:
+    """The next process finds it; several that start together make one."""
+    places = []
+    with ThreadPoolExecutor(8) as pool:
+        for place, lock in pool.map(lambda n: hostimage.shared_skeleton(tmp_path, tmp_path / f"work{n}"), range(8)):
+            places.append(place)
+            os.close(lock)
+    assert len(set(places)) == 1
+    assert [name for name in os.listdir(tmp_path) if name.startswith(".host-")] == [places[0].name]
+    assert not [name for at in tmp_path.glob("work*") for name in os.listdir(at)]
+    before = places[0].stat()
+    place, lock = hostimage.shared_skeleton(tmp_path, tmp_path / "later")
+    os.close(lock)
+    assert os.path.samestat(place.stat(), before)
+
+
+def test_a_changed_etc_is_another_skeleton(tmp_path: Path) -> None:
+    """Content, mode, link: each makes a new one; the old one stays as long as somebody uses it."""
+    etc = tmp_path / "etc"
+    (etc / "ssl").mkdir(parents=True)
+    (etc / "ssl" / "file").write_text("one")
+    old, in_use = hostimage.shared_skeleton(tmp_path, tmp_path / "work", str(etc))
+
+    def renewed() -> Path:
+        place, lock = hostimage.shared_skeleton(tmp_path, tmp_path / "work", str(etc))
+        os.close(lock)
+        return place
+
+    (etc / "ssl" / "file").write_text("two")
+    second = renewed()
+    assert (second / "etc/ssl/file").read_text() == "two" and (old / "etc/ssl/file").read_text() == "one"
+    os.close(in_use)
+    (etc / "ssl" / "link").symlink_to("file")
+    third = renewed()
+    assert os.readlink(third / "etc/ssl/link") == "file"
+    assert not old.exists() and not second.exists()

@@ -25,6 +25,7 @@ from lisrt import (
     Transfer,
     Usage,
 )
+from lisrt.process import Capture
 
 
 def result_of(**changes: Any) -> ExecResult:
@@ -236,3 +237,27 @@ def test_errors_cross_processes(name: str, pool: ProcessPoolExecutor) -> None:
 def test_results_cross_processes(pool: ProcessPoolExecutor) -> None:
     """And so do the values."""
     assert pool.submit(copy.copy, TIMED_OUT).result(timeout=50) == TIMED_OUT
+
+
+@pytest.mark.parametrize("limit", [2, 7, 100, 4096])
+def test_text_says_where_it_was_cut(limit: int) -> None:
+    """Head and tail joined would be another text, and might parse: a line stands between them, and only then."""
+    whole = json.dumps(list(range(5000))).encode()
+    capture = Capture(limit)
+    capture.add(whole)
+    kept, dropped = capture.result()
+    result = result_of(stdout_bytes=kept, dropped_stdout=dropped)
+    assert result.truncated
+    head, tail = result.stdout.split(f"\n[lisrt: {dropped} bytes dropped here; max_output was {limit}]\n")
+    assert whole.decode().startswith(head) and whole.decode().endswith(tail)
+    assert len(head) + len(tail) == limit and 0 <= len(head) - len(tail) <= 1
+    with pytest.raises(ValueError, match="."):
+        json.loads(result.stdout)
+    assert result_of(stdout_bytes=kept).stdout == kept.decode()
+
+
+def test_a_failure_without_stderr_shows_stdout() -> None:
+    """Compilers' wrappers and pytest say on stdout what went wrong."""
+    assert "3 tests failed" in str(CommandFailed(result_of(exit_code=1, stdout_bytes=b"3 tests failed\n")))
+    both = result_of(exit_code=1, stdout_bytes=b"noise\n", stderr_bytes=b"cause\n")
+    assert str(CommandFailed(both)).endswith("cause")

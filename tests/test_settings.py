@@ -29,22 +29,22 @@ def test_the_environment_beats_the_file_beats_the_default(config: Path, monkeypa
     assert settings.get(key) is None
     write(config, "")
     assert settings.get(key) is None
-    write(config, f'{key} = "from the file"\n')
-    assert settings.get(key) == "from the file"
-    monkeypatch.setenv(f"LISRT_{key.upper()}", "from the environment")
-    assert settings.get(key) == "from the environment"
+    write(config, f'{key} = "/from the file"\n')
+    assert settings.get(key) == "/from the file"
+    monkeypatch.setenv(f"LISRT_{key.upper()}", "/from the environment")
+    assert settings.get(key) == "/from the environment"
     monkeypatch.setenv(f"LISRT_{key.upper()}", "")
-    assert settings.get(key) == "from the file"
+    assert settings.get(key) == "/from the file"
     write(config, f'{key} = ""\n')
     assert settings.get(key) is None
 
 
 def test_keys_do_not_mix(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each key has a line and a variable of its own."""
-    write(config, 'image = "an image"\nscratch = "a place"\n')
-    assert (settings.get("image"), settings.get("scratch")) == ("an image", "a place")
+    write(config, 'image = "an image"\nscratch = "/a place"\n')
+    assert (settings.get("image"), settings.get("scratch")) == ("an image", "/a place")
     monkeypatch.setenv("LISRT_IMAGE", "another")
-    assert (settings.get("image"), settings.get("scratch")) == ("another", "a place")
+    assert (settings.get("image"), settings.get("scratch")) == ("another", "/a place")
 
 
 def test_the_file_lies_in_the_users_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,3 +143,16 @@ def test_an_unknown_image_is_named(config: Path, monkeypatch: pytest.MonkeyPatch
         write(config, 'image = "nonesuch"')
     with pytest.raises(ImageError, match="'nonesuch'.*host"):
         resolve_name(argument)
+
+
+def test_scratch_is_a_place(config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """~ is the home directory; a relative path, which would be another place in each directory, is refused by name."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(config, 'scratch = "~/scratch"')
+    assert settings.get("scratch") == f"{tmp_path}/scratch"
+    write(config, 'scratch = "scratch"')
+    with pytest.raises(ValueError, match="config.toml: scratch must be an absolute path: 'scratch'"):
+        settings.get("scratch")
+    monkeypatch.setenv("LISRT_SCRATCH", "here")
+    with pytest.raises(ValueError, match=r"\$LISRT_SCRATCH: scratch must be an absolute path"):
+        settings.get("scratch")

@@ -32,7 +32,9 @@ _PROGRAM_ERRNOS = frozenset(
     {
         errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ELOOP,
         errno.ENAMETOOLONG, errno.EFBIG, errno.E2BIG, errno.EINVAL, errno.ENXIO, errno.ENODEV, errno.ENOTSUP,
-        errno.EROFS, errno.EBUSY, errno.ETXTBSY, errno.ENOSPC, errno.EDQUOT, errno.ENOEXEC,
+        errno.EROFS, errno.EBUSY, errno.ETXTBSY, errno.ENOSPC, errno.EDQUOT, errno.ENOEXEC, errno.EOVERFLOW,
+        errno.EAGAIN,  # a lease on the file
+        errno.EIO, errno.ETIMEDOUT,  # the process that serves files was killed, or stopped
     }
 )  # fmt: skip
 

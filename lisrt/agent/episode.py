@@ -19,6 +19,10 @@ class ExitReason(StrEnum):
     """The model called `submit`."""
     MAX_TURNS = "max_turns"
     """All turns were used without `submit`."""
+    NO_TOOL_CALLS = "no_tool_calls"
+    """The model only talked, for `AgentLimits.max_idle_turns` replies in a row."""
+    STOPPED = "stopped"
+    """The caller asked for an end (`stop` of `Agent.run`); answer and output were still collected."""
     TIMEOUT = "timeout"
     """The episode's wall-clock time ran out."""
     CONTEXT_EXCEEDED = "context_exceeded"
@@ -26,7 +30,10 @@ class ExitReason(StrEnum):
     MODEL_ERROR = "model_error"
     """The model's server was absent, refused the request, or sent no chat completion."""
     SANDBOX_ERROR = "sandbox_error"
-    """The sandbox could not be made, or failed, or died. The model is not to blame: do not score it."""
+    """The sandbox could not be made, or the host failed. The model is not to blame: do not score it."""
+    SANDBOX_DIED = "sandbox_died"
+    """The sandbox was lost while the model worked in it. A program in there can bring that about, as can the host: whoever
+    never scores this lets a model escape its score."""
     CANCELLED = "cancelled"
     """The caller cancelled `Agent.run`. It raises CancelledError: only the trajectory holds this reason."""
 
@@ -37,6 +44,8 @@ class AgentLimits:
 
     max_turns: int = 100
     """Replies of the model."""
+    max_idle_turns: int = 5
+    """Replies without a tool call that may follow one another; each is answered with a reminder."""
     command_timeout: float = 120.0
     """Seconds for one command; then it is killed, and the model is told."""
     wall_timeout: float | None = None

@@ -1,7 +1,7 @@
 """The agent: a model, the three tools and one sandbox, turn after turn until it submits.
 
 One turn is one reply of the model. Its tool calls are carried out in order, each answered under its own id.
-What a program did is an observation for the model; what the sandbox did ends the episode (`sandbox_error`):
+What a program did is an observation for the model; what the sandbox did ends the episode (`sandbox_error`, `sandbox_died`):
 a model is never told that its program failed when the sandbox did.
 """
 
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lisrt.agent.editor import SandboxFault
+from lisrt.agent.edits import cap
 from lisrt.agent.episode import AgentLimits, Episode, ExitReason
 from lisrt.agent.model import ChatClient, ContextExceeded, Model, ModelError, Retry, load_openai
 from lisrt.agent.prompts import Prompts
@@ -58,12 +59,16 @@ class Agent:
         input_dir: str | os.PathLike[str] | None = None,
         output_dir: str | os.PathLike[str] | None = None,
         trajectory: str | os.PathLike[str] | None = None,
+        stop: asyncio.Event | None = None,
+        watch: Callable[[dict[str, Any]], None] | None = None,
     ) -> Episode:
         """Work on `task` in a fresh sandbox until the model submits or a limit is reached.
 
         input_dir: a host directory, uploaded to `prompts.input_dir` first.
         output_dir: a host directory that receives what lies in `prompts.output_dir` at the end.
         trajectory: a new file for the record (JSON Lines, see `lisrt.agent.trajectory`).
+        stop: once set, the episode ends at once (`stopped`), and what there is of answer and output is collected.
+        watch: called with each record of the trajectory.
 
         Failures of the model's server and of the sandbox are not raised: `exit_reason` tells. Raises
         ModuleNotFoundError without the openai package, NotADirectoryError for a wrong `input_dir`,
@@ -72,8 +77,8 @@ class Agent:
         load_openai()
         source = None if input_dir is None else _directory(input_dir)
         target = None if output_dir is None else Path(output_dir)
-        with TrajectoryWriter(trajectory) as log:
-            return await _Run(self, task, log).episode(source, target)
+        with TrajectoryWriter(trajectory, watch) as log:
+            return await _Run(self, task, log, stop or asyncio.Event()).episode(source, target)
 
     def run_sync(
         self,
@@ -94,7 +99,10 @@ class Agent:
 class _Run:
     """The state of one episode."""
 
-    def __init__(self, agent: Agent, task: str, log: TrajectoryWriter) -> None:
+    def __init__(self, agent: Agent, task: str, log: TrajectoryWriter, stop: asyncio.Event) -> None:
+        self._stop = stop
+        self._idle = 0
+        self._ready = False
         self._agent = agent
         self._limits = agent.limits
         self._log = log
@@ -125,7 +133,8 @@ class _Run:
                 ended = True
         except (LisrtError, SandboxFault) as fault:
             if not ended:  # a fault while closing takes nothing back
-                self._reason = ExitReason.SANDBOX_ERROR
+                lost_at_work = self._ready and isinstance(fault, LisrtError)
+                self._reason = ExitReason.SANDBOX_DIED if lost_at_work else ExitReason.SANDBOX_ERROR
             self._errors.append(f"{type(fault).__name__}: {fault}")
         except (asyncio.CancelledError, KeyboardInterrupt):
             self._reason = ExitReason.CANCELLED
@@ -149,9 +158,14 @@ class _Run:
         """Prepare and converse, and say how it ended."""
         limit = self._limits.wall_timeout
         clock = asyncio.timeout(limit)
+        loop = asyncio.get_running_loop()
+        watcher = loop.create_task(self._stop.wait())
+        over = False
+        watcher.add_done_callback(lambda task: None if over or task.cancelled() else clock.reschedule(loop.time()))
         try:
             async with clock:
                 await self._prepare(box, source)
+                self._ready = True
                 return await self._converse(box, client)
         except ContextExceeded as error:
             self._errors.append(str(error))
@@ -162,8 +176,13 @@ class _Run:
         except TimeoutError:
             if not clock.expired():
                 raise
+            if self._stop.is_set():
+                return ExitReason.STOPPED
             self._errors.append(f"the episode took longer than {limit:g} s")
             return ExitReason.TIMEOUT
+        finally:
+            over = True
+            watcher.cancel()
 
     async def _prepare(self, box: AsyncSandbox, source: Path | None) -> None:
         """The directories that the prompt speaks of, and the task's files."""
@@ -200,6 +219,11 @@ class _Run:
                 self._messages, TOOLS, turn=self._turns + 1, on_retry=self._log_retry
             )
             self._take(reply)
+            self._idle = 0 if reply.tool_calls else self._idle + 1
+            if self._idle >= self._limits.max_idle_turns:
+                last = cap(reply.content or "", 500)
+                self._errors.append(f"{self._idle} replies in a row called no tool; the last: {last!r}")
+                return ExitReason.NO_TOOL_CALLS
             if not reply.tool_calls:
                 self._remind(reply)
             elif await self._carry_out(reply, tools):

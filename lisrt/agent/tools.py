@@ -140,13 +140,12 @@ class Tools:
         if "\0" in command:
             raise ToolError("command contains a NUL character")
         try:
-            result = await self._box.sh(
-                command,
-                cwd=self._working_dir,
-                timeout=self._command_timeout,
-                # Bytes kept by the sandbox: enough that no character within our own cap is lost.
-                max_output=max(1 << 20, 4 * self._max_output),
-            )
+            try:
+                result = await self._sh(command)
+            except (FileNotFoundError, NotADirectoryError):
+                # the model has removed or replaced the directory that commands start in: without it none ever would
+                await self._box.run(["mkdir", "-p", "--", self._working_dir], cwd="/")
+                result = await self._sh(command)
         except OSError as error:
             if error.errno == errno.E2BIG:
                 raise ToolError(
@@ -154,6 +153,15 @@ class Tools:
                 ) from error
             raise observed(error, self._working_dir) from error
         return Observation(self._report(result), result.outcome.value, _figures(result))
+
+    async def _sh(self, command: str) -> ExecResult:
+        return await self._box.sh(
+            command,
+            cwd=self._working_dir,
+            timeout=self._command_timeout,
+            # Bytes kept by the sandbox: enough that no character within our own cap is lost.
+            max_output=max(1 << 20, 4 * self._max_output),
+        )
 
     def _report(self, result: ExecResult) -> str:
         parts = [_ending(result, self._command_timeout)]

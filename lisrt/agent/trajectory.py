@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -33,8 +34,12 @@ class TrajectoryWriter:
     Parent directories are made. Raises FileExistsError rather than mix two episodes in one file.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str] | None, watch: Callable[[dict[str, Any]], None] | None = None
+    ) -> None:
+        """`watch` is called with each record, after it was written."""
         self.path = None if path is None else Path(path)
+        self._watch = watch
         self._file: TextIO | None = None
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,12 +47,13 @@ class TrajectoryWriter:
 
     def write(self, kind: str, **fields: Any) -> None:
         """Add one record. Raises OSError when it cannot be written: a record is never lost in silence."""
-        if self._file is None:
-            return
         record = {"type": kind, "time": datetime.now(UTC).isoformat(), **fields}
-        # ASCII: replies may hold lone surrogates, which JSON escapes can carry and UTF-8 cannot.
-        self._file.write(json.dumps(record, default=str) + "\n")
-        self._file.flush()
+        if self._file is not None:
+            # ASCII: replies may hold lone surrogates, which JSON escapes can carry and UTF-8 cannot.
+            self._file.write(json.dumps(record, default=str) + "\n")
+            self._file.flush()
+        if self._watch is not None:
+            self._watch(record)
 
     def __enter__(self) -> TrajectoryWriter:
         return self

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from typing import Any, NoReturn
 
 import click
 
-from lisrt.cli.streams import open_missing, quiet_without_reader
+from lisrt.cli.streams import abandon_unwritable_stdout, open_missing, quiet_without_reader
 from lisrt.errors import LisrtError
 
 SANDBOX_FAULT = 125
@@ -34,6 +35,15 @@ class Commands(click.Group):
         module = _COMMANDS.get(cmd_name)
         command: click.Command | None = importlib.import_module(module).command if module else None
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) if near else error from None
 
     # click itself would exit 1 on a broken pipe
 
@@ -68,6 +78,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(130)
     except (LisrtError, OSError, ValueError) as error:
+        abandon_unwritable_stdout()
         click.echo(f"lisrt: {error}", err=True)
         sys.exit(SANDBOX_FAULT)
     sys.exit(status if isinstance(status, int) else 0)

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lisrt import spawner
 from lisrt.bench import Bench, Config, Recorder, as_json, figures, table
 from lisrt.bench.machine import facts
+from lisrt.cli.options import IMAGE_HELP
 
 
 @click.command("bench")
@@ -22,7 +23,7 @@ from lisrt.bench.machine import facts
 @click.option("--commands", type=click.IntRange(1), default=4, show_default=True, help="Commands that each one runs.")
 @click.option("--jobs", "-j", type=click.IntRange(1), help="Operations in flight at once; 2 per CPU by default.")
 @click.option("--serial", type=click.IntRange(0), default=50, show_default=True, help="Sandboxes used one at a time, first.")
-@click.option("--image", "-i", help="Image; by default $LISRT_IMAGE, the settings file's, or 'host'.")
+@click.option("--image", "-i", help=IMAGE_HELP)
 @click.option("--json", "json_file", type=click.File("w", lazy=False), help="Write the report as JSON; - for stdout.")
 def command(
     concurrency: int, commands: int, jobs: int | None, serial: int, image: str | None, json_file: TextIO | None

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from lisrt import process
-from lisrt.cli.options import sandbox_arguments, sandbox_options
+from lisrt.cli.options import sandbox_arguments, sandbox_options, seconds
 from lisrt.cli.streams import write_all
 from lisrt.kernel import wire
 from lisrt.sandbox import Box
@@ -20,9 +20,9 @@ TIMED_OUT = 124
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
 @sandbox_options
-@click.option("--timeout", type=float, help="Seconds; then the command's whole tree is killed.")
+@click.option("--timeout", type=float, callback=seconds, help="Seconds; then the command's whole tree is killed.")
 @click.option("--cwd", help="Where this command starts; relative to the workdir.")
-@click.option("--explain", is_flag=True, help="Print the plan of the sandbox, and do nothing.")
+@click.option("--explain", is_flag=True, help="Print the plan of the sandbox, and run nothing.")
 @click.argument("argv", nargs=-1, required=True, metavar="-- COMMAND [ARGUMENT]...", type=click.UNPROCESSED)
 def command(argv: tuple[str, ...], timeout: float | None, cwd: str | None, explain: bool, **options: Any) -> int:
     """Run one command in a fresh sandbox, which is then destroyed.
@@ -61,7 +61,7 @@ def _execute(box: Box, request: process.Command) -> Flow[int]:
 
 def _status(exit: wire.Exit, request: process.Command) -> int:
     if exit.kind == wire.NOT_STARTED:
-        click.echo(f"lisrt: {os.fsdecode(request.argv[0])}: not found (nor, for a script, its interpreter)", err=True)
+        click.echo(f"lisrt: {os.fsdecode(request.argv[0]) or repr('')}: not found (nor, for a script, its interpreter)", err=True)
         return 127
     if exit.timed_out:
         click.echo(f"lisrt: killed at the time limit of {request.timeout:g} s", err=True)

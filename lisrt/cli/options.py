@@ -7,24 +7,52 @@ from typing import Any, TypeVar
 
 import click
 
+from lisrt import spec
 from lisrt.plan import NETWORKS
 from lisrt.spec import Mount
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
+IMAGE_HELP = "Image; by default $LISRT_IMAGE, that of ~/.config/lisrt/config.toml, or 'host'."
+
+
+def seconds(_context: click.Context, option: click.Parameter, value: float | None) -> float | None:
+    """For an option that is a time limit."""
+    try:
+        return spec.seconds(value)
+    except ValueError:
+        raise click.BadParameter(f"a time limit is a number of seconds above 0, not {value:g}", param=option) from None
+
+
+def _workdir(_context: click.Context, option: click.Parameter, value: str) -> str:
+    try:
+        return spec.absolute(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=option) from None
+
+
 def sandbox_options(function: Decorated) -> Decorated:
     """--image, --network, --mount, --env, --workdir, --user, --hostname."""
     for option in (
         click.option("--hostname", help="Host name inside; 'sandbox' by default."),
-        click.option("--user", type=click.IntRange(0), default=0, show_default=True, help="Uid that programs see."),
-        click.option("--workdir", default="/testbed", show_default=True, help="Where commands start."),
+        click.option(
+            "--user",
+            type=click.IntRange(0, 2**31 - 1),
+            metavar="UID",
+            default=0,
+            show_default=True,
+            help="Uid that programs see.",
+        ),
+        click.option(
+            "--workdir", default="/testbed", show_default=True, callback=_workdir, help="Where commands start."
+        ),
         click.option("--env", "-e", multiple=True, metavar="NAME=VALUE", help="Set a variable; again for more."),
         click.option(
             "--mount", "-m", multiple=True, metavar="SOURCE:TARGET[:rw]", help="Show a host path, read-only unless :rw."
         ),
         click.option("--network", type=click.Choice(NETWORKS), default="none", show_default=True, help="host: NOT isolated."),
-        click.option("--image", "-i", help="Image; by default $LISRT_IMAGE, the settings file's, or 'host'."),
+        click.option("--image", "-i", help=IMAGE_HELP),
     ):
         function = option(function)
     return function
@@ -52,16 +80,20 @@ def sandbox_arguments(
 
 
 def _mount(text: str) -> Mount:
-    parts = text.split(":")
-    if len(parts) == 3 and parts[2] in ("rw", "ro"):
-        return Mount(parts[0], parts[1], writable=parts[2] == "rw")
-    if len(parts) != 2:
+    source, *rest = text.split(":")
+    if not 1 <= len(rest) <= 2 or rest[1:] not in ([], ["rw"], ["ro"]):
         raise click.BadParameter(f"{text!r} is not SOURCE:TARGET or SOURCE:TARGET:rw", param_hint="--mount")
-    return Mount(parts[0], parts[1])
+    try:
+        return Mount(source, rest[0], writable=rest[1:] == ["rw"])
+    except FileNotFoundError:
+        tilde = " (a shell expands ~ only at the start of a word)" if source.startswith("~") else ""
+        raise click.BadParameter(f"{text!r}: there is no {source!r}{tilde}", param_hint="--mount") from None
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{text!r}: {error}", param_hint="--mount") from None
 
 
 def _variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
-    if not equals:
+    if not equals or not name:
         raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--env")
     return name, value

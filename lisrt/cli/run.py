@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import os
 import secrets
+import signal
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,10 @@ import click
 from lisrt.agent import Agent, AgentLimits, Episode, ExitReason, Model, Prompts
 from lisrt.aio import AsyncSandbox
 from lisrt.cli import SANDBOX_FAULT
-from lisrt.cli.options import sandbox_arguments, sandbox_options
+from lisrt.cli.options import sandbox_arguments, sandbox_options, seconds
+from lisrt.cli.progress import show
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command("run")
@@ -25,13 +31,18 @@ from lisrt.cli.options import sandbox_arguments, sandbox_options
 @click.option("--base-url", required=True, envvar="OPENAI_BASE_URL", show_envvar=True, help="OpenAI-compatible API.")
 @click.option("--api-key", envvar="OPENAI_API_KEY", show_envvar=True, help="Better in the environment: ps shows arguments.")
 @click.option("--input", "input_dir", type=click.Path(exists=True, file_okay=False), help="Copied in before the start.")
-@click.option("--output", "output_dir", type=click.Path(file_okay=False), help="For files and trajectory; made if missing.")
+@click.option(
+    *("--output", "output_dir"),
+    type=click.Path(file_okay=False),
+    help="For files and trajectory; a new directory below ./lisrt-output by default.",
+)
 @click.option("--max-turns", type=click.IntRange(1), default=100, show_default=True, help="Replies of the model.")
-@click.option("--command-timeout", type=float, default=120.0, show_default=True, help="Seconds for one command.")
-@click.option("--timeout", type=float, help="Seconds for the whole episode.")
+@click.option("--command-timeout", type=float, callback=seconds, default=120.0, show_default=True, help="Seconds per command.")
+@click.option("--timeout", type=float, callback=seconds, help="Seconds for the episode; none by default.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Tokens of one reply.")
 @click.option("--temperature", type=float, help="The server's default when not given.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome for machines.")
+@click.option("--quiet", "-q", is_flag=True, help="No line for each step on stderr.")
 @sandbox_options
 def command(
     task: str,
@@ -46,26 +57,59 @@ def command(
     max_tokens: int | None,
     temperature: float | None,
     as_json: bool,
+    quiet: bool,
     **options: Any,
 ) -> int:
     """Let a model work on TASK in a sandbox of its own; print its answer.
 
-    OUTPUT receives trajectory.jsonl, written as it happens, and the model's output files in files/. Exits 0 when the
-    model has submitted, 1 when it has not, 125 when the sandbox or the host failed.
+    The files of --input are in /testbed/documents. The answer is what the model writes to /testbed/answer.txt; files that
+    it puts into /testbed/output come back as files/ in the --output directory, beside trajectory.jsonl, which is written
+    as it happens. Ctrl-C and SIGTERM end the episode and save what there is; a second one ends at once.
+
+    Exits 0 when the model has submitted, 1 when it has not, 125 when the sandbox or the host failed, 130 or 143 after
+    Ctrl-C or SIGTERM.
     """
     where = Path(output_dir or f"lisrt-output/{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
-    where.mkdir(parents=True, exist_ok=True)
+    if (where / "trajectory.jsonl").exists():
+        raise click.BadParameter(f"{where} holds the trajectory of another run; choose a new one", param_hint="--output")
     agent = Agent(
         Model(model, base_url=base_url, api_key=api_key, temperature=temperature, max_tokens=max_tokens),
         prompts=Prompts(working_dir=options["workdir"]),
         limits=AgentLimits(max_turns=max_turns, command_timeout=command_timeout, wall_timeout=timeout),
         open_sandbox=functools.partial(AsyncSandbox, **sandbox_arguments(**options)),
     )
-    episode = agent.run_sync(task, input_dir=input_dir, output_dir=where / "files", trajectory=where / "trajectory.jsonl")
+    where.mkdir(parents=True, exist_ok=True)
+    episode, received = asyncio.run(_episode(agent, task, input_dir, where, None if quiet else show))
     _report(episode, as_json)
-    if episode.exit_reason is ExitReason.SANDBOX_ERROR:
+    if episode.exit_reason is ExitReason.STOPPED:
+        return 128 + received[0]
+    if episode.exit_reason in (ExitReason.SANDBOX_ERROR, ExitReason.SANDBOX_DIED):
         return SANDBOX_FAULT
     return 0 if episode.exit_reason is ExitReason.SUBMITTED else 1
+
+
+async def _episode(
+    agent: Agent, task: str, input_dir: str | None, where: Path, watch: Callable[[dict[str, Any]], None] | None
+) -> tuple[Episode, list[int]]:
+    """The episode, and the signals that came meanwhile."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    received: list[int] = []
+
+    def on_signal(number: int) -> None:
+        received.append(number)
+        stop.set()
+        for name in _ENDING:  # the second one is not for us
+            loop.remove_signal_handler(name)
+            signal.signal(name, signal.SIG_DFL)
+
+    for name in _ENDING:
+        loop.add_signal_handler(name, on_signal, int(name))
+    trajectory = where / "trajectory.jsonl"
+    episode = await agent.run(
+        task, input_dir=input_dir, output_dir=where / "files", trajectory=trajectory, stop=stop, watch=watch
+    )
+    return episode, received
 
 
 def _report(episode: Episode, as_json: bool) -> None:

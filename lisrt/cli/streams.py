@@ -37,7 +37,16 @@ def quiet_without_reader() -> Iterator[None]:
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)  # what is still in Python's buffer is written at exit, and would fail again
-        os.close(null)
+        abandon_unwritable_stdout()
         sys.exit(READER_LEFT)
+
+
+def abandon_unwritable_stdout() -> None:
+    """What is still in Python's buffer is written at exit; where that fails it would say so, and change the status."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.close(null)

@@ -92,7 +92,7 @@ def _closing(fd: int) -> Iterator[None]:
 def _raw(fd: int) -> Iterator[None]:
     before = termios.tcgetattr(fd)
     try:
-        tty.setraw(fd)
+        tty.setraw(fd, termios.TCSADRAIN)  # not the default: what was typed meanwhile is not thrown away
         yield
     finally:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)

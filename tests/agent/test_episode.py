@@ -499,12 +499,12 @@ def test_a_sandbox_that_dies_is_never_an_observation(tmp_path: Path) -> None:
                 return await agent.run("the task", trajectory=trajectory), server
 
     episode, server = asyncio.run(run())
-    assert (episode.exit_reason, episode.turns, episode.answer) == (ExitReason.SANDBOX_ERROR, 2, None)
+    assert (episode.exit_reason, episode.turns, episode.answer) == (ExitReason.SANDBOX_DIED, 2, None)
     assert "SandboxGone" in (episode.error or "")
     assert len(server.requests) == 2, "the model was told something"
     last = records(trajectory, "tool")[-1]
     assert (last["outcome"], last["observation"]) == ("sandbox_error", None)
-    assert records(trajectory)[-1]["exit_reason"] == "sandbox_error"
+    assert records(trajectory)[-1]["exit_reason"] == "sandbox_died"
 
 
 def test_a_sandbox_that_dies_after_submit_has_no_answer() -> None:
@@ -521,7 +521,7 @@ def test_a_sandbox_that_dies_after_submit_has_no_answer() -> None:
                 return await agent.run("the task")
 
     episode = asyncio.run(run())
-    assert (episode.exit_reason, episode.answer) == (ExitReason.SANDBOX_ERROR, None)
+    assert (episode.exit_reason, episode.answer) == (ExitReason.SANDBOX_DIED, None)
 
 
 def test_a_sandbox_that_cannot_be_made_ends_the_episode(tmp_path: Path) -> None:

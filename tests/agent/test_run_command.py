@@ -1,13 +1,16 @@
 """`lisrt run`: an episode from the command line, over real HTTP."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from support.fresh import environment
-from support.model_server import ModelServer, call, refusal
+from support.model_server import ModelServer, call, refusal, say
+from support.procs import sleeping
+from support.waiting import eventually
 
 pytest.importorskip("openai")
 
@@ -22,9 +25,13 @@ WORK = [
 ]
 
 
-def lisrt_run(server: ModelServer, tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_command(server: ModelServer, *arguments: str) -> list[str]:
     command = [sys.executable, "-m", "lisrt", "run", "Add the numbers up."]
-    command += ["--model", "m", "--base-url", server.base_url, *arguments]
+    return [*command, "--model", "m", "--base-url", server.base_url, *arguments]
+
+
+def lisrt_run(server: ModelServer, tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = run_command(server, *arguments)
     return subprocess.run(command, env=environment(HOME=str(tmp_path)), cwd=tmp_path, text=True, capture_output=True, timeout=120)
 
 
@@ -57,6 +64,65 @@ def test_a_model_that_does_not_submit(tmp_path: Path) -> None:
         done = lisrt_run(server, tmp_path, "--max-turns", "1")
     assert done.returncode == 1
     assert "max_turns" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_what_there_is(tmp_path: Path, number: signal.Signals, marker: str) -> None:
+    """Ctrl-C, or Slurm at the end of its patience: answer, output and the trajectory's end are written; the status says it."""
+    work = f"echo half > answer.txt; echo x > output/file; sleep {marker}"
+    with ModelServer([call("execute_bash", command=work)]) as server:
+        command = run_command(server, "--output", "out")
+        with subprocess.Popen(command, env=environment(HOME=str(tmp_path)), cwd=tmp_path, stdout=subprocess.PIPE) as process:
+            trajectory = tmp_path / "out/trajectory.jsonl"
+            eventually(lambda: trajectory.exists() and "response" in trajectory.read_text(), within=30)
+            eventually(lambda: sleeping(marker), within=20)
+            process.send_signal(number)
+            stdout, _ = process.communicate(timeout=30)
+    assert (process.returncode, stdout) == (128 + number, b"half\n")
+    assert (tmp_path / "out/files/file").read_text() == "x\n"
+    end = json.loads(trajectory.read_text().splitlines()[-1])
+    assert (end["type"], end["exit_reason"], end["answer"]) == ("end", "stopped", "half\n")
+
+
+def test_a_model_that_only_talks(tmp_path: Path) -> None:
+    """It is reminded, and given up after five replies; what it said is told."""
+    with ModelServer([say("I think the answer is 42.")] * 20) as server:
+        done = lisrt_run(server, tmp_path)
+    assert done.returncode == 1
+    assert "no_tool_calls after 5 turns" in done.stderr and "42" in done.stderr
+    assert len(server.requests) == 5
+
+
+def test_each_step_is_shown_unless_quiet(tmp_path: Path) -> None:
+    """A line for each tool call on stderr, and none with --quiet; stdout is the answer alone."""
+    steps = [call("execute_bash", command="echo 42 > answer.txt\nls"), call("submit")]
+    for quiet in ([], ["--quiet"]):
+        with ModelServer(steps) as server:
+            done = lisrt_run(server, tmp_path, *quiet)
+        assert done.stdout == "42\n"
+        assert ("turn 1: execute_bash echo 42 > answer.txt\\nls -> exited" in done.stderr) is not bool(quiet)
+
+
+def test_an_output_directory_is_used_once(tmp_path: Path) -> None:
+    """Status 2, the option and the reason: two episodes are not mixed, and nothing is overwritten."""
+    with ModelServer([call("submit"), call("submit")]) as server:
+        assert lisrt_run(server, tmp_path, "--output", "out").returncode == 0
+        before = (tmp_path / "out/trajectory.jsonl").read_text()
+        again = lisrt_run(server, tmp_path, "--output", "out")
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "--output" in again.stderr and "another run" in again.stderr
+    assert (tmp_path / "out/trajectory.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("arguments", [["--timeout", "0"], ["--command-timeout", "-1"], ["--mount", "nope:/x"]])
+def test_a_mistake_costs_nothing(tmp_path: Path, arguments: list[str]) -> None:
+    """Status 2 with the option's name, no request to the model, no directory."""
+    with ModelServer([call("submit")]) as server:
+        done = lisrt_run(server, tmp_path, *arguments)
+        assert server.requests == []
+    assert (done.returncode, done.stdout) == (2, "")
+    assert arguments[0] in done.stderr
+    assert not (tmp_path / "lisrt-output").exists()
 
 
 def test_a_server_that_refuses(tmp_path: Path) -> None:

@@ -115,15 +115,32 @@ def test_a_script_too_long_to_start_is_the_models_to_mend() -> None:
     assert "too long" in observation.text
 
 
-def test_a_working_directory_that_is_gone_is_named() -> None:
+def test_a_working_directory_that_is_gone_is_made_again() -> None:
+    """Without it no command could ever start; where it can't be made, the answer names it."""
+
     async def scenario(box: AsyncSandbox, tools: Tools) -> list[Observation]:
-        commands = ["rmdir /testbed/work", "pwd"]
+        commands = ["cd /; rm -rf /testbed/work", "pwd", "cd /; rmdir /testbed/work; echo > /testbed/work", "pwd"]
         await box.run(["mkdir", "/testbed/work"])
         return [await tools.call("execute_bash", json.dumps({"command": command})) for command in commands]
 
-    gone = in_sandbox(scenario, working_dir="/testbed/work")[1]
-    assert gone.outcome == "refused"
-    assert "/testbed/work" in gone.text
+    _, made, _, refused = in_sandbox(scenario, working_dir="/testbed/work")
+    assert (made.outcome, "/testbed/work\n" in made.text) == ("exited", True)
+    assert refused.outcome == "refused"
+    assert "/testbed/work" in refused.text
+
+
+def test_what_a_program_does_to_the_file_server_is_an_observation() -> None:
+    """Killed or starved from inside, it is no fault of the sandbox: a model could end its episode unscored at will."""
+    killer = "import os\nwhile True:\n for pid in range(os.getpid() + 1, 4000):\n  try: os.kill(pid, 9)\n  except OSError: pass"
+
+    async def scenario(box: AsyncSandbox, tools: Tools) -> list[Observation]:
+        await box.write("killer.py", killer)
+        await box.sh("echo x > file; python3 killer.py 2>/dev/null &")
+        views = [{"command": "view", "path": path} for path in ("/testbed/file", "/" + "x" * 300_000)]
+        return [await tools.call("str_replace_editor", json.dumps(view)) for view in views]
+
+    for observation in in_sandbox(scenario, working_dir="/testbed"):
+        assert observation.outcome in ("done", "refused")
 
 
 # --- str_replace_editor: view ---

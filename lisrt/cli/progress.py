@@ -1,0 +1,40 @@
+"""What an episode does, a line a step, for people who watch."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+WIDTH = 100
+
+
+def show(record: dict[str, Any]) -> None:
+    """One record of a trajectory, on stderr."""
+    line = _line(record)
+    if line:
+        click.echo(line, err=True)
+
+
+def _line(record: dict[str, Any]) -> str:
+    match record["type"]:
+        case "sandbox":
+            return f"sandbox {record['id']} of image {record['image']}"
+        case "tool":
+            return f"turn {record['turn']}: {_call(record)} -> {record['outcome']}, {record['duration']:.1f} s"
+        case "reminder":
+            return f"turn {record['turn']}: no tool call"
+        case "retry":
+            return f"try {record['attempt']} of turn {record['turn']} failed: {record['reason']}; next in {record['delay']:.0f} s"
+    return ""
+
+
+def _call(record: dict[str, Any]) -> str:
+    try:
+        arguments = json.loads(record["arguments"])
+    except ValueError:
+        arguments = record["arguments"]
+    words = " ".join(str(value) for value in arguments.values()) if isinstance(arguments, dict) else str(arguments)
+    words = ascii(f"{record['name']} {words}".strip())[1:-1]
+    return words if len(words) <= WIDTH else words[: WIDTH - 3] + "..."
