@@ -16,7 +16,7 @@ from support.waiting import await_deaths, eventually, open_pidfds
 
 from lisrt import SandboxGone
 from lisrt.bench import Bench, Config, Recorder
-from lisrt.bench.machine import facts, memory
+from lisrt.bench.machine import facts, filesystem, memory
 from lisrt.bench.measure import quantile
 
 ROW = {"backend", "workload", "metric", "unit", "n", "p50", "p95", "p99", "rate", "failures"}
@@ -81,11 +81,10 @@ def test_only_failures_make_a_row_too() -> None:
 
 def test_the_facts_name_nobody() -> None:
     """What a reader needs to judge the figures; reports get published, so no host and no user."""
-    text = json.dumps(facts("/"))
-    assert facts("/")["cpus"] >= 1 and facts("/")["scratch_filesystem"] != "unknown"
+    text = json.dumps(facts())
+    assert facts()["cpus"] >= 1 and filesystem("/") != "unknown"
     assert os.uname().nodename not in text
     assert os.path.expanduser("~") not in text
-    assert facts(None)["scratch_filesystem"] is None
 
 
 def test_memory_in_use_grows_with_memory_used() -> None:
@@ -109,6 +108,7 @@ def test_every_operation_is_counted(working_host: None) -> None:
     bench.run()
     samples = {(row.workload, row.metric): row.n for row in recorder.rows() if row.unit == "ms"}
     assert samples == {
+        ("one at a time", "first"): 1,
         ("one at a time", "host exec"): 2,
         ("one at a time", "create"): 2,
         ("one at a time", "exec"): 6,
@@ -148,6 +148,7 @@ def test_the_report_for_machines(cli: Cli, where: str) -> None:
     report = json.loads(done.stdout if where == "-" else (cli.cwd / where).read_text())
     assert ("3 of 3" in done.stdout) == (where != "-")
     assert report["machine"]["lisrt"] == importlib.metadata.version("lisrt")
+    assert report["machine"]["scratch_filesystem"]
     assert report["config"]["concurrency"] == 3
     assert all(set(row) == ROW for row in report["rows"])
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-def facts(scratch: str | None) -> dict[str, Any]:
+def facts() -> dict[str, Any]:
     """What a reader must know to judge the figures. No host name, no user name."""
     return {
         "kernel": platform.release(),
@@ -20,7 +20,6 @@ def facts(scratch: str | None) -> dict[str, Any]:
         "python": platform.python_version(),
         "lisrt": importlib.metadata.version("lisrt"),
         "privileged": os.geteuid() == 0,
-        "scratch_filesystem": filesystem(scratch) if scratch else None,
         "load_before": os.getloadavg()[0],
     }
 

@@ -61,10 +61,13 @@ class Recorder:
             kind = (metric, type(error), *(getattr(error, name, None) for name in ("errno", "stage", "check")))
             self.failed(workload, metric, self._first.setdefault(kind, f"{metric}: {type(error).__name__}: {error}"))
             return
-        duration = time.perf_counter() - started
         timing.ok = True
+        self.sample(workload, metric, time.perf_counter() - started)
+
+    def sample(self, workload: str, metric: str, seconds: float) -> None:
+        """Adds a duration that was measured elsewhere."""
         with self._lock:
-            self._samples.setdefault((workload, metric), []).append(duration)
+            self._samples.setdefault((workload, metric), []).append(seconds)
 
     def failed(self, workload: str, metric: str, message: str) -> None:
         """Counts one failure."""

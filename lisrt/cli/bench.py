@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lisrt import spawner
 from lisrt.bench import Bench, Config, Recorder, as_json, figures, table
-from lisrt.bench.machine import facts
+from lisrt.bench.machine import facts, filesystem
 from lisrt.cli.options import IMAGE_HELP
 
 
@@ -37,8 +37,9 @@ def command(
     _allow_descriptors(concurrency + 16 * config.jobs + 256)
     recorder = Recorder("lisrt")
     console = Console(stderr=True)
-    machine = facts(spawner.current().scratch)
+    machine = facts()
     bench = _run_with_bars(config, recorder, console)
+    machine["scratch_filesystem"] = filesystem(spawner.current().scratch)
     rows = recorder.rows()
     if json_file is not None:
         json.dump(as_json(rows, machine, config.as_json()), json_file, indent=1)
