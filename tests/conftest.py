@@ -18,6 +18,9 @@ MUST_WORK = os.environ.get("LISRT_MUST_WORK") == "1"
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than a moment; leave out with -m 'not slow'")
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:  # `nohup make test &`: what the tests start would inherit it
+            signal.signal(number, handler)
     config.addinivalue_line("markers", "root: needs root on the host; left out when run as an ordinary user")
 
 
