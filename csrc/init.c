@@ -20,6 +20,7 @@
 #define MAX_MESSAGE (128 * 1024)
 #define GIVE_UP_NS 5000000000u /* a killed process that is still there after this is stuck in the kernel */
 #define FREEZE_NS 500000000u   /* one that still forks after this is stopped for the kill */
+#define MOST_FREEZES 20
 #define RECHECK_NS 2000000u
 
 struct init {
@@ -56,7 +57,7 @@ static void finish(struct init *init, struct lis_command *command) {
 static void continue_kill(struct init *init, struct lis_command *command, uint64_t now) {
     if (!command->exited)
         kill(command->pid, SIGKILL); /* it may not carry its mark yet */
-    bool stubborn = now + GIVE_UP_NS >= command->give_up + FREEZE_NS;
+    bool stubborn = now + GIVE_UP_NS >= command->give_up + FREEZE_NS && command->freezes++ < MOST_FREEZES;
     int living = (stubborn ? lis_tree_kill_frozen : lis_tree_kill)(init->proc, &init->base, command->tag);
     if (living == 0 && command->exited)
         return finish(init, command);
@@ -239,8 +240,9 @@ static int prepare(struct init *init) {
         return -errno;
     int r = lis_tag_base(&init->base);
     struct rlimit files = {init->base.hard_files, init->base.hard_files};
-    if (r == 0 && setrlimit(RLIMIT_NOFILE, &files) < 0) /* each command that leaves children behind keeps two of ours */
-        r = -errno;
+    /* Each command that leaves children behind keeps two of ours. Refused where fs.nr_open has been lowered since. */
+    if (r == 0 && setrlimit(RLIMIT_NOFILE, &files) < 0)
+        init->base.hard_files = 0;
     if (r == 0)
         r = watch(init->epoll, &init->control, EPOLLIN);
     if (r == 0)

@@ -227,12 +227,14 @@ struct lis_command {
     uint32_t tag, flags;
     uint64_t started, deadline, give_up; /* ns; 0: none */
     bool killing, exited;
+    unsigned freezes;
     int status;
     uint64_t cpu_ns, max_rss;
 };
 struct lis_tag_base {
-    uint64_t up, down;               /* see tree.c */
-    uint64_t soft_files, hard_files; /* open files that a command is allowed; PID 1 takes all it can get for itself */
+    uint64_t up, down; /* see tree.c */
+    /* open files that a command is allowed, when PID 1 has raised its own; else hard is 0 */
+    uint64_t soft_files, hard_files;
 };
 
 /* Says on a command's socket that it was not started, and why. Returns -err. */

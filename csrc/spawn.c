@@ -86,9 +86,13 @@ static void become_sandbox(const struct lis_resources *resources, int sock) __at
 static void become_sandbox(const struct lis_resources *resources, int sock) {
     struct lis_fault fault;
     setsid();
+    /* over the spawner's own socket: with a copy of that one open, Python would take a dead spawner for alive */
+    if (dup3(sock, CONTROL, O_CLOEXEC) < 0)
+        _exit(1);
+    close(sock);
     if (lis_setup(resources, &fault) == 0)
-        lis_init_main(sock);
-    lis_send_fault(sock, &fault);
+        lis_init_main(CONTROL);
+    lis_send_fault(CONTROL, &fault);
     _exit(1);
 }
 
@@ -232,6 +236,7 @@ static int start_trash(struct spawner *spawner) {
 
 /* Somebody has killed it: what it had not deleted yet goes with the owner's directory. */
 static void restart_trash(struct spawner *spawner) {
+    spawner->trash_pid = -1;
     lis_close(lis_take_fd(&spawner->trash));
     lis_close(lis_take_fd(&spawner->collected));
     for (; spawner->asked > 0; spawner->asked--)
@@ -259,6 +264,8 @@ static void reap(struct spawner *spawner) {
             restart_trash(spawner);
         for (size_t i = 0; i < spawner->count; i++)
             if (spawner->sandboxes[i].pid == pid) {
+                if (spawner->trash_pid < 0)
+                    restart_trash(spawner); /* it could not be started when it was last tried */
                 /* A full pipe means that deletion is far behind; this one then goes with the owner's directory. */
                 ssize_t written = write(spawner->trash, spawner->sandboxes[i].id, LIS_ID_SIZE);
                 (void)written;

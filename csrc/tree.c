@@ -45,9 +45,9 @@ int lis_tag_base(struct lis_tag_base *ret_base) {
 int lis_tag_set(const struct lis_tag_base *base, uint32_t tag) {
     struct rlimit rss = {base->up + tag, base->up + tag}, locks = {base->down - tag, base->down - tag};
     struct rlimit files = {base->soft_files, base->hard_files};
-    if (setrlimit(RLIMIT_RSS, &rss) < 0 || setrlimit(RLIMIT_LOCKS, &locks) < 0 || setrlimit(RLIMIT_NOFILE, &files) < 0)
+    if (setrlimit(RLIMIT_RSS, &rss) < 0 || setrlimit(RLIMIT_LOCKS, &locks) < 0)
         return -errno;
-    return 0;
+    return base->hard_files && setrlimit(RLIMIT_NOFILE, &files) < 0 ? -errno : 0;
 }
 
 static bool is_member(const struct lis_tag_base *base, pid_t pid, uint32_t tag) {
@@ -60,9 +60,9 @@ static bool is_member(const struct lis_tag_base *base, pid_t pid, uint32_t tag) 
 }
 
 /* A process whose first thread has ended is a zombie with living threads: dead is only one that has no other left. */
-static bool is_dead(int proc, const char *pid) {
+static bool is_dead(int proc, pid_t pid) {
     char path[32], stat[512];
-    snprintf(path, sizeof path, "%.20s/stat", pid);
+    snprintf(path, sizeof path, "%d/stat", pid);
     cleanup_fd int fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return true;
@@ -78,30 +78,57 @@ static bool is_dead(int proc, const char *pid) {
     return (state == 'Z' || state == 'X') && threads <= 1;
 }
 
-static int sweep(int proc, const struct lis_tag_base *base, uint32_t tag, bool thaw) {
-    int listing = openat(proc, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (listing < 0)
-        return -errno;
-    DIR *dir = fdopendir(listing);
-    if (!dir) {
-        lis_close(listing);
-        return -errno;
-    }
-    int living = 0;
+struct pids {
+    pid_t *at;
+    size_t count, capacity;
+};
+
+static int list_pids(DIR *dir, struct pids *ret_pids) {
     for (struct dirent *entry; (entry = readdir(dir));) {
         pid_t pid = (pid_t)atoi(entry->d_name); /* 0 for what is no process */
         if (pid <= 1)
             continue;
-        if (is_member(base, pid, tag)) {
-            /* A killed process can't fork any more, so each pass leaves only what was born during it. */
-            kill(pid, SIGKILL);
-            living += !is_dead(proc, entry->d_name);
-        } else if (thaw) {
-            kill(pid, SIGCONT);
+        if (ret_pids->count == ret_pids->capacity) {
+            size_t capacity = ret_pids->capacity ? ret_pids->capacity * 2 : 256;
+            pid_t *more = realloc(ret_pids->at, capacity * sizeof *more);
+            if (!more)
+                return -ENOMEM;
+            ret_pids->at = more;
+            ret_pids->capacity = capacity;
         }
+        ret_pids->at[ret_pids->count++] = pid;
     }
+    return 0;
+}
+
+static int sweep(int proc, const struct lis_tag_base *base, uint32_t tag, bool freeze) {
+    int listing = openat(proc, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = listing < 0 ? NULL : fdopendir(listing);
+    if (!dir) {
+        lis_close(listing);
+        return -errno;
+    }
+    if (freeze)
+        kill(-1, SIGSTOP); /* all but this process; atomic with fork: nobody is born behind our back */
+    struct pids pids = {0};
+    int r = list_pids(dir, &pids);
     closedir(dir);
-    return living;
+    int living = 0;
+    for (size_t i = 0; i < pids.count; i++)
+        if (is_member(base, pids.at[i], tag)) {
+            /* A killed process can't fork any more, so each pass leaves only what was born during it. */
+            kill(pids.at[i], SIGKILL);
+            living += !is_dead(proc, pids.at[i]);
+            pids.at[i] = 0;
+        }
+    if (freeze && r < 0)
+        kill(-1, SIGCONT);
+    /* the youngest first, so that a parent that waits does not see its child stopped */
+    for (size_t i = pids.count; freeze && r == 0 && i-- > 0;)
+        if (pids.at[i])
+            kill(pids.at[i], SIGCONT);
+    free(pids.at);
+    return r < 0 ? r : living;
 }
 
 int lis_tree_kill(int proc, const struct lis_tag_base *base, uint32_t tag) {
@@ -109,6 +136,5 @@ int lis_tree_kill(int proc, const struct lis_tag_base *base, uint32_t tag) {
 }
 
 int lis_tree_kill_frozen(int proc, const struct lis_tag_base *base, uint32_t tag) {
-    kill(-1, SIGSTOP); /* all but this process; atomic with fork: nobody is born behind our back */
     return sweep(proc, base, tag, true);
 }

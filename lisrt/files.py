@@ -93,7 +93,7 @@ def closing(fd: int, path: str | bytes) -> Iterator[int]:
         yield fd
     except OSError as error:
         if error.filename is None and error.errno is not None:
-            raise OSError(error.errno, os.strerror(error.errno), os.fsdecode(path)) from None
+            raise OSError(error.errno, error.strerror, os.fsdecode(path)) from None
         raise
     finally:
         os.close(fd)

@@ -64,17 +64,35 @@ def shared_skeleton(base: Path, workplace: Path, etc: str = "/etc") -> tuple[Pat
     """
     entries = list(_entries(etc))
     place = base / f".host-{_digest(entries)}"
-    while (lock := _lock(place, fcntl.LOCK_SH)) is None:
-        made = workplace / "host"
+    made = workplace / "host"
+    while (lock := _lock_whole(place)) is None:
         try:
             build_skeleton(made, entries)
-            os.rename(made, place)
-        except BaseException as error:
+            if _publish(made, place):
+                _retire(base, place.name, workplace)
+            elif (lock := _lock_whole(place)) is None:  # damaged, and in use: then this process has one of its own
+                return made, os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            else:  # another process was faster
+                shutil.rmtree(made)
+                return place, lock
+        except BaseException:
             shutil.rmtree(made, ignore_errors=True)
-            if not (isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST)):
-                raise  # else another process was faster
-        _retire(base, place.name, workplace)
+            raise
     return place, lock
+
+
+def _publish(made: Path, place: Path) -> bool:
+    """Moves a skeleton to where all processes look for it. False when there is one."""
+    listing = made.with_name("listing")
+    listing.write_text(_listing(made))
+    os.rename(listing, _listing_of(place))
+    try:
+        os.rename(made, place)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
 
 
 def build_skeleton(root: Path, entries: Iterable[Entry]) -> None:
@@ -123,7 +141,8 @@ def _digest(entries: list[Entry]) -> str:
     """Another one whenever the skeleton would be another one."""
     seen = [(name, s.st_mode, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for _, name, s in entries]
     links = [(name, os.path.islink(f"/{name}"), os.path.realpath(f"/{name}")) for name in _TOP if os.path.exists(f"/{name}")]
-    return hashlib.sha256(repr((DIRECTORIES, SYNTHETIC, links, seen)).encode(errors="surrogateescape")).hexdigest()[:16]
+    rules = (DIRECTORIES, SYNTHETIC, ETC_NEVER, LARGEST_FILE)
+    return hashlib.sha256(repr((rules, links, seen)).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _copy(source: str, target: Path, status: os.stat_result) -> None:
@@ -137,6 +156,39 @@ def _copy(source: str, target: Path, status: os.stat_result) -> None:
             target.chmod(0o755 if status.st_mode & 0o111 else 0o644)
     except PermissionError:
         pass  # what the user can't read out here, programs can do without in there
+
+
+def _lock_whole(place: Path) -> int | None:
+    """A shared lock on the skeleton if it is as it was made: some hosts delete old files from /tmp one by one."""
+    lock = _lock(place, fcntl.LOCK_SH)
+    if lock is None:
+        return None
+    try:
+        if _listing_of(place).read_text() == _listing(place):
+            return lock
+    except OSError:
+        pass  # no list, or a file that went away meanwhile
+    os.close(lock)
+    damaged = _lock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if damaged is not None:
+        shutil.rmtree(place, ignore_errors=True)
+        os.close(damaged)
+    return None
+
+
+def _listing_of(place: Path) -> Path:
+    return place.with_name(place.name.replace(".host-", ".list-"))
+
+
+def _listing(root: Path) -> str:
+    """A digest of all names, types and sizes."""
+    found = []
+    for at, directories, names in os.walk(root):
+        for name in directories + names:
+            status = os.lstat(os.path.join(at, name))
+            size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+            found.append((os.path.relpath(os.path.join(at, name), root), status.st_mode, size))
+    return hashlib.sha256(repr(sorted(found)).encode(errors="surrogateescape")).hexdigest()
 
 
 def _lock(place: Path, how: int) -> int | None:
@@ -166,6 +218,7 @@ def _retire(base: Path, current: str, workplace: Path) -> None:
         lock = _lock(old, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if lock is not None:
             os.rename(old, workplace / old.name)
+            _listing_of(old).unlink(missing_ok=True)
             os.close(lock)
 
 

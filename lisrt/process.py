@@ -66,6 +66,14 @@ class Capture:
         return bytes(self._head + tail), self.total - len(self._head) - len(tail)
 
 
+def _close(owner: _Stream | _Input, name: str) -> None:
+    """Closes a descriptor that has been forgotten first: a fork in another thread, between the two, closes it in the child."""
+    fd = getattr(owner, name)
+    setattr(owner, name, -1)
+    if fd >= 0:
+        os.close(fd)
+
+
 class _Stream:
     """The reading end of a pipe whose writing end is the command's."""
 
@@ -101,10 +109,8 @@ class _Stream:
             return True
 
     def close(self) -> None:
-        for fd in (self.fd, self.theirs):
-            if fd >= 0:
-                os.close(fd)
-        self.fd = self.theirs = -1
+        _close(self, "fd")
+        _close(self, "theirs")
 
 
 class _Input:
@@ -124,14 +130,11 @@ class _Input:
     def advance(self, ready: frozenset[int]) -> None:
         """Writes what fits; closes the pipe when all is written or nobody reads it."""
         if self.fd >= 0 and self._write() and not self.readers():
-            os.close(self.fd)
-            self.fd = -1
+            _close(self, "fd")
 
     def close(self) -> None:
-        for fd in (self.fd, self.theirs):
-            if fd >= 0:
-                os.close(fd)
-        self.fd = self.theirs = -1
+        _close(self, "fd")
+        _close(self, "theirs")
 
     def _write(self) -> bool:
         """True when there is nothing left to write, or nobody to read it."""
@@ -200,8 +203,7 @@ class Running:
         self.ctl_theirs.close()
         ends: list[_Stream | _Input] = [*self.streams, *([self.input] if self.input else [])]
         for end in ends:
-            os.close(end.theirs)
-            end.theirs = -1
+            _close(end, "theirs")
 
     def wait(self) -> Flow[wire.Exit]:
         """Moves bytes until PID 1 says how the command ended."""

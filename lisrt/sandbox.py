@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -76,7 +77,7 @@ class Box:
                 self._channel = yield from channel.create(home, self.plan(home.image(self.image_name)).encode())
                 return
             except SandboxGone:
-                if last_try or home.alive:
+                if last_try or not (yield Offload(partial(home.dead_within, 0.1))):
                     raise  # else somebody has killed the spawner: that was not this sandbox's fault, so another one
             except OSError as error:
                 raise limit_error(error, "make a sandbox") or error from None

@@ -6,6 +6,8 @@ It ends when this process does, however that happens; a forked child starts one 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import errno
 import os
 import select
 import socket
@@ -40,6 +42,7 @@ class Spawner:
         self._sock = sock
         self._owner = owner
         self._images: dict[str, Image] = {}
+        self._forgotten = False
         self._locks: list[int] = []
         """Descriptors that keep what the images are made of."""
         self._lock = threading.Lock()
@@ -52,11 +55,18 @@ class Spawner:
     @property
     def alive(self) -> bool:
         """Whether its socket is still open at the other end."""
+        return not self.dead_within(0)
+
+    def dead_within(self, seconds: float) -> bool:
+        """Whether that socket is closed by then; waits for it."""
         if self._sock.fileno() < 0:
-            return False
+            return True
         poll = select.poll()
-        poll.register(self._sock, 0)
-        return not poll.poll(0)  # POLLHUP is reported unasked
+        try:
+            poll.register(self._sock, 0)
+        except ValueError:
+            return True  # closed between the two lines
+        return bool(poll.poll(seconds * 1000))  # POLLHUP is reported unasked
 
     def has_image(self, name: str) -> bool:
         """Whether `image` will answer at once."""
@@ -69,6 +79,8 @@ class Spawner:
                 try:
                     self._images[name], lock = host_image(self.base, self.scratch)
                     self._locks.append(lock)
+                    if self._forgotten:  # meanwhile, by another thread that saw the spawner dead
+                        self._unlock()
                 except OSError as error:
                     raise HostError(
                         f"could not prepare image {name!r} in {self.scratch}: {error}",
@@ -112,13 +124,20 @@ class Spawner:
         """Closes our ends and nothing else: in a forked child all of this belongs to the parent."""
         self._sock.close()
         self._owner.close()
+        self._forgotten = True
+        self._unlock()
+
+    def _unlock(self) -> None:
         while self._locks:
             os.close(self._locks.pop())
 
     def _send(self, message: bytes, fds: tuple[int, ...] = ()) -> None:
         try:
             wire.send(self._sock, message, fds)
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError as error:
+            # EBADF: another thread has seen it dead, and forgotten it
+            if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF):
+                raise
             raise SandboxGone("the spawner process of this program has ended, and all its sandboxes with it") from None
 
 
@@ -229,12 +248,13 @@ def _after_fork_in_child() -> None:
     global _lock, _current, _generation, _forked
     _lock = threading.Lock()  # another thread may have held the old one at the moment of the fork
     _generation += 1
-    for inherited in list(_forked):
-        inherited.close()
-    _forked = weakref.WeakSet()
     if _current is not None:
         _current.forget()
         _current = None
+    inherited, _forked = list(_forked), weakref.WeakSet()
+    for one in inherited:
+        with contextlib.suppress(OSError):  # a thread was about to close it; the others have to be closed all the same
+            one.close()
 
 
 atexit.register(_stop_at_exit)

@@ -191,8 +191,10 @@ def _copy(from_fd: int, to_fd: int, size: int, room: int) -> Flow[int]:
     """Copies to the end of the file, which may not be where it was; OSError (EFBIG) when that is beyond `room`."""
     if size < INLINE:
         copied = os.sendfile(to_fd, from_fd, None, INLINE)
+        if copied > room:
+            _overflow()
         if copied == size:  # at most this much without a worker: a file that keeps growing must not hold a loop up
-            return copied if copied <= room else _overflow()
+            return copied
     else:
         copied = 0
     stopped = threading.Event()

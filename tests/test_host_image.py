@@ -147,3 +147,22 @@ def test_a_changed_etc_is_another_skeleton(tmp_path: Path) -> None:
     third = renewed()
     assert os.readlink(third / "etc/ssl/link") == "file"
     assert not old.exists() and not second.exists()
+
+
+def test_a_damaged_skeleton_is_made_again(tmp_path: Path) -> None:
+    """Some hosts delete old files from /tmp one by one. Nobody is given what is left; who uses it keeps it."""
+    (tmp_path / "work").mkdir()
+    place, lock = hostimage.shared_skeleton(tmp_path, tmp_path / "work")
+    (place / "etc/passwd").unlink()
+    own, own_lock = hostimage.shared_skeleton(tmp_path, tmp_path / "work")
+    assert own == tmp_path / "work/host" and (own / "etc/passwd").exists()
+    assert not (place / "etc/passwd").exists()
+    os.close(own_lock)
+    os.close(lock)
+    again, lock = hostimage.shared_skeleton(tmp_path, tmp_path / "work2")
+    assert again == place and (place / "etc/passwd").exists()
+    (place / "etc/passwd").write_text("")
+    os.close(lock)
+    _, lock = hostimage.shared_skeleton(tmp_path, tmp_path / "work3")
+    assert (place / "etc/passwd").read_text() == hostimage.SYNTHETIC["passwd"]
+    os.close(lock)

@@ -8,6 +8,7 @@ a model is never told that its program failed when the sandbox did.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -160,8 +161,16 @@ class _Run:
         clock = asyncio.timeout(limit)
         loop = asyncio.get_running_loop()
         watcher = loop.create_task(self._stop.wait())
-        over = False
-        watcher.add_done_callback(lambda task: None if over or task.cancelled() else clock.reschedule(loop.time()))
+        stopped = False
+
+        def end_now(task: asyncio.Task[Any]) -> None:
+            nonlocal stopped
+            if not task.cancelled():
+                with contextlib.suppress(RuntimeError):  # the episode's time ended a moment before
+                    clock.reschedule(loop.time())
+                    stopped = True
+
+        watcher.add_done_callback(end_now)
         try:
             async with clock:
                 await self._prepare(box, source)
@@ -176,12 +185,12 @@ class _Run:
         except TimeoutError:
             if not clock.expired():
                 raise
-            if self._stop.is_set():
+            if stopped:
                 return ExitReason.STOPPED
             self._errors.append(f"the episode took longer than {limit:g} s")
             return ExitReason.TIMEOUT
         finally:
-            over = True
+            watcher.remove_done_callback(end_now)
             watcher.cancel()
 
     async def _prepare(self, box: AsyncSandbox, source: Path | None) -> None:

@@ -144,7 +144,9 @@ class Tools:
                 result = await self._sh(command)
             except (FileNotFoundError, NotADirectoryError):
                 # the model has removed or replaced the directory that commands start in: without it none ever would
-                await self._box.run(["mkdir", "-p", "--", self._working_dir], cwd="/")
+                await self._box.run(
+                    ["mkdir", "-p", "--", self._working_dir], cwd="/", timeout=self._command_timeout
+                )
                 result = await self._sh(command)
         except OSError as error:
             if error.errno == errno.E2BIG:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
-from lisrt.cli.streams import abandon_unwritable_stdout, open_missing, quiet_without_reader
+from lisrt.cli.streams import abandon_unwritable, open_missing, quiet_without_reader, tell
 from lisrt.errors import LisrtError
 
 SANDBOX_FAULT = 125
@@ -78,7 +78,8 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(130)
     except (LisrtError, OSError, ValueError) as error:
-        abandon_unwritable_stdout()
-        click.echo(f"lisrt: {error}", err=True)
-        sys.exit(SANDBOX_FAULT)
+        abandon_unwritable(sys.stdout)
+        tell(f"lisrt: {error}")
+        status = SANDBOX_FAULT
+    abandon_unwritable(sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)

@@ -10,7 +10,7 @@ import click
 
 from lisrt import process
 from lisrt.cli.options import sandbox_arguments, sandbox_options, seconds
-from lisrt.cli.streams import write_all
+from lisrt.cli.streams import tell, write_all
 from lisrt.kernel import wire
 from lisrt.sandbox import Box
 from lisrt.waiting import Flow, drive
@@ -52,7 +52,7 @@ def _execute(box: Box, request: process.Command) -> Flow[int]:
         try:
             exit = yield from process.stream(box.channel, request, (partial(write_all, 1), partial(write_all, 2)))
         except PermissionError as error:
-            click.echo(f"lisrt: {error.filename}: is not an executable file", err=True)
+            tell(f"lisrt: {error.filename}: is not an executable file")
             return 126
         return _status(exit, request)
     finally:
@@ -61,10 +61,10 @@ def _execute(box: Box, request: process.Command) -> Flow[int]:
 
 def _status(exit: wire.Exit, request: process.Command) -> int:
     if exit.kind == wire.NOT_STARTED:
-        click.echo(f"lisrt: {os.fsdecode(request.argv[0]) or repr('')}: not found (nor, for a script, its interpreter)", err=True)
+        tell(f"lisrt: {os.fsdecode(request.argv[0]) or repr('')}: not found (nor, for a script, its interpreter)")
         return 127
     if exit.timed_out:
-        click.echo(f"lisrt: killed at the time limit of {request.timeout:g} s", err=True)
+        tell(f"lisrt: killed at the time limit of {request.timeout:g} s")
         return TIMED_OUT
     return os.waitstatus_to_exitcode(exit.wait_status) if os.WIFEXITED(exit.wait_status) else 128 + os.WTERMSIG(exit.wait_status)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import click
+from lisrt.cli.streams import tell
 
 WIDTH = 100
 
@@ -14,7 +14,7 @@ def show(record: dict[str, Any]) -> None:
     """One record of a trajectory, on stderr."""
     line = _line(record)
     if line:
-        click.echo(line, err=True)
+        tell(line)
 
 
 def _line(record: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from lisrt.aio import AsyncSandbox
 from lisrt.cli import SANDBOX_FAULT
 from lisrt.cli.options import sandbox_arguments, sandbox_options, seconds
 from lisrt.cli.progress import show
+from lisrt.cli.streams import tell
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -95,15 +96,16 @@ async def _episode(
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     received: list[int] = []
+    ending = [name for name in _ENDING if signal.getsignal(name) is not signal.SIG_IGN]  # nohup's stay ignored
 
     def on_signal(number: int) -> None:
         received.append(number)
         stop.set()
-        for name in _ENDING:  # the second one is not for us
+        for name in ending:  # the second one is not for us
             loop.remove_signal_handler(name)
             signal.signal(name, signal.SIG_DFL)
 
-    for name in _ENDING:
+    for name in ending:
         loop.add_signal_handler(name, on_signal, int(name))
     trajectory = where / "trajectory.jsonl"
     episode = await agent.run(
@@ -120,6 +122,6 @@ def _report(episode: Episode, as_json: bool) -> None:
     if episode.answer is not None:
         click.echo(episode.answer, nl=not episode.answer.endswith("\n"))
     words = f"lisrt: {episode.exit_reason} after {episode.turns} turns; trajectory in {episode.trajectory}"
-    click.echo(words, err=True)
+    tell(words)
     if episode.error:
-        click.echo(f"lisrt: {episode.error}", err=True)
+        tell(f"lisrt: {episode.error}")

@@ -7,6 +7,9 @@ import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
+
+import click
 
 READER_LEFT = 128 + 13
 """The status of a program whose output nobody reads any more: that of SIGPIPE."""
@@ -29,6 +32,14 @@ def write_all(fd: int, data: bytes) -> None:
             select.select([], [fd], [])
 
 
+def tell(line: str) -> None:
+    """A line on stderr, for whoever watches. When nobody does, the work goes on."""
+    try:
+        click.echo(line, err=True)
+    except OSError:
+        abandon_unwritable(sys.stderr)
+
+
 @contextmanager
 def quiet_without_reader() -> Iterator[None]:
     """A reader that has left (`lisrt doctor | head -n 1`) ends the program without a word, as it ends any other."""
@@ -37,16 +48,20 @@ def quiet_without_reader() -> Iterator[None]:
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
-        abandon_unwritable_stdout()
+        abandon_unwritable(sys.stdout)
         sys.exit(READER_LEFT)
 
 
-def abandon_unwritable_stdout() -> None:
-    """What is still in Python's buffer is written at exit; where that fails it would say so, and change the status."""
+def abandon_unwritable(stream: TextIO | None) -> None:
+    """Sends a stream to /dev/null if it can't be written to.
+
+    What is in Python's buffer is written again at exit; where that fails Python says so, and changes the exit status.
+    """
+    if stream is None:
+        return
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        stream.flush()
     except OSError:
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
+        os.dup2(null, stream.fileno())
         os.close(null)

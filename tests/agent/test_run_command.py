@@ -1,6 +1,7 @@
 """`lisrt run`: an episode from the command line, over real HTTP."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -82,6 +83,36 @@ def test_a_signal_saves_what_there_is(tmp_path: Path, number: signal.Signals, ma
     assert (tmp_path / "out/files/file").read_text() == "x\n"
     end = json.loads(trajectory.read_text().splitlines()[-1])
     assert (end["type"], end["exit_reason"], end["answer"]) == ("end", "stopped", "half\n")
+
+
+def test_nohup_is_respected(tmp_path: Path, marker: str) -> None:
+    """A hangup that the caller ignores ends nothing."""
+    with ModelServer([call("execute_bash", command=f"echo 42 > answer.txt; sleep {marker}"), call("submit")]) as server:
+        command = ["nohup", *run_command(server, "--output", "out", "--quiet")]
+        with subprocess.Popen(command, env=environment(HOME=str(tmp_path)), cwd=tmp_path, stdout=subprocess.PIPE) as process:
+            [sleep] = eventually(lambda: sleeping(marker), within=30)
+            process.send_signal(signal.SIGHUP)
+            os.kill(sleep, signal.SIGKILL)
+            stdout, _ = process.communicate(timeout=30)
+    assert (process.returncode, stdout) == (0, b"42\n")
+
+
+def test_steps_that_nobody_reads_end_nothing(tmp_path: Path) -> None:
+    """stderr into a pipe that is closed: the episode goes on, the answer and the record are whole, the status is its own."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with ModelServer(WORK[2:]) as server, os.fdopen(write_end, "wb") as closed:
+        done = subprocess.run(
+            run_command(server, "--output", "out"),
+            env=environment(HOME=str(tmp_path)),
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=closed,
+            timeout=60,
+        )
+    assert done.returncode == 0
+    end = json.loads((tmp_path / "out/trajectory.jsonl").read_text().splitlines()[-1])
+    assert (end["type"], end["exit_reason"]) == ("end", "submitted")
 
 
 def test_a_model_that_only_talks(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Files and trees between host and sandbox: what is kept, what is skipped and said so, what never leaves the tree."""
 
 import contextlib
+import errno
 import os
 import stat
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 from support.subjects import Box
 from support.waiting import not_blocked
+
+from lisrt import Sandbox
 
 MIB = 1 << 20
 SECRET = "host secret 81c4"
@@ -457,3 +460,13 @@ def test_two_sandboxes_exchange_through_the_host(open_box: Callable[..., Box], s
     second.upload(tmp_path / "middle", "tree")
     second.download("tree", tmp_path / "back")
     assert contents(tmp_path / "back") == contents(source)
+
+
+def test_a_file_that_grows_does_not_pass_the_limit(working_host: None, tmp_path: Path) -> None:
+    """What counts is what came, not what the size was: /proc's files have none."""
+    with Sandbox() as box:
+        with pytest.raises(OSError, match="max_bytes") as raised:
+            box.download("/proc/version", tmp_path / "version", max_bytes=5)
+        assert raised.value.errno == errno.EFBIG and raised.value.filename
+        with pytest.raises(OSError, match="max_bytes"):
+            box.read("/proc/version", max_bytes=5)

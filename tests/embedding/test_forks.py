@@ -250,3 +250,35 @@ def test_a_child_does_not_hold_a_commands_stdin_open(tmp_path: Path) -> None:
             print(*counted, end="")
     """
     assert python(source, cwd=tmp_path).stdout == "300000\n"
+
+
+def test_forks_while_threads_run_commands(tmp_path: Path) -> None:
+    """At any moment, also while another thread closes its pipes: the child is on its own, and says nothing."""
+    source = """
+        import os, threading
+        from lisrt import Sandbox, spawner
+
+        stop = threading.Event()
+
+        def work(box):
+            while not stop.is_set():
+                box.run(["true"], stdin="x")
+
+        boxes = [Sandbox() for _ in range(4)]
+        threads = [threading.Thread(target=work, args=(boxes[n % 4],)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for _ in range(300):
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0 if spawner.running() is None and not boxes[0].alive else 1)
+            assert os.waitpid(pid, 0)[1] == 0
+        stop.set()
+        for thread in threads:
+            thread.join()
+        for box in boxes:
+            assert box.sh("exit 3").exit_code == 3
+            box.close()
+        print("fine")
+    """
+    assert python(source, cwd=tmp_path).stdout == "fine\n"
