@@ -116,9 +116,10 @@ static int sweep(int proc, const struct lis_tag_base *base, uint32_t tag, bool f
     int living = 0;
     for (size_t i = 0; i < pids.count; i++)
         if (is_member(base, pids.at[i], tag)) {
-            /* A killed process can't fork any more, so each pass leaves only what was born during it. */
-            kill(pids.at[i], SIGKILL);
+            /* Asked before the kill: whoever lived until now may have had a child since the listing, for the next pass.
+             * A killed process can't fork any more, so each pass leaves only what was born during it. */
             living += !is_dead(proc, pids.at[i]);
+            kill(pids.at[i], SIGKILL);
             pids.at[i] = 0;
         }
     if (freeze && r < 0)
