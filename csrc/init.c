@@ -59,6 +59,8 @@ static void continue_kill(struct init *init, struct lis_command *command, uint64
         kill(command->pid, SIGKILL); /* it may not carry its mark yet */
     bool stubborn = now + GIVE_UP_NS >= command->give_up + FREEZE_NS && command->freezes++ < MOST_FREEZES;
     int living = (stubborn ? lis_tree_kill_frozen : lis_tree_kill)(init->proc, &init->base, command->tag);
+    if (living == 0) /* twice: one that the listing had passed may have been born to one that was dead when looked at */
+        living = lis_tree_kill(init->proc, &init->base, command->tag);
     if (living == 0 && command->exited)
         return finish(init, command);
     if (now >= command->give_up) {
