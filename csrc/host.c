@@ -3,7 +3,7 @@
  * U0      the outer user namespace; owns all that follows, so that a sandbox's nested one has power over none of it
  * outer   a mount namespace that still sees the host; layers and mounts are copied out of it when first asked for
  * lean    the one the spawner lives in: a tmpfs with /s (this owner's scratch directory), /l/0.. (layers), /dev
- *         (template), /proc and /m (where the child builds its root). clone(CLONE_NEWNS) copies every mount, and a
+ *         (template), /proc, /e (empty, and read-only) and /m (where the child builds its root). clone(CLONE_NEWNS) copies every mount, and a
  *         cluster node has hundreds of them; this one has a dozen. */
 #define _GNU_SOURCE
 #include "lis.h"
@@ -25,7 +25,8 @@ int lis_host_enter_user_namespace(struct lis_fault *fault) {
     gid_t gid = getegid();
     if (unshare(CLONE_NEWUSER) < 0)
         return lis_fail(fault, LIS_STAGE_USER_NAMESPACE, errno, NULL);
-    int r = lis_map_ids(0, 0, uid, gid);
+    cleanup_fd int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int r = proc < 0 ? -errno : lis_map_ids(proc, 0, 0, uid, gid);
     return r < 0 ? lis_fail(fault, LIS_STAGE_ID_MAP, -r, NULL) : 0;
 }
 
@@ -108,6 +109,33 @@ static int make_proc(int root, struct lis_fault *fault) {
     return r < 0 ? lis_fail(fault, LIS_STAGE_PROC, -r, "/proc") : 0;
 }
 
+/* What directories of /proc are hidden under. */
+static int make_empty(int root, struct lis_fault *fault) {
+    const char *const options[] = {"mode", "0555", "size", "4k", NULL};
+    cleanup_fd int tmpfs = new_mount("tmpfs", options, SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV |
+                                                           SYS_MOUNT_ATTR_NOEXEC | SYS_MOUNT_ATTR_RDONLY);
+    int r = tmpfs < 0 ? tmpfs : attach(tmpfs, root, "e");
+    return r < 0 ? lis_fail(fault, LIS_STAGE_PROC, -r, "/e") : 0;
+}
+
+/* What /proc tells about the machine and its user beyond the sandbox, where this user may read it: the rest needs no
+ * cover. Kernel keys are the user's in every namespace; the interrupt counters time other people's key strokes. */
+static const char *const private_in_proc[] = {"acpi",          "asound",     "bus",         "interrupts", "kcore",
+                                              "key-users",     "keys",       "kmsg",        "kpagecount", "kpageflags",
+                                              "latency_stats", "sched_debug", "scsi",       "slabinfo",   "softirqs",
+                                              "timer_list",    "timer_stats", "vmallocinfo"};
+
+static void choose_masks(struct lis_host *host) {
+    for (size_t i = 0; i < LIS_COUNT(private_in_proc); i++) {
+        char path[32];
+        snprintf(path, sizeof path, "/proc/%s", private_in_proc[i]);
+        struct stat st;
+        if (stat(path, &st) < 0 || access(path, R_OK) < 0 || host->nmasks == LIS_MAX_MASKS)
+            continue;
+        host->masks[host->nmasks++] = (struct lis_mask){private_in_proc[i], S_ISDIR(st.st_mode)};
+    }
+}
+
 static int make_lean_root(const char *owner_path, struct lis_fault *fault) {
     cleanup_fd int scratch =
         sys_open_tree(AT_FDCWD, owner_path, SYS_OPEN_TREE_CLONE | SYS_OPEN_TREE_CLOEXEC | SYS_AT_RECURSIVE);
@@ -119,7 +147,7 @@ static int make_lean_root(const char *owner_path, struct lis_fault *fault) {
         return lis_fail(fault, LIS_STAGE_MOUNT_NAMESPACE, -root, "tmpfs");
     /* any directory will do to attach it to: the namespace is left by pivot_root below */
     int r = attach(root, AT_FDCWD, owner_path);
-    static const char *const places[] = {"s", "l", "m", "dev", "proc"};
+    static const char *const places[] = {"s", "l", "m", "e", "dev", "proc"};
     for (size_t i = 0; r == 0 && i < LIS_COUNT(places); i++)
         if (mkdirat(root, places[i], 0755) < 0)
             r = -errno;
@@ -130,6 +158,8 @@ static int make_lean_root(const char *owner_path, struct lis_fault *fault) {
     r = make_proc(root, fault);
     if (r == 0)
         r = make_dev(root, fault);
+    if (r == 0)
+        r = make_empty(root, fault);
     if (r < 0)
         return r;
     if (fchdir(root) < 0 || sys_pivot_root(".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
@@ -159,7 +189,8 @@ static int probe_overlay(struct lis_fault *fault) {
 
 int lis_host_open(struct lis_host *host, const char *owner_path, int owner_dir, struct lis_fault *fault) {
     host->owner_dir = owner_dir;
-    host->nlayers = 0;
+    host->nlayers = host->nmasks = 0;
+    choose_masks(host);
     /* slave: file systems that the host mounts later (autofs) still arrive, nothing of ours goes back */
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
         return lis_fail(fault, LIS_STAGE_MOUNT_NAMESPACE, errno, NULL);

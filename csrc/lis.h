@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <linux/filter.h>
 #include <sys/types.h>
 
 /* ---- fault.c: what failed, in three numbers and a path ------------------------------------------------------- */
@@ -42,7 +43,8 @@
     X(NESTED_USER_NAMESPACE, "nested-user-namespace", "create the inner user namespace")                               \
     X(NO_NESTING, "no-nesting", "forbid further namespaces")                                                           \
     X(PRIVILEGES, "privileges", "drop all privileges")                                                                 \
-    X(INIT, "init", "start serving as PID 1")
+    X(INIT, "init", "start serving as PID 1")                                                                          \
+    X(FILTER, "filter", "load the filter of system calls")
 
 enum lis_stage {
 #define LIS_STAGE_ENUM(name, slug, words) LIS_STAGE_##name,
@@ -83,6 +85,7 @@ enum lis_step_kind {
     LIS_STEP_RLIMIT = 11, /* a: resource, b: soft, c: hard */
     LIS_STEP_USER = 12,   /* a: uid, b: gid */
     LIS_STEP_NO_NESTING = 13,
+    LIS_STEP_FILTER = 14, /* a: LIS_FILTER_* flags */
     LIS_STEP_KINDS
 };
 
@@ -90,7 +93,7 @@ enum lis_step_kind {
 enum lis_bind { LIS_BIND_READ_ONLY = 0, LIS_BIND_WRITABLE = 1, LIS_BIND_OF_IMAGE = 2 };
 
 /* A plan falls into phases, and they come in this order: privileges only ever fall. */
-enum lis_phase { LIS_PHASE_NAMESPACES, LIS_PHASE_FILES, LIS_PHASE_SYSTEM, LIS_PHASE_USER };
+enum lis_phase { LIS_PHASE_NAMESPACES, LIS_PHASE_FILES, LIS_PHASE_SYSTEM, LIS_PHASE_USER, LIS_PHASE_POWERLESS };
 
 struct lis_step {
     uint16_t kind, nstrings;
@@ -163,19 +166,43 @@ int lis_send_fault(int sock, const struct lis_fault *fault);
 int lis_forget_parent(void);
 /* All capabilities gone, bounding set too, no_new_privs set. */
 int lis_drop_privileges(void);
-/* Write the one-line id maps of the calling process: inside `uid`/`gid` is outside `outer_uid`/`outer_gid`. */
-int lis_map_ids(uid_t uid, gid_t gid, uid_t outer_uid, gid_t outer_gid);
+/* Write the one-line id maps of the calling process: inside `uid`/`gid` is outside `outer_uid`/`outer_gid`. `proc` is a
+ * writable /proc. */
+int lis_map_ids(int proc, uid_t uid, gid_t gid, uid_t outer_uid, gid_t outer_gid);
 int lis_write_file(int dir, const char *path, const char *text);
+
+/* ---- seccomp.c: the filter of system calls -------------------------------------------------------------------- */
+
+enum {
+    LIS_FILTER_EMULATE_ROOT = 1, /* chown, set*id, mknod of a device and their like succeed, and do nothing */
+    LIS_FILTER_KEEP_CPUS = 2,    /* the set of CPUs that a process may use is a limit: nobody changes it */
+    LIS_FILTER_FLAGS = 3
+};
+#define LIS_MAX_FILTER 1024
+struct lis_filter {
+    uint16_t length;
+    struct sock_filter code[LIS_MAX_FILTER];
+};
+int lis_filter_build(unsigned flags, struct lis_filter *ret_filter);
+/* From now on, for this process and its children. Wants no_new_privs. */
+int lis_filter_load(struct lis_filter *filter);
 
 /* ---- host.c: the spawner's own namespaces: what every sandbox starts from ------------------------------------- */
 
 #define LIS_MAX_LAYERS 4096
+#define LIS_MAX_MASKS 24
+
+struct lis_mask {
+    const char *name; /* below /proc */
+    bool is_dir;
+};
 
 struct lis_host {
     int outer_mounts; /* mount namespace that sees the host's file systems; owned by U0 */
     int lean_mounts;  /* the spawner's own: a handful of mounts, so that copying it is cheap */
     int owner_dir;    /* directory of this owner on the scratch file system */
-    uint32_t nlayers;
+    uint32_t nmasks, nlayers;
+    struct lis_mask masks[LIS_MAX_MASKS]; /* what is hidden in every sandbox's /proc */
     char *layers[LIS_MAX_LAYERS]; /* host path of the layer that is mounted on /l/INDEX */
 };
 
@@ -190,9 +217,11 @@ int lis_host_mount(struct lis_host *host, const char *path, bool writable, struc
 
 struct lis_resources {
     const struct lis_plan *plan;
+    const struct lis_host *host;
     const char *id;
     uint32_t layers[LIS_MAX_STRINGS]; /* for each string that names a lower or an image's bind: its index under /l */
     int mounts[LIS_MAX_STEPS];        /* for each other BIND step: its detached mount */
+    struct lis_filter *filter;        /* of the FILTER step */
 };
 
 int lis_setup(const struct lis_resources *resources, struct lis_fault *fault);

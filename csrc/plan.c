@@ -104,6 +104,11 @@ static const char *check_user(const struct lis_plan *plan, const struct lis_step
     return step->a >= UINT32_MAX || step->b >= UINT32_MAX ? "user" : NULL;
 }
 
+static const char *check_filter(const struct lis_plan *plan, const struct lis_step *step) {
+    (void)plan;
+    return step->a > LIS_FILTER_FLAGS ? "filter" : NULL;
+}
+
 static const struct {
     enum lis_phase phase;
     uint16_t min_strings, max_strings;
@@ -122,6 +127,7 @@ static const struct {
     [LIS_STEP_RLIMIT] = {LIS_PHASE_SYSTEM, 0, 0, check_rlimit},
     [LIS_STEP_USER] = {LIS_PHASE_USER, 0, 0, check_user},
     [LIS_STEP_NO_NESTING] = {LIS_PHASE_USER, 0, 0, NULL},
+    [LIS_STEP_FILTER] = {LIS_PHASE_POWERLESS, 0, 0, check_filter},
 };
 
 enum lis_phase lis_step_phase(uint16_t kind) {

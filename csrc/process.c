@@ -80,15 +80,15 @@ int lis_write_file(int dir, const char *path, const char *text) {
     return written < 0 ? -errno : 0;
 }
 
-int lis_map_ids(uid_t uid, gid_t gid, uid_t outer_uid, gid_t outer_gid) {
+int lis_map_ids(int proc, uid_t uid, gid_t gid, uid_t outer_uid, gid_t outer_gid) {
     char line[64];
-    int r = lis_write_file(AT_FDCWD, "/proc/self/setgroups", "deny");
+    int r = lis_write_file(proc, "self/setgroups", "deny");
     if (r < 0)
         return r;
     snprintf(line, sizeof line, "%u %u 1\n", gid, outer_gid);
-    r = lis_write_file(AT_FDCWD, "/proc/self/gid_map", line);
+    r = lis_write_file(proc, "self/gid_map", line);
     if (r < 0)
         return r;
     snprintf(line, sizeof line, "%u %u 1\n", uid, outer_uid);
-    return lis_write_file(AT_FDCWD, "/proc/self/uid_map", line);
+    return lis_write_file(proc, "self/uid_map", line);
 }

@@ -22,6 +22,7 @@ struct context {
     const struct lis_resources *resources;
     struct lis_fault *fault;
     int root; /* the new root, once its overlay is mounted */
+    int proc; /* the spawner's /proc, which is writable; that of the sandbox is not */
 };
 
 static const char *text(const struct context *ctx, const struct lis_step *step, uint32_t i) {
@@ -150,9 +151,23 @@ static int step_bind(struct context *ctx, const struct lis_step *step) {
     return attach(ctx, tree, text(ctx, step, 1), !S_ISDIR(st.st_mode));
 }
 
+static int hide(const struct context *ctx, const char *proc, const struct lis_mask *mask) {
+    char path[4096 + 32];
+    snprintf(path, sizeof path, "%s/%s", proc, mask->name);
+    cleanup_fd int cover =
+        sys_open_tree(AT_FDCWD, mask->is_dir ? "/e" : "/dev/null", SYS_OPEN_TREE_CLONE | SYS_OPEN_TREE_CLOEXEC);
+    return cover < 0 ? lis_fail(ctx->fault, LIS_STAGE_PROC, errno, path) : attach(ctx, cover, path, !mask->is_dir);
+}
+
+/* Read-only: root inside is, by its number outside, the owner of the network's and the ipc namespace's settings below
+ * /proc/sys too, and the file modes there are all that guards them. */
 static int step_proc(struct context *ctx, const struct lis_step *step) {
-    return mount_new(ctx, "proc", NULL, 0, SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV | SYS_MOUNT_ATTR_NOEXEC,
+    int r = mount_new(ctx, "proc", NULL, 0,
+                     SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV | SYS_MOUNT_ATTR_NOEXEC | SYS_MOUNT_ATTR_RDONLY,
                      text(ctx, step, 0), LIS_STAGE_PROC);
+    for (uint32_t i = 0; r == 0 && i < ctx->resources->host->nmasks; i++)
+        r = hide(ctx, text(ctx, step, 0), &ctx->resources->host->masks[i]);
+    return r;
 }
 
 static int step_dev(struct context *ctx, const struct lis_step *step) {
@@ -215,21 +230,32 @@ static int step_rlimit(struct context *ctx, const struct lis_step *step) {
 static int step_user(struct context *ctx, const struct lis_step *step) {
     if (unshare(CLONE_NEWUSER) < 0)
         return lis_fail(ctx->fault, LIS_STAGE_NESTED_USER_NAMESPACE, errno, NULL);
-    int r = lis_map_ids((uid_t)step->a, (gid_t)step->b, 0, 0);
+    int r = lis_map_ids(ctx->proc, (uid_t)step->a, (gid_t)step->b, 0, 0);
     return r < 0 ? lis_fail(ctx->fault, LIS_STAGE_NESTED_USER_NAMESPACE, -r, "id map") : 0;
 }
 
 static int step_no_nesting(struct context *ctx, const struct lis_step *step) {
-    (void)step;
+    (void)step; /* the table that /proc/sys/user shows is that of the reader's own user namespace */
     static const char *const kinds[] = {"user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"};
     for (size_t i = 0; i < LIS_COUNT(kinds); i++) {
         char path[64];
-        snprintf(path, sizeof path, "/proc/sys/user/max_%s_namespaces", kinds[i]);
-        int r = lis_write_file(AT_FDCWD, path, "0");
+        snprintf(path, sizeof path, "sys/user/max_%s_namespaces", kinds[i]);
+        int r = lis_write_file(ctx->proc, path, "0");
         if (r < 0 && !(r == -ENOENT && strcmp(kinds[i], "time") == 0)) /* a kernel may be built without */
             return lis_fail(ctx->fault, LIS_STAGE_NO_NESTING, -r, path);
     }
     return 0;
+}
+
+static int step_filter(struct context *ctx, const struct lis_step *step) {
+    (void)step; /* the spawner has assembled it */
+    int r = lis_filter_load(ctx->resources->filter);
+    return r < 0 ? lis_fail(ctx->fault, LIS_STAGE_FILTER, -r, NULL) : 0;
+}
+
+static int drop_privileges(struct context *ctx) {
+    int r = lis_drop_privileges();
+    return r < 0 ? lis_fail(ctx->fault, LIS_STAGE_PRIVILEGES, -r, NULL) : 0;
 }
 
 static int pivot(struct context *ctx) {
@@ -253,24 +279,35 @@ static int (*const step_functions[LIS_STEP_KINDS])(struct context *, const struc
     [LIS_STEP_RLIMIT] = step_rlimit,
     [LIS_STEP_USER] = step_user,
     [LIS_STEP_NO_NESTING] = step_no_nesting,
+    [LIS_STEP_FILTER] = step_filter,
 };
 
-int lis_setup(const struct lis_resources *resources, struct lis_fault *fault) {
-    struct context ctx = {.resources = resources, .fault = fault, .root = -EBADF};
-    const struct lis_plan *plan = resources->plan;
-    bool in_new_root = false;
-    for (uint32_t i = 0; i < plan->nsteps; i++) {
+/* What lies between a phase and the next. */
+static int enter_phase(struct context *ctx, enum lis_phase from, enum lis_phase to) {
+    int r = 0;
+    if (from <= LIS_PHASE_FILES && to > LIS_PHASE_FILES)
+        r = pivot(ctx);
+    if (r == 0 && from < LIS_PHASE_POWERLESS && to == LIS_PHASE_POWERLESS)
+        r = drop_privileges(ctx);
+    return r;
+}
+
+static int carry_out(struct context *ctx) {
+    const struct lis_plan *plan = ctx->resources->plan;
+    enum lis_phase phase = LIS_PHASE_NAMESPACES;
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < plan->nsteps; i++) {
         const struct lis_step *step = &plan->steps[i];
-        int r = 0;
-        if (!in_new_root && lis_step_phase(step->kind) > LIS_PHASE_FILES) {
-            r = pivot(&ctx);
-            in_new_root = true;
-        }
+        r = enter_phase(ctx, phase, lis_step_phase(step->kind));
+        phase = lis_step_phase(step->kind);
         if (r == 0)
-            r = step_functions[step->kind](&ctx, step);
-        if (r < 0)
-            return r;
+            r = step_functions[step->kind](ctx, step);
     }
-    int r = lis_drop_privileges();
-    return r < 0 ? lis_fail(fault, LIS_STAGE_PRIVILEGES, -r, NULL) : 0;
+    return r == 0 ? enter_phase(ctx, phase, LIS_PHASE_POWERLESS) : r;
+}
+
+int lis_setup(const struct lis_resources *resources, struct lis_fault *fault) {
+    cleanup_fd int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    struct context ctx = {.resources = resources, .fault = fault, .root = -EBADF, .proc = proc};
+    return proc < 0 ? lis_fail(fault, LIS_STAGE_PROC, errno, "/proc") : carry_out(&ctx);
 }

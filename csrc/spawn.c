@@ -40,6 +40,7 @@ struct spawner {
     unsigned asked;       /* how many such numbers Python waits for */
     struct sandbox *sandboxes;
     size_t count, capacity;
+    struct lis_filter *filters[LIS_FILTER_FLAGS + 1]; /* those that were asked for, by their flags */
     char buffer[sizeof(struct lis_create_message) + LIS_MAX_PLAN];
 };
 
@@ -53,10 +54,26 @@ static void close_mounts(const struct lis_plan *plan, struct lis_resources *reso
         lis_close(resources->mounts[i]);
 }
 
+/* Assembled when the first sandbox asks for it. */
+static int get_filter(struct spawner *spawner, unsigned flags, struct lis_filter **ret_filter, struct lis_fault *fault) {
+    if (!spawner->filters[flags]) {
+        cleanup_free struct lis_filter *filter = malloc(sizeof *filter);
+        int r = filter ? lis_filter_build(flags, filter) : -ENOMEM;
+        if (r < 0)
+            return lis_fail(fault, LIS_STAGE_FILTER, -r, NULL);
+        spawner->filters[flags] = filter;
+        filter = NULL;
+    }
+    *ret_filter = spawner->filters[flags];
+    return 0;
+}
+
 /* All that the child needs from the host, fetched before it exists: its namespaces don't reach there. */
 static int gather_step(struct spawner *spawner, const struct lis_plan *plan, uint32_t i,
                        struct lis_resources *resources, struct lis_fault *fault) {
     const struct lis_step *step = &plan->steps[i];
+    if (step->kind == LIS_STEP_FILTER)
+        return get_filter(spawner, (unsigned)step->a, &resources->filter, fault);
     if (step->kind == LIS_STEP_BIND && step->a != LIS_BIND_OF_IMAGE)
         return resources->mounts[i] =
                    lis_host_mount(&spawner->host, lis_string(plan, step, 0), step->a == LIS_BIND_WRITABLE, fault);
@@ -124,6 +141,7 @@ static int create(struct spawner *spawner, size_t size, int sock, struct lis_fau
     if (r < 0)
         return r;
     resources.plan = &plan;
+    resources.host = &spawner->host;
     resources.id = message->id;
     r = remember(spawner, message->id);
     if (r < 0)

@@ -21,8 +21,10 @@ class Plan:
 
     def describe(self) -> str:
         """One numbered line a step."""
-        lines = [f"{number:2}. {step.describe()}" for number, step in enumerate(self.steps, 1)]
-        return "\n".join([*lines, f"{len(self.steps) + 1:2}. drop every capability, set no_new_privs, become PID 1"])
+        words = [step.describe() for step in self.steps]
+        powerless = next((at for at, step in enumerate(self.steps) if isinstance(step, steps.Filter)), len(words))
+        words[powerless:powerless] = ["drop every capability, set no_new_privs"]
+        return "\n".join(f"{number:2}. {line}" for number, line in enumerate([*words, "become PID 1"], 1))
 
     def encode(self) -> bytes:
         """The bytes that csrc/plan.c decodes."""
@@ -51,7 +53,7 @@ def make_plan(image: Image, *, network: str, mounts: tuple[Mount, ...], workdir:
     plan.append(steps.Hostname(hostname))
     if network == "none":
         plan.append(steps.Loopback())
-    plan += [steps.User(user, user), steps.NoNesting()]
+    plan += [steps.User(user, user), steps.NoNesting(), steps.Filter(0 if user else steps.Filter.EMULATE_ROOT)]
     if len(plan) > steps.MAX_STEPS or len(steps.encode(tuple(plan))) > steps.MAX_BYTES:
         raise ValueError(f"too many mounts, or too long ones: {len(mounts)}; mount a directory above them instead")
     return Plan(tuple(plan))

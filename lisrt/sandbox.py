@@ -177,7 +177,8 @@ class Box:
                 "files": "own root; "
                 + (f"the host's files are WRITABLE below {', '.join(writable)}" if writable else "no host file is writable"),
                 "network": "loopback only" if self.network == "none" else "NOT ISOLATED: the host's network",
-                "system calls": "not filtered",
+                "system calls": "an allow-list; other architectures and new kinds of sockets refused"
+                + ("" if self.user else "; chown, setuid and mknod of a device succeed and do nothing"),
                 "memory": "not limited",
                 "cpus": "not limited",
                 "pids": "not limited",

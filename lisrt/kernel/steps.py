@@ -98,7 +98,7 @@ class Proc(Step):
         return (self.target,)
 
     def describe(self) -> str:
-        return f"mount a fresh proc on /{self.target}"
+        return f"mount a fresh proc on /{self.target}, read-only, and hide what it tells about the host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +214,25 @@ class NoNesting(Step):
 
     def describe(self) -> str:
         return "forbid further namespaces"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter(Step):
+    """Comes after privileges are dropped, which the helper does by itself."""
+
+    flags: int
+    kind = 14
+
+    EMULATE_ROOT: ClassVar[int] = 1
+    KEEP_CPUS: ClassVar[int] = 2
+
+    def numbers(self) -> Numbers:
+        return (self.flags, 0, 0)
+
+    def describe(self) -> str:
+        emulation = "; chown, setuid and mknod succeed and do nothing" if self.flags & self.EMULATE_ROOT else ""
+        cpus = "; the set of CPUs can't be changed" if self.flags & self.KEEP_CPUS else ""
+        return f"allow the system calls of an ordinary program only{emulation}{cpus}"
 
 
 def encode(steps: tuple[Step, ...]) -> bytes:
