@@ -112,16 +112,16 @@ static int make_proc(int root, struct lis_fault *fault) {
 /* What directories of /proc are hidden under. */
 static int make_empty(int root, struct lis_fault *fault) {
     const char *const options[] = {"mode", "0555", "size", "4k", NULL};
-    cleanup_fd int tmpfs = new_mount("tmpfs", options, SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV |
-                                                           SYS_MOUNT_ATTR_NOEXEC | SYS_MOUNT_ATTR_RDONLY);
+    cleanup_fd int tmpfs = new_mount(
+        "tmpfs", options, SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV | SYS_MOUNT_ATTR_NOEXEC | SYS_MOUNT_ATTR_RDONLY);
     int r = tmpfs < 0 ? tmpfs : attach(tmpfs, root, "e");
     return r < 0 ? lis_fail(fault, LIS_STAGE_PROC, -r, "/e") : 0;
 }
 
 /* What /proc tells about the machine and its user beyond the sandbox, where this user may read it: the rest needs no
  * cover. Kernel keys are the user's in every namespace; the interrupt counters time other people's key strokes. */
-static const char *const private_in_proc[] = {"acpi",          "asound",     "bus",         "interrupts", "kcore",
-                                              "key-users",     "keys",       "kmsg",        "kpagecount", "kpageflags",
+static const char *const private_in_proc[] = {"acpi",          "asound",      "bus",        "interrupts", "kcore",
+                                              "key-users",     "keys",        "kmsg",       "kpagecount", "kpageflags",
                                               "latency_stats", "sched_debug", "scsi",       "slabinfo",   "softirqs",
                                               "timer_list",    "timer_stats", "vmallocinfo"};
 

@@ -24,7 +24,8 @@
 #define RECHECK_NS 2000000u
 
 struct init {
-    struct lis_watch control, signals;
+    struct lis_watch control, signals, limit;
+    struct lis_meter meter;
     int epoll, proc;
     uint32_t last_tag;
     struct lis_tag_base base;
@@ -40,6 +41,8 @@ static void finish(struct init *init, struct lis_command *command) {
         .wall_ns = lis_now_ns() - command->started,
         .cpu_ns = command->cpu_ns,
         .max_rss = command->max_rss,
+        .written = command->written,
+        .memory_peak = lis_meter_peak(&init->meter),
     };
     /* whoever asked may have left: then there is no one to tell */
     lis_send(command->watch.fd, &message, sizeof message, NULL, 0);
@@ -69,13 +72,33 @@ static void continue_kill(struct init *init, struct lis_command *command, uint64
     }
 }
 
+/* Whether there was no room for another process: fork has told the program, and nobody else. */
+static bool is_full(const struct init *init) {
+    return init->base.pids && lis_tree_tasks(init->proc) >= init->base.pids;
+}
+
 static void begin_kill(struct init *init, struct lis_command *command, uint32_t why) {
     uint64_t now = lis_now_ns();
     command->killing = true;
-    command->flags |= why;
+    command->flags |= why | (is_full(init) ? LIS_EXIT_PIDS : 0);
     command->give_up = now + GIVE_UP_NS;
     epoll_ctl(init->epoll, EPOLL_CTL_DEL, command->watch.fd, NULL); /* or its end of file would wake us for ever */
     continue_kill(init, command, now);
+}
+
+/* Over a limit that the sandbox has as a whole: everything in it is killed, atomically with fork, and each command that
+ * runs says why. PID 1 and the files stay. */
+static void look_at_limits(struct init *init) {
+    uint32_t passed = lis_meter_passed(&init->meter);
+    bool is_lethal = passed & (LIS_EXIT_OUT_OF_MEMORY | LIS_EXIT_DISK);
+    if (is_lethal)
+        kill(-1, SIGKILL);
+    for (struct lis_command *command = init->commands, *following; passed && command; command = following) {
+        following = command->next;
+        command->flags |= passed;
+        if (is_lethal && !command->killing)
+            begin_kill(init, command, 0);
+    }
 }
 
 static struct lis_command *find(struct init *init, pid_t pid) {
@@ -90,8 +113,11 @@ static void on_exit_of(struct init *init, struct lis_command *command, int statu
     command->exited = true;
     command->status = status;
     command->max_rss = (uint64_t)usage->ru_maxrss * 1024;
+    command->written = (uint64_t)usage->ru_oublock * 512;
     command->cpu_ns = (uint64_t)(usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * 1000000000u +
                       (uint64_t)(usage->ru_utime.tv_usec + usage->ru_stime.tv_usec) * 1000u;
+    if (status != 0 && is_full(init))
+        command->flags |= LIS_EXIT_PIDS;
     if (!command->killing)
         finish(init, command);
 }
@@ -99,14 +125,19 @@ static void on_exit_of(struct init *init, struct lis_command *command, int statu
 static void reap(struct init *init) {
     struct signalfd_siginfo info;
     while (read(init->signals.fd, &info, sizeof info) > 0)
-        ;
+        if (info.ssi_signo == LIS_SIGNAL_OFFER && info.ssi_pid == 0) /* from outside: a new watchdog */
+            lis_meter_offer(&init->meter, init->proc);
+    look_at_limits(init); /* first: what ended may have been killed for one */
     int status;
     struct rusage usage;
-    for (pid_t pid; (pid = wait4(-1, &status, WNOHANG, &usage)) > 0;) {
+    pid_t pid;
+    while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0) {
         struct lis_command *command = find(init, pid);
         if (command) /* else an orphan or a file server */
             on_exit_of(init, command, status, &usage);
     }
+    if (pid < 0)
+        lis_meter_busy(&init->meter, false);
 }
 
 static int watch(int epoll, struct lis_watch *what, uint32_t events) {
@@ -116,6 +147,8 @@ static int watch(int epoll, struct lis_watch *what, uint32_t events) {
 
 static void start_command(struct init *init, size_t size, int fds[LIS_MAX_FDS], int nfds) {
     struct lis_command *command;
+    lis_meter_begin(&init->meter, !init->commands);
+    lis_meter_busy(&init->meter, true);
     int r = lis_command_start(&init->base, ++init->last_tag, (const struct lis_exec_message *)init->buffer, size, fds,
                               nfds, &command);
     if (r < 0)
@@ -229,6 +262,8 @@ static int prepare(struct init *init) {
     sigset_t child;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
+    sigaddset(&child, LIS_SIGNAL_LOOK);
+    sigaddset(&child, LIS_SIGNAL_OFFER);
     sigprocmask(SIG_SETMASK, &child, NULL);
     init->control = (struct lis_watch){LIS_WATCH_CONTROL, CONTROL};
     init->signals = (struct lis_watch){LIS_WATCH_SIGNALS, signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK)};
@@ -241,6 +276,10 @@ static int prepare(struct init *init) {
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || prctl(PR_SET_NAME, "lisrt-init", 0, 0, 0) < 0)
         return -errno;
     int r = lis_tag_base(&init->base);
+    init->base.pids = init->meter.pids;
+    lis_meter_init(&init->meter);
+    if (r == 0)
+        r = lis_meter_offer(&init->meter, init->proc);
     struct rlimit files = {init->base.hard_files, init->base.hard_files};
     /* Each command that leaves children behind keeps two of ours. Refused where fs.nr_open has been lowered since. */
     if (r == 0 && setrlimit(RLIMIT_NOFILE, &files) < 0)
@@ -249,14 +288,32 @@ static int prepare(struct init *init) {
         r = watch(init->epoll, &init->control, EPOLLIN);
     if (r == 0)
         r = watch(init->epoll, &init->signals, EPOLLIN);
+    if (r == 0 && init->meter.oom >= 0) {
+        bool has_event = init->meter.oom_event >= 0;
+        init->limit = (struct lis_watch){LIS_WATCH_LIMIT, has_event ? init->meter.oom_event : init->meter.oom};
+        r = watch(init->epoll, &init->limit, (has_event ? EPOLLIN : EPOLLPRI) | EPOLLET);
+    }
     return r;
 }
 
-void lis_init_main(int sock) {
-    struct init init = {0};
+/* The descriptors that are kept, side by side after the control socket; all others are the spawner's: the way out. */
+static void keep_descriptors(struct lis_meter *meter) {
+    int *const kept[] = {&meter->offers, &meter->oom, &meter->oom_event, &meter->peak, &meter->pids_events};
+    int next = CONTROL + 1, above = CONTROL + 1 + (int)LIS_COUNT(kept);
+    for (size_t i = 0; i < LIS_COUNT(kept); i++) /* out of the way first: one may lie where another is to go */
+        if (*kept[i] >= 0)
+            *kept[i] = fcntl(*kept[i], F_DUPFD_CLOEXEC, above);
+    for (size_t i = 0; i < LIS_COUNT(kept); i++)
+        if (*kept[i] >= 0)
+            *kept[i] = dup3(*kept[i], next++, O_CLOEXEC);
+    sys_close_range((unsigned)next, ~0u, 0);
+}
+
+void lis_init_main(int sock, const struct lis_meter *meter) {
+    struct init init = {.meter = *meter};
     if (sock != CONTROL)
         dup3(sock, CONTROL, O_CLOEXEC);
-    sys_close_range(CONTROL + 1, ~0u, 0); /* the spawner's: the way out of here */
+    keep_descriptors(&init.meter);
     int r = prepare(&init);
     if (r < 0) {
         struct lis_fault fault;
@@ -269,16 +326,19 @@ void lis_init_main(int sock) {
     for (;;) {
         struct epoll_event events[32];
         int n = epoll_wait(init.epoll, events, LIS_COUNT(events), run_clock(&init));
-        bool reaping = false, serving = false;
+        bool reaping = false, serving = false, looking = false;
         for (int i = 0; i < n; i++) {
             struct lis_watch *what = events[i].data.ptr;
             reaping |= what->kind == LIS_WATCH_SIGNALS;
             serving |= what->kind == LIS_WATCH_CONTROL;
+            looking |= what->kind == LIS_WATCH_LIMIT;
             if (what->kind == LIS_WATCH_COMMAND)
                 begin_kill(&init, (struct lis_command *)what, 0);
             else if (what->kind == LIS_WATCH_DRAIN)
                 continue_drain(&init, what);
         }
+        if (looking && !reaping)
+            look_at_limits(&init);
         if (reaping) /* after the rest: it frees commands that an event may still name */
             reap(&init);
         if (serving)

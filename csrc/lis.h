@@ -4,10 +4,10 @@
  * caller's struct lis_fault gets the stage, the errno and the path. Library files never print, never exit. */
 #pragma once
 
+#include <linux/filter.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <linux/filter.h>
 #include <sys/types.h>
 
 /* ---- fault.c: what failed, in three numbers and a path ------------------------------------------------------- */
@@ -44,7 +44,10 @@
     X(NO_NESTING, "no-nesting", "forbid further namespaces")                                                           \
     X(PRIVILEGES, "privileges", "drop all privileges")                                                                 \
     X(INIT, "init", "start serving as PID 1")                                                                          \
-    X(FILTER, "filter", "load the filter of system calls")
+    X(FILTER, "filter", "load the filter of system calls")                                                             \
+    X(CGROUP, "cgroup", "make the control group")                                                                      \
+    X(LIMIT, "limit", "set up a limit")                                                                                \
+    X(WATCHDOG, "watchdog", "start the process that watches the limits")
 
 enum lis_stage {
 #define LIS_STAGE_ENUM(name, slug, words) LIS_STAGE_##name,
@@ -86,11 +89,21 @@ enum lis_step_kind {
     LIS_STEP_USER = 12,   /* a: uid, b: gid */
     LIS_STEP_NO_NESTING = 13,
     LIS_STEP_FILTER = 14, /* a: LIS_FILTER_* flags */
+    LIS_STEP_MEMORY = 15, /* a: bytes, b: bytes of swap, c: enum lis_by */
+    LIS_STEP_PIDS = 16,   /* a: processes and threads, c: enum lis_by */
+    LIS_STEP_CPUS = 17,   /* a: thousandths of a CPU, c: enum lis_by */
+    LIS_STEP_DISK = 18,   /* a: bytes, b: files; 0: no limit */
     LIS_STEP_KINDS
 };
 
 /* An image's binds are the same for all its sandboxes: kept ready like layers, read-only. A mount is fetched each time. */
 enum lis_bind { LIS_BIND_READ_ONLY = 0, LIS_BIND_WRITABLE = 1, LIS_BIND_OF_IMAGE = 2 };
+
+/* Who enforces a limit: ourselves (the watchdog, a resource limit, the set of CPUs), or the kernel by a control group. */
+enum lis_by { LIS_BY_OURSELVES = 0, LIS_BY_CGROUP = 1 };
+
+/* Processes of PID 1's own that a full sandbox still has room for, so that a command can be run that clears up. */
+#define LIS_RESERVED_PIDS 16
 
 /* A plan falls into phases, and they come in this order: privileges only ever fall. */
 enum lis_phase { LIS_PHASE_NAMESPACES, LIS_PHASE_FILES, LIS_PHASE_SYSTEM, LIS_PHASE_USER, LIS_PHASE_POWERLESS };
@@ -126,12 +139,13 @@ enum lis_message_kind {
     LIS_KILL = 17,    /* to the spawner: id */
     LIS_COLLECT = 18, /* to the spawner: delete what dead owners left; answered with LIS_COLLECTED */
     LIS_COLLECTED = 19,
-    LIS_EXEC = 32,   /* to init */
-    LIS_FILES = 33,  /* to init: one descriptor, a socket on which file requests follow */
-    LIS_QUIT = 34,   /* to init: kill everything, then leave */
-    LIS_DRAIN = 35,  /* to init: reading ends of pipes that children of a finished command still write to */
-    LIS_MEMORY = 36, /* to init: one descriptor, a socket; the answer is init's own smaps_rollup, a descriptor */
-    LIS_EXITED = 48, /* from init, on a command's socket */
+    LIS_CGROUPS = 20, /* to the spawner: a descriptor for each control group directory that sandboxes get theirs in */
+    LIS_EXEC = 32,    /* to init */
+    LIS_FILES = 33,   /* to init: one descriptor, a socket on which file requests follow */
+    LIS_QUIT = 34,    /* to init: kill everything, then leave */
+    LIS_DRAIN = 35,   /* to init: reading ends of pipes that children of a finished command still write to */
+    LIS_MEMORY = 36,  /* to init: one descriptor, a socket; the answer is init's own smaps_rollup, a descriptor */
+    LIS_EXITED = 48,  /* from init, on a command's socket */
     LIS_NOT_STARTED = 49,
     LIS_TERMINAL = 50, /* one descriptor: the master side */
     LIS_FILE = 64,     /* from a file server: the answer to one request */
@@ -147,6 +161,10 @@ struct lis_fault_message {
 struct lis_count_message {
     struct lis_header header;
     uint32_t count;
+};
+struct lis_cgroups_message {
+    struct lis_header header;
+    uint32_t versions[3]; /* of memory, pids, cpu: 0 (no descriptor), 1 or 2 */
 };
 #define LIS_ID_SIZE 24
 struct lis_create_message {
@@ -203,7 +221,7 @@ struct lis_host {
     int owner_dir;    /* directory of this owner on the scratch file system */
     uint32_t nmasks, nlayers;
     struct lis_mask masks[LIS_MAX_MASKS]; /* what is hidden in every sandbox's /proc */
-    char *layers[LIS_MAX_LAYERS]; /* host path of the layer that is mounted on /l/INDEX */
+    char *layers[LIS_MAX_LAYERS];         /* host path of the layer that is mounted on /l/INDEX */
 };
 
 int lis_host_enter_user_namespace(struct lis_fault *fault);
@@ -212,6 +230,130 @@ int lis_host_open(struct lis_host *host, const char *owner_path, int owner_dir, 
 int lis_host_layer(struct lis_host *host, const char *path, struct lis_fault *fault);
 /* A detached copy of the mount at a host path. */
 int lis_host_mount(struct lis_host *host, const char *path, bool writable, struct lis_fault *fault);
+
+/* ---- account.c: limits and use of each sandbox, in memory that the spawner, its watchdogs and PID 1 share ------ */
+
+#define LIS_MAX_ACCOUNTS 16384
+
+/* Each field has one writer, and is read and written with LIS_LOAD and LIS_STORE. */
+struct lis_account {
+    /* the spawner's */
+    int32_t pid; /* PID 1 in the spawner's pid namespace; 0: not watched, or not yet */
+    uint32_t number;
+    char id[LIS_ID_SIZE];
+    uint64_t memory_limit, disk_limit, files_limit; /* 0: not ours to watch */
+    /* PID 1's */
+    uint32_t busy; /* there are programs */
+    /* the watchdog's; but PID 1 lowers the peak when a command begins */
+    uint32_t memory_over; /* how often the limit was passed */
+    uint64_t memory, memory_peak;
+    /* the disk watchdog's */
+    uint32_t disk_over;
+    uint64_t disk, files;
+};
+#define LIS_LOAD(field) __atomic_load_n(&(field), __ATOMIC_ACQUIRE)
+#define LIS_STORE(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELEASE)
+
+/* What tells PID 1 to look at its account, and to offer itself to a new watchdog. Not proof of anything: programs inside
+ * can send both as well. */
+#define LIS_SIGNAL_LOOK SIGUSR2
+#define LIS_SIGNAL_OFFER SIGUSR1
+
+struct lis_accounts {
+    struct lis_account *at; /* LIS_MAX_ACCOUNTS of them; pages that were never touched cost nothing */
+    uint32_t used;          /* no account from here on has ever been given out; read by the watchdogs */
+    int offers, offers_in; /* PID 1 of a sandbox sends struct lis_offer_message with its /proc and /dev/shm: it does not
+                             * let anybody in, so the watchdog can't open them by way of /proc/PID/root */
+};
+
+struct lis_offer_message {
+    uint32_t number;
+    char id[LIS_ID_SIZE];
+};
+
+int lis_accounts_open(struct lis_accounts **ret_accounts);
+/* A free one, cleared, and not yet watched: that begins when its pid is stored. NULL when there are too many. */
+struct lis_account *lis_account_take(struct lis_accounts *accounts);
+void lis_account_free(struct lis_account *account);
+
+/* ---- cgroup.c: control groups, version 1 and 2 ------------------------------------------------------------------ */
+
+enum lis_controller { LIS_CGROUP_MEMORY, LIS_CGROUP_PIDS, LIS_CGROUP_CPU, LIS_CONTROLLERS };
+
+struct lis_cgroups {
+    int version[LIS_CONTROLLERS]; /* 0: none */
+    int dir[LIS_CONTROLLERS];     /* where each sandbox gets a directory of its own */
+};
+
+/* One sandbox's groups, while it is being made. */
+struct lis_member {
+    int into;                  /* version 2: the group to be born into; else -1 */
+    int join[LIS_CONTROLLERS]; /* version 1: where the child writes itself; else -1 */
+    int oom, oom_event, peak;  /* for PID 1: see struct lis_meter; else -1 */
+    int pids_events;
+};
+
+/* Makes the groups that the plan asks for. On failure nothing is left. */
+int lis_cgroup_make(const struct lis_cgroups *cgroups, const char *id, const struct lis_plan *plan,
+                    struct lis_member *ret_member, struct lis_fault *fault);
+/* In the child. */
+int lis_cgroup_join(const struct lis_member *member, struct lis_fault *fault);
+void lis_member_close(struct lis_member *member);
+void lis_cgroup_remove(const struct lis_cgroups *cgroups, const char *id);
+/* All that are left in our directories. */
+void lis_cgroup_remove_all(const struct lis_cgroups *cgroups);
+
+/* ---- watchdog.c, disk.c: limits that no control group enforces ------------------------------------------------- */
+
+void lis_watch_memory(struct lis_accounts *accounts, int offers) __attribute__((noreturn));
+void lis_watch_disk(struct lis_accounts *accounts) __attribute__((noreturn));
+
+/* ---- service.c: processes beside the sandboxes ------------------------------------------------------------------ */
+
+/* Numbers under which the spawner and its services have what Python handed over. */
+enum { LIS_SPAWNER_CONTROL = 3, LIS_SPAWNER_BASE_DIR = 6 };
+
+struct lis_trash {
+    pid_t pid;
+    int in, collected; /* names of directories to delete go in; numbers of directories that were come out */
+    unsigned asked;    /* how many such numbers Python waits for */
+};
+
+int lis_trash_start(struct lis_trash *trash);
+/* Somebody has killed it: what it had not deleted yet goes with the owner's directory. */
+void lis_trash_restart(struct lis_trash *trash);
+void lis_trash_throw(struct lis_trash *trash, const char id[LIS_ID_SIZE]);
+/* What dead owners left; Python is told how much it was. */
+void lis_trash_collect(struct lis_trash *trash);
+/* When `collected` has something to read. */
+void lis_trash_answer(struct lis_trash *trash);
+
+enum lis_watchdog { LIS_WATCHDOG_MEMORY, LIS_WATCHDOG_DISK, LIS_WATCHDOGS };
+pid_t lis_watchdog_start(enum lis_watchdog which, struct lis_accounts *accounts);
+
+/* ---- meter.c: what PID 1 knows of its limits ---------------------------------------------------------------------- */
+
+struct lis_meter {
+    struct lis_account *account; /* NULL: no account */
+    int offers;                  /* to the watchdog; -1: there is none */
+    int oom;                     /* memory.events or memory.oom_control, which count; -1: no group */
+    int oom_event;               /* version 1's eventfd; -1: epoll waits on `oom` itself */
+    int peak;                    /* memory.peak or memory.max_usage_in_bytes */
+    int pids_events;
+    uint64_t oom_kills, pids_refused;
+    uint32_t memory_over, disk_over;
+    uint64_t pids; /* the limit that is ours to enforce; 0: none */
+};
+
+void lis_meter_init(struct lis_meter *meter);
+/* Hands the watchdog what it looks at. */
+int lis_meter_offer(const struct lis_meter *meter, int proc);
+/* LIS_EXIT_* flags for what was passed since it was last asked. */
+uint32_t lis_meter_passed(struct lis_meter *meter);
+/* A command begins, alone or beside others; programs run, or none do. */
+void lis_meter_begin(struct lis_meter *meter, bool alone);
+void lis_meter_busy(struct lis_meter *meter, bool busy);
+uint64_t lis_meter_peak(const struct lis_meter *meter);
 
 /* ---- setup.c: carry out a plan, in the child that becomes PID 1 ------------------------------------------------ */
 
@@ -222,6 +364,10 @@ struct lis_resources {
     uint32_t layers[LIS_MAX_STRINGS]; /* for each string that names a lower or an image's bind: its index under /l */
     int mounts[LIS_MAX_STEPS];        /* for each other BIND step: its detached mount */
     struct lis_filter *filter;        /* of the FILTER step */
+    struct lis_member member;
+    struct lis_account *account; /* NULL: nothing to watch */
+    int offers;                  /* see struct lis_accounts */
+    uint32_t number;             /* of this sandbox: which CPUs it gets */
 };
 
 int lis_setup(const struct lis_resources *resources, struct lis_fault *fault);
@@ -230,7 +376,13 @@ int lis_setup(const struct lis_resources *resources, struct lis_fault *fault);
 
 enum { LIS_EXEC_STDIN = 1, LIS_EXEC_STDOUT = 2, LIS_EXEC_STDERR = 4, LIS_EXEC_TERMINAL = 8, LIS_EXEC_BODY = 16 };
 enum { LIS_AT_PROGRAM = 1, LIS_AT_CWD = 2, LIS_AT_SETUP = 3 };
-enum { LIS_EXIT_TIMED_OUT = 1, LIS_EXIT_SURVIVORS = 2 };
+enum {
+    LIS_EXIT_TIMED_OUT = 1,
+    LIS_EXIT_SURVIVORS = 2,
+    LIS_EXIT_OUT_OF_MEMORY = 4, /* the sandbox was, and everything in it was killed */
+    LIS_EXIT_DISK = 8,          /* likewise */
+    LIS_EXIT_PIDS = 16          /* there was no room for another process or thread */
+};
 
 struct lis_exec_message {
     struct lis_header header;
@@ -242,11 +394,12 @@ struct lis_exit_message {
     struct lis_header header;
     uint32_t flags;
     int32_t wait_status, err, at; /* err and at: of LIS_NOT_STARTED */
-    uint64_t wall_ns, cpu_ns, max_rss;
+    uint64_t wall_ns, cpu_ns, max_rss, written;
+    uint64_t memory_peak; /* of the sandbox; 0: not known */
 };
 /* What init waits for, first in each of the structures that epoll hands back. */
 struct lis_watch {
-    enum { LIS_WATCH_CONTROL, LIS_WATCH_SIGNALS, LIS_WATCH_COMMAND, LIS_WATCH_DRAIN } kind;
+    enum { LIS_WATCH_CONTROL, LIS_WATCH_SIGNALS, LIS_WATCH_COMMAND, LIS_WATCH_DRAIN, LIS_WATCH_LIMIT } kind;
     int fd;
 };
 struct lis_command {
@@ -258,12 +411,13 @@ struct lis_command {
     bool killing, exited;
     unsigned freezes;
     int status;
-    uint64_t cpu_ns, max_rss;
+    uint64_t cpu_ns, max_rss, written;
 };
 struct lis_tag_base {
     uint64_t up, down; /* see tree.c */
     /* open files that a command is allowed, when PID 1 has raised its own; else hard is 0 */
     uint64_t soft_files, hard_files;
+    uint64_t pids; /* processes and threads that commands may have in all, PID 1 among them; 0: no limit of ours */
 };
 
 /* Says on a command's socket that it was not started, and why. Returns -err. */
@@ -283,6 +437,8 @@ int lis_tree_kill(int proc, const struct lis_tag_base *base, uint32_t tag);
 /* The same with everything stopped meanwhile, for a tree that forks faster than a pass kills. Whatever was stopped before
  * runs on afterwards, too. */
 int lis_tree_kill_frozen(int proc, const struct lis_tag_base *base, uint32_t tag);
+/* Processes and threads in the sandbox, PID 1 among them. */
+uint64_t lis_tree_tasks(int proc);
 
 /* ---- files.c: file requests, served inside the sandbox by a child of PID 1 -------------------------------------- */
 
@@ -306,7 +462,8 @@ void lis_files_serve(int sock) __attribute__((noreturn));
 
 /* ---- init.c: PID 1 of one sandbox ------------------------------------------------------------------------------- */
 
-void lis_init_main(int sock) __attribute__((noreturn));
+/* `meter`: its descriptors are moved, and those that are not in it are closed. */
+void lis_init_main(int sock, const struct lis_meter *meter) __attribute__((noreturn));
 
 /* ---- trash.c: deleting trees that untrusted code made ----------------------------------------------------------- */
 

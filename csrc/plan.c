@@ -109,6 +109,16 @@ static const char *check_filter(const struct lis_plan *plan, const struct lis_st
     return step->a > LIS_FILTER_FLAGS ? "filter" : NULL;
 }
 
+static const char *check_limit(const struct lis_plan *plan, const struct lis_step *step) {
+    (void)plan;
+    return step->a == 0 || step->a > INT64_MAX || step->b > INT64_MAX || step->c > LIS_BY_CGROUP ? "limit" : NULL;
+}
+
+static const char *check_disk(const struct lis_plan *plan, const struct lis_step *step) {
+    (void)plan;
+    return step->a > INT64_MAX || step->b > INT64_MAX || step->c ? "disk" : NULL;
+}
+
 static const struct {
     enum lis_phase phase;
     uint16_t min_strings, max_strings;
@@ -127,6 +137,10 @@ static const struct {
     [LIS_STEP_RLIMIT] = {LIS_PHASE_SYSTEM, 0, 0, check_rlimit},
     [LIS_STEP_USER] = {LIS_PHASE_USER, 0, 0, check_user},
     [LIS_STEP_NO_NESTING] = {LIS_PHASE_USER, 0, 0, NULL},
+    [LIS_STEP_MEMORY] = {LIS_PHASE_SYSTEM, 0, 0, check_limit},
+    [LIS_STEP_PIDS] = {LIS_PHASE_USER, 0, 0, check_limit},
+    [LIS_STEP_CPUS] = {LIS_PHASE_SYSTEM, 0, 0, check_limit},
+    [LIS_STEP_DISK] = {LIS_PHASE_SYSTEM, 0, 0, check_disk},
     [LIS_STEP_FILTER] = {LIS_PHASE_POWERLESS, 0, 0, check_filter},
 };
 

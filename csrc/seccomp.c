@@ -35,7 +35,8 @@
 #elif defined(__aarch64__)
 #define NATIVE_ARCH AUDIT_ARCH_AARCH64
 #else
-#error "seccomp.c knows the system calls of x86-64 and arm64; add this architecture's AUDIT_ARCH and look at clone's arguments"
+#error                                                                                                                 \
+    "seccomp.c knows the system calls of x86-64 and arm64; add this architecture's AUDIT_ARCH and look at clone's arguments"
 #endif
 
 #ifndef SECCOMP_FILTER_FLAG_SPEC_ALLOW

@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <net/if.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -163,8 +164,8 @@ static int hide(const struct context *ctx, const char *proc, const struct lis_ma
  * /proc/sys too, and the file modes there are all that guards them. */
 static int step_proc(struct context *ctx, const struct lis_step *step) {
     int r = mount_new(ctx, "proc", NULL, 0,
-                     SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV | SYS_MOUNT_ATTR_NOEXEC | SYS_MOUNT_ATTR_RDONLY,
-                     text(ctx, step, 0), LIS_STAGE_PROC);
+                      SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV | SYS_MOUNT_ATTR_NOEXEC | SYS_MOUNT_ATTR_RDONLY,
+                      text(ctx, step, 0), LIS_STAGE_PROC);
     for (uint32_t i = 0; r == 0 && i < ctx->resources->host->nmasks; i++)
         r = hide(ctx, text(ctx, step, 0), &ctx->resources->host->masks[i]);
     return r;
@@ -226,6 +227,50 @@ static int step_rlimit(struct context *ctx, const struct lis_step *step) {
                                                                : 0;
 }
 
+/* System V segments live on without a process, where the watchdog can't see them: their sum has a limit of its own. */
+static int step_memory(struct context *ctx, const struct lis_step *step) {
+    char pages[24];
+    if (step->c == LIS_BY_CGROUP)
+        return 0; /* this process is in it */
+    snprintf(pages, sizeof pages, "%llu", (unsigned long long)step->a / 2 / (unsigned long long)sysconf(_SC_PAGESIZE));
+    int r = lis_write_file(ctx->proc, "sys/kernel/shmall", pages);
+    return r < 0 && r != -ENOENT ? lis_fail(ctx->fault, LIS_STAGE_LIMIT, -r, "kernel.shmall") : 0;
+}
+
+/* Where there is no group: as many whole CPUs, the next ones for each sandbox, out of those that we may use. */
+static int step_cpus(struct context *ctx, const struct lis_step *step) {
+    cpu_set_t ours, chosen;
+    if (step->c == LIS_BY_CGROUP)
+        return 0;
+    if (sched_getaffinity(0, sizeof ours, &ours) < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_LIMIT, errno, "cpus");
+    size_t count = (size_t)CPU_COUNT(&ours), wanted = (size_t)((step->a + 999) / 1000);
+    size_t first = (size_t)ctx->resources->number * wanted % count;
+    CPU_ZERO(&chosen);
+    for (size_t cpu = 0, at = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &ours) && (at++ + count - first) % count < wanted)
+            CPU_SET(cpu, &chosen);
+    return sched_setaffinity(0, sizeof chosen, &chosen) < 0 ? lis_fail(ctx->fault, LIS_STAGE_LIMIT, errno, "cpus") : 0;
+}
+
+/* Counted in each user namespace (since 5.14), so that others' processes don't matter. Commands get less (tree.c). */
+static int step_pids(struct context *ctx, const struct lis_step *step) {
+    rlim_t most = step->a + 1 + LIS_RESERVED_PIDS;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NPROC, &limit) < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_LIMIT, errno, "pids");
+    most = most < limit.rlim_max ? most : limit.rlim_max;
+    return setrlimit(RLIMIT_NPROC, &(struct rlimit){most, most}) < 0
+               ? lis_fail(ctx->fault, LIS_STAGE_LIMIT, errno, "pids")
+               : 0;
+}
+
+static int step_disk(struct context *ctx, const struct lis_step *step) {
+    (void)ctx; /* the disk watchdog has it from the account */
+    (void)step;
+    return 0;
+}
+
 /* Last of the namespaces: from here on this process owns none of the others. */
 static int step_user(struct context *ctx, const struct lis_step *step) {
     if (unshare(CLONE_NEWUSER) < 0)
@@ -279,6 +324,10 @@ static int (*const step_functions[LIS_STEP_KINDS])(struct context *, const struc
     [LIS_STEP_RLIMIT] = step_rlimit,
     [LIS_STEP_USER] = step_user,
     [LIS_STEP_NO_NESTING] = step_no_nesting,
+    [LIS_STEP_MEMORY] = step_memory,
+    [LIS_STEP_PIDS] = step_pids,
+    [LIS_STEP_CPUS] = step_cpus,
+    [LIS_STEP_DISK] = step_disk,
     [LIS_STEP_FILTER] = step_filter,
 };
 

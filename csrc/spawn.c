@@ -10,7 +10,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -19,25 +18,27 @@
 #include "util.h"
 
 /* The numbers under which Python hands its descriptors over. */
-enum { CONTROL = 3, OWNER = 4, OWNER_DIR = 5, BASE_DIR = 6, FIRST_FREE = 7 };
+enum { CONTROL = LIS_SPAWNER_CONTROL, OWNER = 4, OWNER_DIR = 5, BASE_DIR = LIS_SPAWNER_BASE_DIR, FIRST_FREE = 7 };
 
 #define LIVING_OWNER_NS 4000000000u
 #define DEAD_OWNER_NS 400000000u
 
-static const char collect_now[LIS_ID_SIZE]; /* no sandbox has the empty name */
-
 struct sandbox {
     pid_t pid;
     char id[LIS_ID_SIZE];
+    struct lis_account *account; /* NULL: nothing to watch */
+    bool has_group;
 };
 
 struct spawner {
     struct lis_host host;
     const char *owner_path;
     int signals;
-    pid_t trash_pid;
-    int trash, collected; /* names of directories to delete go in; numbers of directories that were come out */
-    unsigned asked;       /* how many such numbers Python waits for */
+    struct lis_trash trash;
+    struct lis_accounts *accounts;
+    pid_t watchdogs[LIS_WATCHDOGS]; /* 0: not needed until now */
+    struct lis_cgroups cgroups;
+    uint32_t created;
     struct sandbox *sandboxes;
     size_t count, capacity;
     struct lis_filter *filters[LIS_FILTER_FLAGS + 1]; /* those that were asked for, by their flags */
@@ -55,7 +56,8 @@ static void close_mounts(const struct lis_plan *plan, struct lis_resources *reso
 }
 
 /* Assembled when the first sandbox asks for it. */
-static int get_filter(struct spawner *spawner, unsigned flags, struct lis_filter **ret_filter, struct lis_fault *fault) {
+static int get_filter(struct spawner *spawner, unsigned flags, struct lis_filter **ret_filter,
+                      struct lis_fault *fault) {
     if (!spawner->filters[flags]) {
         cleanup_free struct lis_filter *filter = malloc(sizeof *filter);
         int r = filter ? lis_filter_build(flags, filter) : -ENOMEM;
@@ -99,6 +101,13 @@ static int gather(struct spawner *spawner, const struct lis_plan *plan, struct l
     return r;
 }
 
+static const struct lis_step *find_step(const struct lis_plan *plan, uint16_t kind) {
+    for (uint32_t i = 0; i < plan->nsteps; i++)
+        if (plan->steps[i].kind == kind)
+            return &plan->steps[i];
+    return NULL;
+}
+
 static void become_sandbox(const struct lis_resources *resources, int sock) __attribute__((noreturn));
 static void become_sandbox(const struct lis_resources *resources, int sock) {
     struct lis_fault fault;
@@ -107,8 +116,17 @@ static void become_sandbox(const struct lis_resources *resources, int sock) {
     if (dup3(sock, CONTROL, O_CLOEXEC) < 0)
         _exit(1);
     close(sock);
-    if (lis_setup(resources, &fault) == 0)
-        lis_init_main(CONTROL);
+    const struct lis_member *member = &resources->member;
+    const struct lis_step *pids = find_step(resources->plan, LIS_STEP_PIDS);
+    struct lis_meter meter = {.account = resources->account,
+                              .offers = resources->account ? resources->offers : -EBADF,
+                              .oom = member->oom,
+                              .oom_event = member->oom_event,
+                              .peak = member->peak,
+                              .pids_events = member->pids_events,
+                              .pids = pids ? pids->a + 1 : 0};
+    if (lis_cgroup_join(member, &fault) == 0 && lis_setup(resources, &fault) == 0)
+        lis_init_main(CONTROL, &meter);
     lis_send_fault(CONTROL, &fault);
     _exit(1);
 }
@@ -131,32 +149,99 @@ static bool is_id(const char id[LIS_ID_SIZE]) {
     return length > 0 && length < LIS_ID_SIZE && strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789-") == length;
 }
 
+static int start_watchdog(struct spawner *spawner, enum lis_watchdog which, struct lis_fault *fault) {
+    if (spawner->watchdogs[which] > 0)
+        return 0;
+    pid_t pid = lis_watchdog_start(which, spawner->accounts);
+    if (pid < 0)
+        return lis_fail(fault, LIS_STAGE_WATCHDOG, -pid, NULL);
+    spawner->watchdogs[which] = pid;
+    return 0;
+}
+
+/* An account for what we watch ourselves. Its pid is stored when there is one. */
+static int open_account(struct spawner *spawner, struct lis_resources *resources, struct lis_fault *fault) {
+    const struct lis_step *memory = find_step(resources->plan, LIS_STEP_MEMORY);
+    const struct lis_step *disk = find_step(resources->plan, LIS_STEP_DISK);
+    bool watch_memory = memory && memory->c == LIS_BY_OURSELVES, watch_disk = disk && (disk->a || disk->b);
+    resources->account = NULL;
+    if (!watch_memory && !watch_disk)
+        return 0;
+    int r = watch_memory ? start_watchdog(spawner, LIS_WATCHDOG_MEMORY, fault) : 0;
+    if (r == 0 && watch_disk)
+        r = start_watchdog(spawner, LIS_WATCHDOG_DISK, fault);
+    if (r < 0)
+        return r;
+    struct lis_account *account = lis_account_take(spawner->accounts);
+    if (!account)
+        return lis_fail(fault, LIS_STAGE_LIMIT, ENOSPC, "accounts");
+    memcpy(account->id, resources->id, LIS_ID_SIZE);
+    account->memory_limit = watch_memory ? memory->a : 0;
+    account->disk_limit = watch_disk ? disk->a : 0;
+    account->files_limit = watch_disk ? disk->b : 0;
+    resources->account = account;
+    resources->offers = spawner->accounts->offers;
+    return 0;
+}
+
+static void abandon(const struct spawner *spawner, struct lis_resources *resources) {
+    close_mounts(resources->plan, resources);
+    lis_member_close(&resources->member);
+    lis_cgroup_remove(&spawner->cgroups, resources->id);
+    if (resources->account)
+        lis_account_free(resources->account);
+}
+
+/* Whatever the child needs is there before it is: on failure nothing is left. */
+static int prepare_sandbox(struct spawner *spawner, struct lis_resources *resources, struct lis_fault *fault) {
+    int r = gather(spawner, resources->plan, resources, fault);
+    if (r < 0)
+        return r;
+    r = lis_cgroup_make(&spawner->cgroups, resources->id, resources->plan, &resources->member, fault);
+    if (r < 0) {
+        close_mounts(resources->plan, resources);
+        return r;
+    }
+    r = open_account(spawner, resources, fault);
+    if (r < 0)
+        abandon(spawner, resources);
+    return r;
+}
+
 static int create(struct spawner *spawner, size_t size, int sock, struct lis_fault *fault) {
     const struct lis_create_message *message = (const struct lis_create_message *)spawner->buffer;
     struct lis_plan plan;
-    struct lis_resources resources;
+    struct lis_resources resources = {
+        .plan = &plan, .host = &spawner->host, .id = message->id, .number = spawner->created++};
     if (size < sizeof *message || !is_id(message->id))
         return lis_fail(fault, LIS_STAGE_REQUEST, EPROTO, "id");
     int r = lis_plan_decode(message + 1, size - sizeof *message, &plan, fault);
     if (r < 0)
         return r;
-    resources.plan = &plan;
-    resources.host = &spawner->host;
-    resources.id = message->id;
     r = remember(spawner, message->id);
     if (r < 0)
         return lis_fail(fault, LIS_STAGE_PROCESS, -r, NULL);
-    r = gather(spawner, &plan, &resources, fault);
+    r = prepare_sandbox(spawner, &resources, fault);
     if (r < 0)
         return r;
-    pid_t pid = sys_fork_into(CLONE_NEWPID, SIGCHLD);
+    struct sandbox *sandbox = &spawner->sandboxes[spawner->count];
+    pid_t pid = sys_fork_into(CLONE_NEWPID, resources.member.into, SIGCHLD);
     if (pid == 0)
         become_sandbox(&resources, sock);
-    int err = errno;
-    close_mounts(&plan, &resources);
-    if (pid < 0)
+    if (pid < 0) {
+        int err = errno;
+        abandon(spawner, &resources);
         return lis_fail(fault, err == EAGAIN ? LIS_STAGE_PROCESS : LIS_STAGE_PID_NAMESPACE, err, NULL);
-    spawner->sandboxes[spawner->count++].pid = pid;
+    }
+    sandbox->pid = pid;
+    sandbox->account = resources.account;
+    sandbox->has_group = resources.member.oom >= 0 || resources.member.pids_events >= 0 || resources.member.into >= 0 ||
+                         find_step(&plan, LIS_STEP_CPUS);
+    if (sandbox->account)
+        LIS_STORE(sandbox->account->pid, pid);
+    spawner->count++;
+    close_mounts(&plan, &resources);
+    lis_member_close(&resources.member);
     return 0;
 }
 
@@ -169,9 +254,20 @@ static void kill_sandbox(struct spawner *spawner, size_t size) {
             kill(spawner->sandboxes[i].pid, SIGKILL);
 }
 
-static void answer_collected(uint32_t count) {
-    struct lis_count_message answer = {{LIS_MAGIC, LIS_COLLECTED}, count};
-    lis_send(CONTROL, &answer, sizeof answer, NULL, 0);
+/* Where sandboxes get their control groups from now on. */
+static void take_cgroups(struct spawner *spawner, size_t size, int fds[LIS_MAX_FDS], int *nfds) {
+    const struct lis_cgroups_message *message = (const struct lis_cgroups_message *)spawner->buffer;
+    int taken = 0;
+    for (int i = 0; i < LIS_CONTROLLERS; i++)
+        if (size < sizeof *message || spawner->cgroups.version[i])
+            return; /* once: sandboxes live in them */
+    for (int i = 0; i < LIS_CONTROLLERS; i++) {
+        bool given = message->versions[i] > 0 && taken < *nfds;
+        spawner->cgroups.version[i] = given ? (int)message->versions[i] : 0;
+        spawner->cgroups.dir[i] = given ? fds[taken++] : -EBADF;
+    }
+    memmove(fds, fds + taken, (size_t)(*nfds - taken) * sizeof *fds); /* the rest is closed by the caller */
+    *nfds -= taken;
 }
 
 /* false: the owner is gone */
@@ -187,107 +283,41 @@ static bool serve(struct spawner *spawner) {
             lis_send_fault(fds[0], &fault);
         else if (header->kind == LIS_KILL)
             kill_sandbox(spawner, (size_t)size);
-        else if (header->kind == LIS_COLLECT) {
-            if (write(spawner->trash, collect_now, LIS_ID_SIZE) == LIS_ID_SIZE)
-                spawner->asked++;
-            else
-                answer_collected(0); /* deletion is too far behind to be asked for more */
-        }
+        else if (header->kind == LIS_CGROUPS)
+            take_cgroups(spawner, (size_t)size, fds, &nfds);
+        else if (header->kind == LIS_COLLECT)
+            lis_trash_collect(&spawner->trash);
     }
     for (int i = 0; i < nfds; i++)
         close(fds[i]);
     return true;
 }
 
-static uint32_t collect(void) {
-    int removed = lis_collect(BASE_DIR);
-    return removed < 0 ? 0 : (uint32_t)removed;
-}
-
-static void serve_trash(int requests, int answers) __attribute__((noreturn));
-static void serve_trash(int requests, int answers) {
-    uint32_t collected = collect();
-    cleanup_fd int scratch = open("/s", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    char id[LIS_ID_SIZE];
-    while (LIS_RETRY(read(requests, id, sizeof id)) == (ssize_t)sizeof id)
-        if (memcmp(id, collect_now, sizeof id) == 0) {
-            collected += collect(); /* what went at the start counts: nobody has been told of it yet */
-            if (write(answers, &collected, sizeof collected) != (ssize_t)sizeof collected)
-                _exit(1);
-            collected = 0;
-        } else {
-            lis_remove_tree(scratch, id); /* what can't be removed now is tried again with the owner's directory */
-        }
-    _exit(0);
-}
-
-/* Deletion takes as long as untrusted code wants it to take, so it has a process of its own, and a nice one. */
-static int start_trash(struct spawner *spawner) {
-    int in[2], out[2];
-    if (pipe2(in, O_CLOEXEC) < 0)
-        return -errno;
-    if (pipe2(out, O_CLOEXEC) < 0) {
-        int r = -errno;
-        close(in[0]);
-        close(in[1]);
-        return r;
-    }
-    pid_t pid = fork();
-    if (pid == 0) {
-        close(in[1]);
-        close(out[0]);
-        close(CONTROL); /* or Python would take the spawner for alive while this one is */
-        prctl(PR_SET_NAME, "lisrt-trash", 0, 0, 0);
-        setpriority(PRIO_PROCESS, 0, 19);
-        serve_trash(in[0], out[1]);
-    }
-    int r = pid < 0 ? -errno : 0;
-    close(in[0]);
-    close(out[1]);
-    if (r == 0 && (fcntl(in[1], F_SETFL, O_NONBLOCK) < 0 || fcntl(out[0], F_SETFL, O_NONBLOCK) < 0))
-        r = -errno;
-    spawner->trash_pid = pid;
-    spawner->trash = in[1];
-    spawner->collected = out[0];
-    return r;
-}
-
-/* Somebody has killed it: what it had not deleted yet goes with the owner's directory. */
-static void restart_trash(struct spawner *spawner) {
-    spawner->trash_pid = -1;
-    lis_close(lis_take_fd(&spawner->trash));
-    lis_close(lis_take_fd(&spawner->collected));
-    for (; spawner->asked > 0; spawner->asked--)
-        answer_collected(0);
-    start_trash(spawner);
-}
-
-static void pass_on_collected(struct spawner *spawner) {
-    uint32_t count;
-    ssize_t got = read(spawner->collected, &count, sizeof count);
-    if (got == (ssize_t)sizeof count) {
-        answer_collected(count);
-        spawner->asked--;
-    } else if (got == 0) {
-        lis_close(lis_take_fd(&spawner->collected)); /* it died: its SIGCHLD is on the way */
-    }
+static void bury(struct spawner *spawner, struct sandbox *sandbox) {
+    lis_trash_throw(&spawner->trash, sandbox->id);
+    if (sandbox->account)
+        lis_account_free(sandbox->account);
+    if (sandbox->has_group)
+        lis_cgroup_remove(&spawner->cgroups, sandbox->id);
+    *sandbox = spawner->sandboxes[--spawner->count];
 }
 
 static void reap(struct spawner *spawner) {
     struct signalfd_siginfo info;
+    struct lis_fault fault;
     while (read(spawner->signals, &info, sizeof info) > 0)
         ;
     for (pid_t pid; (pid = waitpid(-1, NULL, WNOHANG)) > 0;) {
-        if (pid == spawner->trash_pid)
-            restart_trash(spawner);
+        if (pid == spawner->trash.pid)
+            lis_trash_restart(&spawner->trash);
+        for (int which = 0; which < LIS_WATCHDOGS; which++)
+            if (pid == spawner->watchdogs[which]) { /* somebody has killed it */
+                spawner->watchdogs[which] = 0;
+                start_watchdog(spawner, which, &fault); /* when that fails, the next sandbox tries again */
+            }
         for (size_t i = 0; i < spawner->count; i++)
             if (spawner->sandboxes[i].pid == pid) {
-                if (spawner->trash_pid < 0)
-                    restart_trash(spawner); /* it could not be started when it was last tried */
-                /* A full pipe means that deletion is far behind; this one then goes with the owner's directory. */
-                ssize_t written = write(spawner->trash, spawner->sandboxes[i].id, LIS_ID_SIZE);
-                (void)written;
-                spawner->sandboxes[i] = spawner->sandboxes[--spawner->count];
+                bury(spawner, &spawner->sandboxes[i]);
                 break;
             }
     }
@@ -300,7 +330,10 @@ static int prepare(struct spawner *spawner, struct lis_fault *fault) {
     cleanup_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0)
         return lis_fail(fault, LIS_STAGE_DEV, errno, "/dev/null");
-    r = start_trash(spawner);
+    r = lis_accounts_open(&spawner->accounts);
+    if (r < 0)
+        return lis_fail(fault, LIS_STAGE_PROCESS, -r, "accounts");
+    r = lis_trash_start(&spawner->trash);
     if (r < 0)
         return lis_fail(fault, LIS_STAGE_PROCESS, -r, "trash");
     sigset_t child, blocked;
@@ -319,6 +352,7 @@ static void end_all(const struct spawner *spawner) {
     kill(-1, SIGKILL);
     while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
         ;
+    lis_cgroup_remove_all(&spawner->cgroups);
     struct pollfd owner = {.fd = OWNER, .events = POLLIN};
     uint64_t patience = poll(&owner, 1, 0) == 0 ? LIVING_OWNER_NS : DEAD_OWNER_NS;
     const char *name = strrchr(spawner->owner_path, '/');
@@ -334,13 +368,13 @@ static int run(struct spawner *spawner) {
     struct pollfd polled[] = {{.fd = CONTROL, .events = POLLIN},
                               {.fd = OWNER, .events = POLLIN},
                               {.fd = spawner->signals, .events = POLLIN},
-                              {.fd = spawner->collected, .events = POLLIN}};
+                              {.fd = spawner->trash.collected, .events = POLLIN}};
     for (bool owned = true; owned;) {
-        polled[3].fd = spawner->collected;
+        polled[3].fd = spawner->trash.collected;
         if (poll(polled, LIS_COUNT(polled), -1) < 0)
             continue;
         if (polled[3].revents)
-            pass_on_collected(spawner);
+            lis_trash_answer(&spawner->trash);
         if (polled[2].revents)
             reap(spawner);
         if (polled[0].revents)
@@ -366,6 +400,8 @@ int lis_spawn_main(const char *owner_path) {
         lis_fail(&fault, LIS_STAGE_PROCESS, -r, "session keyring");
         return fail(&fault);
     }
+    /* When memory runs out, sandboxes go before the program that they serve. Only root may ever ask for less. */
+    lis_write_file(AT_FDCWD, "/proc/self/oom_score_adj", "500");
     if (lis_host_enter_user_namespace(&fault) < 0)
         return fail(&fault);
     if (unshare(CLONE_NEWPID) < 0) {

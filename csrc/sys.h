@@ -23,6 +23,9 @@
 #ifndef SYS_fsmount
 #define SYS_fsmount 432
 #endif
+#ifndef SYS_clone3
+#define SYS_clone3 435
+#endif
 #ifndef SYS_close_range
 #define SYS_close_range 436
 #endif
@@ -91,9 +94,19 @@ static inline int sys_mount_setattr(int dir, const char *path, unsigned flags, s
 static inline int sys_pivot_root(const char *new_root, const char *put_old) {
     return (int)syscall(SYS_pivot_root, new_root, put_old);
 }
-/* clone(2) as fork, into new namespaces. Not clone3: Docker's default filter answers ENOSYS to it. */
-static inline pid_t sys_fork_into(unsigned long namespaces, int exit_signal) {
-    return (pid_t)syscall(SYS_clone, namespaces | (unsigned long)exit_signal, NULL, NULL, NULL, 0);
+/* clone3(2) */
+struct sys_clone_args {
+    uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
+};
+#define SYS_CLONE_INTO_CGROUP 0x200000000u
+/* As fork, into new namespaces and, unless it is below 0, into a control group (version 2; since 5.7). clone where that
+ * will do: Docker's default filter answers ENOSYS to clone3. */
+static inline pid_t sys_fork_into(unsigned long namespaces, int cgroup, int exit_signal) {
+    if (cgroup < 0)
+        return (pid_t)syscall(SYS_clone, namespaces | (unsigned long)exit_signal, NULL, NULL, NULL, 0);
+    struct sys_clone_args args = {
+        .flags = namespaces | SYS_CLONE_INTO_CGROUP, .exit_signal = (uint64_t)exit_signal, .cgroup = (uint64_t)cgroup};
+    return (pid_t)syscall(SYS_clone3, &args, sizeof args);
 }
 /* close_range(2), since 5.9 */
 static inline int sys_close_range(unsigned first, unsigned last, unsigned flags) {

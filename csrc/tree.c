@@ -38,7 +38,7 @@ int lis_tag_base(struct lis_tag_base *ret_base) {
     uint64_t up = at_most(rss.rlim_max, HIGHEST) / 2, down = at_most(locks.rlim_max, HIGHEST);
     if (up < TAGS || down < TAGS)
         return -ERANGE; /* the host has limited one of the two to under 8 GiB, and there is no room for the numbers */
-    *ret_base = (struct lis_tag_base){up, down, files.rlim_cur, files.rlim_max};
+    *ret_base = (struct lis_tag_base){up, down, files.rlim_cur, files.rlim_max, 0};
     return 0;
 }
 
@@ -46,6 +46,8 @@ int lis_tag_set(const struct lis_tag_base *base, uint32_t tag) {
     struct rlimit rss = {base->up + tag, base->up + tag}, locks = {base->down - tag, base->down - tag};
     struct rlimit files = {base->soft_files, base->hard_files};
     if (setrlimit(RLIMIT_RSS, &rss) < 0 || setrlimit(RLIMIT_LOCKS, &locks) < 0)
+        return -errno;
+    if (base->pids && setrlimit(RLIMIT_NPROC, &(struct rlimit){base->pids, base->pids}) < 0)
         return -errno;
     return base->hard_files && setrlimit(RLIMIT_NOFILE, &files) < 0 ? -errno : 0;
 }
@@ -59,23 +61,32 @@ static bool is_member(const struct lis_tag_base *base, pid_t pid, uint32_t tag) 
     return low <= tag && tag <= high;
 }
 
-/* A process whose first thread has ended is a zombie with living threads: dead is only one that has no other left. */
-static bool is_dead(int proc, pid_t pid) {
+struct stat_line {
+    char state;
+    long threads;
+};
+
+/* -ESRCH for one that is gone. */
+static int read_stat(int proc, pid_t pid, struct stat_line *ret) {
     char path[32], stat[512];
     snprintf(path, sizeof path, "%d/stat", pid);
     cleanup_fd int fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return true;
-    ssize_t got = LIS_RETRY(read(fd, stat, sizeof stat - 1));
+    ssize_t got = fd < 0 ? -1 : LIS_RETRY(read(fd, stat, sizeof stat - 1));
     if (got <= 0)
-        return true;
+        return -ESRCH;
     stat[got] = 0;
-    char state;
-    long threads;
     const char *rest = strrchr(stat, ')'); /* the name before it may hold anything */
-    if (!rest || sscanf(rest + 1, " %c%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s %ld", &state, &threads) != 2)
-        return false;
-    return (state == 'Z' || state == 'X') && threads <= 1;
+    if (!rest ||
+        sscanf(rest + 1, " %c%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s %ld", &ret->state, &ret->threads) != 2)
+        return -EPROTO;
+    return 0;
+}
+
+/* A process whose first thread has ended is a zombie with living threads: dead is only one that has no other left. */
+static bool is_dead(int proc, pid_t pid) {
+    struct stat_line line;
+    int r = read_stat(proc, pid, &line);
+    return r == -ESRCH || (r == 0 && (line.state == 'Z' || line.state == 'X') && line.threads <= 1);
 }
 
 struct pids {
@@ -138,4 +149,23 @@ int lis_tree_kill(int proc, const struct lis_tag_base *base, uint32_t tag) {
 
 int lis_tree_kill_frozen(int proc, const struct lis_tag_base *base, uint32_t tag) {
     return sweep(proc, base, tag, true);
+}
+
+uint64_t lis_tree_tasks(int proc) {
+    int listing = openat(proc, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = listing < 0 ? NULL : fdopendir(listing);
+    if (!dir) {
+        lis_close(listing);
+        return 0;
+    }
+    struct pids pids = {0};
+    uint64_t tasks = list_pids(dir, &pids) < 0 ? 0 : 1;
+    closedir(dir);
+    for (size_t i = 0; i < pids.count; i++) {
+        struct stat_line line;
+        if (read_stat(proc, pids.at[i], &line) == 0)
+            tasks += (uint64_t)line.threads;
+    }
+    free(pids.at);
+    return tasks;
 }

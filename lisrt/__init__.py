@@ -2,6 +2,7 @@
 
 from lisrt.aio import AsyncSandbox
 from lisrt.errors import CommandFailed, HostError, ImageError, LisrtError, SandboxGone, SetupError
+from lisrt.limits import Limits
 from lisrt.result import ExecResult, Outcome, Transfer, Usage
 from lisrt.sandbox import Sandbox
 from lisrt.spec import Mount
@@ -12,6 +13,7 @@ __all__ = [
     "ExecResult",
     "HostError",
     "ImageError",
+    "Limits",
     "LisrtError",
     "Mount",
     "Outcome",

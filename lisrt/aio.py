@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from lisrt import process
+from lisrt.limits import Limits
 from lisrt.result import ExecResult, Transfer
 from lisrt.sandbox import DEFAULT_MAX_READ, Box
 from lisrt.spec import Argument, Mount
@@ -23,6 +24,7 @@ class AsyncSandbox:
         self,
         image: str | None = None,
         *,
+        limits: Limits | None = None,
         network: str = "none",
         mounts: Sequence[Mount] = (),
         env: Mapping[str, str] | None = None,
@@ -31,7 +33,7 @@ class AsyncSandbox:
         hostname: str | None = None,
         launcher: str = "auto",
     ) -> None:
-        self._box = Box(image, network, mounts, env, workdir, user, hostname, launcher)
+        self._box = Box(image, limits, network, mounts, env, workdir, user, hostname, launcher)
 
     async def run(
         self,

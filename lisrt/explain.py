@@ -58,6 +58,13 @@ _HOST_FAULTS: dict[tuple[str, int | None], tuple[str, str]] = {
         "Somebody has deleted the scratch directory under this program. Start the program again, or " + _SCRATCH.lower(),
     ),
     ("pid-namespace", errno.ENOSPC): ("user-namespaces", _NAMESPACES),
+    ("cgroup", None): (
+        "memory",
+        'No control group could be made in the place for them ($LISRT_CGROUP). Limits(enforce="watchdog") does without',
+    ),
+    ("limit", errno.ENOSPC): ("memory", "More than 16,384 sandboxes with limits in one program are too many; start another one"),
+    ("filter", None): ("system-calls", "This kernel was built without seccomp filters (CONFIG_SECCOMP_FILTER), or forbids them"),
+    ("watchdog", None): ("processes", "No more processes can be started: see ulimit -u and the job's pids limit"),
     ("init", errno.ERANGE): ("processes", "Memory or locks are limited to under 8 GiB (ulimit -m, ulimit -x); lift that"),
 }
 

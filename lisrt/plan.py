@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import dataclass
 from functools import lru_cache
 
+from lisrt.enforcement import Enforcement
 from lisrt.image import Image
 from lisrt.kernel import steps
+from lisrt.limits import Limits
 from lisrt.spec import Mount
 
 SHM_BYTES, SHM_INODES = 64 << 20, 16384
 NETWORKS = ("none", "host")
+NO_LIMITS, NOBODY = Limits(pids=None), Enforcement()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,17 @@ class Plan:
 
 
 @lru_cache(maxsize=256)
-def make_plan(image: Image, *, network: str, mounts: tuple[Mount, ...], workdir: str, user: int, hostname: str) -> Plan:
+def make_plan(
+    image: Image,
+    *,
+    network: str,
+    mounts: tuple[Mount, ...],
+    workdir: str,
+    user: int,
+    hostname: str,
+    limits: Limits = NO_LIMITS,
+    by: Enforcement = NOBODY,
+) -> Plan:
     """The plan of one sandbox. Equal arguments give the same plan, and the sandbox's name is not part of it."""
     namespaces = steps.NEWIPC | steps.NEWUTS | steps.NEWCGROUP | (steps.NEWNET if network == "none" else 0)
     plan: list[steps.Step] = [steps.Namespaces(namespaces), steps.Overlay(image.layers)]
@@ -40,7 +54,7 @@ def make_plan(image: Image, *, network: str, mounts: tuple[Mount, ...], workdir:
         steps.Proc("proc"),
         steps.Dev("dev"),
         steps.Devpts("dev/pts"),
-        steps.Tmpfs("dev/shm", SHM_BYTES, SHM_INODES, 0o1777),
+        steps.Tmpfs("dev/shm", min(SHM_BYTES, (limits.memory or SHM_BYTES * 2) // 2), SHM_INODES, 0o1777),
         steps.Directory("tmp", 0o1777, exact=True),
     ]
     plan += [steps.Bind(source, target, steps.Bind.OF_IMAGE) for source, target in image.binds]
@@ -53,7 +67,28 @@ def make_plan(image: Image, *, network: str, mounts: tuple[Mount, ...], workdir:
     plan.append(steps.Hostname(hostname))
     if network == "none":
         plan.append(steps.Loopback())
-    plan += [steps.User(user, user), steps.NoNesting(), steps.Filter(0 if user else steps.Filter.EMULATE_ROOT)]
+    plan += _limits(limits, by)
+    plan += [steps.User(user, user), steps.NoNesting()]
+    if limits.pids is not None and by.pids is not None:
+        plan.append(steps.Pids(limits.pids, by.pids))
+    emulation = 0 if user else steps.Filter.EMULATE_ROOT
+    plan.append(steps.Filter(emulation | (steps.Filter.KEEP_CPUS if by.cpus == steps.BY_OURSELVES else 0)))
     if len(plan) > steps.MAX_STEPS or len(steps.encode(tuple(plan))) > steps.MAX_BYTES:
         raise ValueError(f"too many mounts, or too long ones: {len(mounts)}; mount a directory above them instead")
     return Plan(tuple(plan))
+
+
+def _limits(limits: Limits, by: Enforcement) -> list[steps.Step]:
+    """Those that hold before the inner user namespace is entered."""
+    plan: list[steps.Step] = []
+    if limits.open_files is not None:
+        plan.append(steps.Rlimit(resource.RLIMIT_NOFILE, limits.open_files, limits.open_files))
+    if limits.disk is not None:  # the one part that holds at once
+        plan.append(steps.Rlimit(resource.RLIMIT_FSIZE, limits.disk, limits.disk))
+    if limits.memory is not None and by.memory is not None:
+        plan.append(steps.Memory(limits.memory, limits.swap, by.memory))
+    if limits.cpus is not None and by.cpus is not None:
+        plan.append(steps.Cpus(int(limits.cpus * 1000), by.cpus))
+    if limits.disk is not None or limits.files is not None:
+        plan.append(steps.Disk(limits.disk or 0, limits.files or 0))
+    return plan

@@ -11,12 +11,13 @@ import socket
 import termios
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lisrt import spawner
 from lisrt.channel import Channel
 from lisrt.errors import SandboxGone, SetupError
 from lisrt.kernel import wire
+from lisrt.limits import Limits
 from lisrt.result import ExecResult, Outcome, Usage
 from lisrt.waiting import Flow, Ready
 
@@ -38,6 +39,7 @@ class Command:
     timeout: float | None
     merge_stderr: bool
     max_output: int
+    limits: Limits = field(default_factory=Limits)
 
 
 class Capture:
@@ -81,6 +83,7 @@ class _Stream:
         self.fd, self.theirs = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.fd, False)
         self._sink = sink
+        self.total = 0
 
     def read(self) -> bool:
         """Takes what is there, one chunk; False at end of file."""
@@ -89,6 +92,7 @@ class _Stream:
         except BlockingIOError:
             return True
         if data:
+            self.total += len(data)
             self._sink(data)
         return bool(data)
 
@@ -101,6 +105,7 @@ class _Stream:
             data = os.read(self.fd, min(CHUNK, left))
             if not data:
                 return False
+            self.total += len(data)
             self._sink(data)
             left -= len(data)
         try:
@@ -179,6 +184,7 @@ class Running:
         self.command = command
         self.streams: list[_Stream] = []
         self.input: _Input | None = None
+        self.over_output = False
         self.ctl, self.ctl_theirs = wire.pair()
         spawner.keep_from_children(self)
         try:
@@ -221,11 +227,18 @@ class Running:
             if self.input:
                 self.input.advance(ready)
             open_streams = [stream for stream in open_streams if stream.fd not in ready or stream.read()]
+            self._check_output()
             if ctl in ready:
                 answer = self.answer()
                 if answer is not None:
                     self._leave([stream for stream in open_streams if stream.drain()])
                     return answer
+
+    def _check_output(self) -> None:
+        limit = self.command.limits.output
+        if limit is not None and not self.over_output and sum(stream.total for stream in self.streams) > limit:
+            self.over_output = True
+            self.ctl.shutdown(socket.SHUT_WR)  # PID 1 kills the tree, and says so when it is dead
 
     def answer(self) -> wire.Exit | None:
         """What PID 1 has said by now."""
@@ -324,17 +337,22 @@ def memory(channel: Channel) -> Flow[int]:
 def execute(channel: Channel, command: Command) -> Flow[ExecResult]:
     """Runs one command to its end. Interrupted or cancelled, it first sees the command's whole tree dead."""
     captures = [Capture(command.max_output) for _ in range(1 if command.merge_stderr else 2)]
-    exit = yield from stream(channel, command, tuple(capture.add for capture in captures))
+    exit, over_output = yield from _run(channel, command, tuple(capture.add for capture in captures))
     stdout, dropped_stdout = captures[0].result()
     stderr, dropped_stderr = captures[1].result() if len(captures) == 2 else (b"", 0)
     if exit.kind == wire.NOT_STARTED:
         message = b"lisrt: " + command.argv[0] + b": not found (nor, for a script, its interpreter)\n"
         stdout, stderr = (message, b"") if command.merge_stderr else (b"", message)
-    return _result(command, exit, (stdout, dropped_stdout), (stderr, dropped_stderr))
+    return _result(command, exit, over_output, (stdout, dropped_stdout), (stderr, dropped_stderr))
 
 
 def stream(channel: Channel, command: Command, sinks: tuple[Callable[[bytes], object], ...]) -> Flow[wire.Exit]:
     """Runs one command, handing its output to the sinks as it comes: stdout, stderr; or one for both."""
+    return (yield from _run(channel, command, sinks))[0]
+
+
+def _run(channel: Channel, command: Command, sinks: tuple[Callable[[bytes], object], ...]) -> Flow[tuple[wire.Exit, bool]]:
+    """How it ended, and whether it was killed for writing too much."""
     running = Running(channel, command, sinks)
     try:
         yield from running.start()
@@ -353,7 +371,7 @@ def stream(channel: Channel, command: Command, sinks: tuple[Callable[[bytes], ob
         raise channel.give_up("a killed process is stuck in the kernel and would not die")
     if exit.kind == wire.NOT_STARTED:
         _refuse(command, exit)
-    return exit
+    return exit, running.over_output
 
 
 def _refuse(command: Command, exit: wire.Exit) -> None:
@@ -368,12 +386,16 @@ def _refuse(command: Command, exit: wire.Exit) -> None:
         raise OSError(exit.errno, os.strerror(exit.errno), os.fsdecode(command.argv[0]))
 
 
-def _result(command: Command, exit: wire.Exit, stdout: tuple[bytes, int], stderr: tuple[bytes, int]) -> ExecResult:
+def _result(
+    command: Command, exit: wire.Exit, over_output: bool, stdout: tuple[bytes, int], stderr: tuple[bytes, int]
+) -> ExecResult:
     exit_code: int | None = None
     signal: int | None = None
     started = exit.kind == wire.EXITED
     if not started:
         outcome, exit_code = Outcome.EXITED, 127
+    elif exit.out_of_memory:
+        outcome, signal = Outcome.OUT_OF_MEMORY, int(signals.SIGKILL)
     elif exit.timed_out:
         outcome, signal = Outcome.TIMED_OUT, int(signals.SIGKILL)
     elif os.WIFSIGNALED(exit.wait_status):
@@ -390,6 +412,19 @@ def _result(command: Command, exit: wire.Exit, stdout: tuple[bytes, int], stderr
         dropped_stdout=stdout[1],
         dropped_stderr=stderr[1],
         duration=exit.wall,
-        usage=Usage(exit.cpu, exit.max_rss),
+        usage=Usage(exit.cpu, exit.memory_peak or exit.max_rss, exit.written),
         started=started,
+        exhausted=_exhausted(command, exit, signal, over_output),
     )
+
+
+def _exhausted(command: Command, exit: wire.Exit, signal: int | None, over_output: bool) -> tuple[str, ...]:
+    limits = command.limits
+    reached = {
+        "memory": exit.out_of_memory,
+        "pids": exit.pids_full,
+        "disk": exit.disk_full or (limits.disk is not None and signal == signals.SIGXFSZ),
+        "output": over_output,
+        "wall_time": exit.timed_out and limits.wall_time is not None and command.timeout == limits.wall_time,
+    }
+    return tuple(name for name, is_reached in reached.items() if is_reached)

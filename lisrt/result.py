@@ -16,16 +16,21 @@ class Outcome(StrEnum):
     EXITED = "exited"
     SIGNALED = "signaled"
     TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    """The sandbox ran over `Limits.memory`. Every program in it was killed; its files are still there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a command used. Both count the command and the children that it waited for."""
+    """What a command used."""
 
     cpu: float
-    """User and system time in seconds."""
+    """User and system time in seconds, of the command and the children that it waited for."""
     memory_peak: int
-    """Bytes resident at the highest, of the largest single process (getrusage's ru_maxrss), not the sum of a tree."""
+    """Bytes at the highest. With a memory limit: of the whole sandbox, since the command began (a control group of version 2
+    before Linux 6.12: since the sandbox was made). Without: of the largest single process (getrusage's ru_maxrss)."""
+    written: int = 0
+    """Bytes that were to go to a disk (getrusage's ru_oublock), of the command and the children that it waited for."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class ExecResult:
     exit_code: int | None
     """Exit status; None unless the outcome is `exited`."""
     signal: int | None
-    """Number of the signal that ended it; None unless the outcome is `signaled` or `timed_out`."""
+    """Number of the signal that ended it; None when the outcome is `exited`."""
     stdout_bytes: bytes
     """What was kept: all of it, or head and tail without a mark between them when `dropped_stdout` is above 0."""
     stderr_bytes: bytes
@@ -49,6 +54,8 @@ class ExecResult:
     usage: Usage
     started: bool = True
     """False when there was no such program: the exit code is 127, as in a shell, and stderr says so."""
+    exhausted: tuple[str, ...] = ()
+    """Limits that were reached while it ran: "memory", "pids", "disk", "output", "wall_time"."""
 
     @cached_property
     def stdout(self) -> str:
@@ -86,6 +93,11 @@ class ExecResult:
         name = self.argv[0] if self.argv else "command"
         if self.outcome is Outcome.TIMED_OUT:
             return f"{name} was killed after its time limit ({self.duration:.1f} s)"
+        if self.outcome is Outcome.OUT_OF_MEMORY:
+            return f"{name} was killed: the sandbox ran over its memory limit (peak {self.usage.memory_peak >> 20} MiB)"
+        for limit in ("disk", "output"):
+            if limit in self.exhausted and self.signal is not None:
+                return f"{name} was killed: over the limit on {limit}"
         if self.signal is not None:
             return f"{name} was killed by {_signal_name(self.signal)}"
         return f"{name} was not found" if not self.started else f"{name} exited with status {self.exit_code}"

@@ -9,9 +9,11 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 from lisrt import channel, files, process, spawner, transfer
+from lisrt.enforcement import Enforcement, choose, describe, wants_groups
 from lisrt.errors import SandboxGone
 from lisrt.explain import limit_error
 from lisrt.image import Image, resolve_name
+from lisrt.limits import Limits
 from lisrt.plan import NETWORKS, Plan, make_plan
 from lisrt.result import ExecResult, Transfer
 from lisrt.spec import Argument, Mount, absolute, arguments, environment, located, seconds, uid
@@ -27,6 +29,7 @@ class Box:
     def __init__(
         self,
         image: str | None,
+        limits: Limits | None,
         network: str,
         mounts: Sequence[Mount],
         env: Mapping[str, str] | None,
@@ -35,6 +38,10 @@ class Box:
         hostname: str | None,
         launcher: str,
     ) -> None:
+        if limits is not None and not isinstance(limits, Limits):
+            raise TypeError('limits is a Limits object: limits=Limits(memory="200MiB")')
+        self.limits = limits or Limits()
+        self.by = Enforcement()
         self.image_name = resolve_name(image)
         if network not in NETWORKS:
             raise ValueError(f"network must be one of {', '.join(NETWORKS)}: {network!r}")
@@ -86,12 +93,18 @@ class Box:
         # the common case without a worker thread: a spawner that runs and has the image ready
         home = spawner.running()
         if home is None or not home.has_image(self.image_name):
-            home = yield Offload(spawner.current)
+            home = yield Offload(partial(spawner.current, self.limits.enforce if wants_groups(self.limits) else "watchdog"))
             yield Offload(lambda: home.image(self.image_name))
+        self.by = choose(self.limits, (yield from self._controllers(home)))
         image = home.image(self.image_name)
         self.env = {**environment(dict(image.env)), **_identity(self.user), **self.extra_env}
         self.scratch = home.scratch
         return home
+
+    def _controllers(self, home: spawner.Spawner) -> Flow[Mapping[str, int]]:
+        if not wants_groups(self.limits):
+            return {}
+        return home.controllers if home.controllers is not None else (yield Offload(home.find_controllers))
 
     def plan(self, image: Image) -> Plan:
         return make_plan(
@@ -101,6 +114,8 @@ class Box:
             workdir=self.workdir,
             user=self.user,
             hostname=self.hostname,
+            limits=self.limits,
+            by=self.by,
         )
 
     def close(self) -> Flow[None]:
@@ -129,9 +144,10 @@ class Box:
             env=[name + b"=" + value for name, value in variables.items()],
             cwd=os.fsencode(self.workdir) if cwd is None else located(cwd, base=self.workdir),
             stdin=stdin.encode() if isinstance(stdin, str) else bytes(stdin),
-            timeout=seconds(timeout),
+            timeout=_shorter(seconds(timeout), self.limits.wall_time),
             merge_stderr=merge_stderr,
             max_output=max_output,
+            limits=self.limits,
         )
 
     def memory(self) -> Flow[int]:
@@ -179,12 +195,14 @@ class Box:
                 "network": "loopback only" if self.network == "none" else "NOT ISOLATED: the host's network",
                 "system calls": "an allow-list; other architectures and new kinds of sockets refused"
                 + ("" if self.user else "; chown, setuid and mknod of a device succeed and do nothing"),
-                "memory": "not limited",
-                "cpus": "not limited",
-                "pids": "not limited",
-                "disk": f"not limited; writable layer in {self.scratch}",
             }
+            | describe(self.limits, self.by, self.scratch)
         )
+
+
+def _shorter(timeout: float | None, wall_time: float | None) -> float | None:
+    times = [time for time in (timeout, wall_time) if time is not None]
+    return min(times, default=None)
 
 
 def _identity(user: int) -> dict[bytes, bytes]:
@@ -204,6 +222,7 @@ class Sandbox:
 
     Args:
         image: name of an image; None means `$LISRT_IMAGE`, then the settings file, then `host`.
+        limits: how much memory, CPU, processes, disk it may use; by default 1024 processes and threads, and nothing else.
         network: "none" (own loopback only, the default) or "host" (no isolation; with the host's resolv.conf and hosts).
         mounts: host directories and files to show, see Mount.
         env: variables for all commands, over the image's. Nothing of the host's environment is passed on.
@@ -227,6 +246,7 @@ class Sandbox:
         self,
         image: str | None = None,
         *,
+        limits: Limits | None = None,
         network: str = "none",
         mounts: Sequence[Mount] = (),
         env: Mapping[str, str] | None = None,
@@ -235,7 +255,7 @@ class Sandbox:
         hostname: str | None = None,
         launcher: str = "auto",
     ) -> None:
-        self._box = Box(image, network, mounts, env, workdir, user, hostname, launcher)
+        self._box = Box(image, limits, network, mounts, env, workdir, user, hostname, launcher)
         drive(self._box.open())
 
     def run(

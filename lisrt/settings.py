@@ -1,6 +1,6 @@
-"""Defaults of this user: environment variables (`LISRT_IMAGE`, `LISRT_SCRATCH`) first, then the settings file.
+"""Defaults of this user: environment variables (`LISRT_IMAGE`, `LISRT_SCRATCH`, `LISRT_CGROUP`) first, then the settings file.
 
-The file is `$XDG_CONFIG_HOME/lisrt/config.toml` (`~/.config/lisrt/config.toml`). Keys: `image`, `scratch`.
+The file is `$XDG_CONFIG_HOME/lisrt/config.toml` (`~/.config/lisrt/config.toml`). Keys: `image`, `scratch`, `cgroup`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import tomllib
 from pathlib import Path
 
-KEYS = ("image", "scratch")
+KEYS = ("cgroup", "image", "scratch")
 
 
 def path() -> Path:

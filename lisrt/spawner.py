@@ -20,7 +20,7 @@ from lisrt import settings
 from lisrt.errors import HostError, LisrtError, SandboxGone
 from lisrt.explain import fault_error, limit_error
 from lisrt.image import Image, host_image
-from lisrt.kernel import helper, scratch, wire
+from lisrt.kernel import cgroup, helper, scope, scratch, wire
 
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 5.0
@@ -36,13 +36,18 @@ class Closable(Protocol):
 class Spawner:
     """A running spawner. Sends never block; each is one message, so threads need no lock among themselves."""
 
-    def __init__(self, sock: socket.socket, owner: scratch.Owner) -> None:
+    def __init__(self, sock: socket.socket, owner: scratch.Owner, scope: str | None = None) -> None:
+        self.scope = scope
+        """The control group of the systemd scope that it runs in, when it was started in one."""
         self.scratch = owner.path
         self.base = os.path.dirname(owner.path)
         self._sock = sock
         self._owner = owner
         self._images: dict[str, Image] = {}
         self._forgotten = False
+        self.controllers: dict[str, int] | None = None
+        """Versions of the control groups that sandboxes can have, by controller; None: not looked for yet."""
+        self._groups: dict[str, cgroup.Place] = {}
         self._locks: list[int] = []
         """Descriptors that keep what the images are made of."""
         self._lock = threading.Lock()
@@ -89,6 +94,24 @@ class Spawner:
                     ) from None
             return self._images[name]
 
+    def find_controllers(self) -> dict[str, int]:
+        """Looks for control groups that this user may make, and hands the spawner a place for them. Blocks: offload it."""
+        with self._lock:
+            if self.controllers is None:
+                self._groups = cgroup.find(self.scope or settings.get("cgroup"))
+                prepared = cgroup.prepare(self._groups)
+                fds = [fd for _, fd in prepared.values()]
+                versions = {name: version for name, (version, _) in prepared.items()}
+                memory, pids, cpu = (versions.get(name, 0) for name in cgroup.CONTROLLERS)
+                try:
+                    if fds:
+                        self._send(wire.encode_cgroups((memory, pids, cpu)), tuple(fds))
+                finally:
+                    for fd in fds:
+                        os.close(fd)
+                self.controllers = versions
+            return self.controllers
+
     def create(self, name: str, plan: bytes, sock: socket.socket) -> None:
         """Asks for a sandbox whose PID 1 will answer on `sock`. BlockingIOError when the spawner is behind."""
         self._send(wire.encode_create(name, plan), (sock.fileno(),))
@@ -118,6 +141,7 @@ class Spawner:
             _receive_within(self._sock, STOP_TIMEOUT)
         except OSError:
             pass  # it was gone already
+        cgroup.remove_manager(self._groups)
         self.forget()
 
     def forget(self) -> None:
@@ -165,8 +189,11 @@ def keep_from_children(what: Closable) -> None:
     _forked.add(what)
 
 
-def current() -> Spawner:
-    """The spawner of this process; starts one when there is none, or when it has died. Blocks: offload it."""
+def current(enforce: str = "watchdog") -> Spawner:
+    """The spawner of this process; starts one when there is none, or when it has died. Blocks: offload it.
+
+    `enforce` is that of the Limits that are wanted first: whether it starts in a systemd scope is settled then.
+    """
     global _current
     with _lock:
         if _current is not None and _current.alive:
@@ -174,7 +201,7 @@ def current() -> Spawner:
         if _current is not None:
             _current.forget()
             _current = None
-        _current = _start()
+        _current = _start(enforce)
         return _current
 
 
@@ -184,7 +211,7 @@ def running() -> Spawner | None:
     return spawner if spawner is not None and spawner.alive else None
 
 
-def _start() -> Spawner:
+def _start(enforce: str) -> Spawner:
     if not os.access(helper.PATH, os.R_OK):
         raise HostError(
             f"lisrt's helper program is missing ({helper.PATH})", check="helper", fix="Install lisrt again: pip install lisrt"
@@ -193,7 +220,7 @@ def _start() -> Spawner:
     refused: list[tuple[str, LisrtError | OSError]] = []
     for directory in scratch.candidates(named):
         try:
-            return _start_on(directory)
+            return _start_on(directory, scope.wanted(enforce, settings.get("cgroup")))
         except HostError as error:
             if error.check != "scratch":
                 raise
@@ -211,7 +238,7 @@ def _start() -> Spawner:
     )
 
 
-def _start_on(directory: str) -> Spawner:
+def _start_on(directory: str, unit: str | None) -> Spawner:
     cleanups: list[Callable[[], object]] = []
     try:
         owner = scratch.claim(directory)
@@ -222,10 +249,11 @@ def _start_on(directory: str) -> Spawner:
         with theirs:
             pidfd = os.pidfd_open(os.getpid())
             try:
-                helper.start(["spawn", owner.path], (theirs.fileno(), pidfd, owner.fd, owner.base_fd))
+                prefix = scope.command(unit) if unit else []
+                helper.start(["spawn", owner.path], (theirs.fileno(), pidfd, owner.fd, owner.base_fd), prefix)
             finally:
                 os.close(pidfd)
-        spawner = Spawner(ours, owner)
+        spawner = Spawner(ours, owner, scope.path(unit) if unit else None)
         spawner.wait_ready()
         keep_from_children(ours)
         return spawner

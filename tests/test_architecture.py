@@ -24,13 +24,14 @@ LEVELS = (
     ("pool", "aio"),
     ("sandbox",),
     ("session", "process", "transfer", "files", "channel", "plan", "image", "hostimage", "spawner", "explain"),
+    ("enforcement",),
     ("waiting", "kernel"),
     ("kernel.native",),
     ("kernel._native",),
 )
 
 #: Anyone may import these; they import each other and the standard library.
-LEAVES = ("spec", "result", "errors", "settings")
+LEAVES = ("spec", "limits", "result", "errors", "settings")
 
 #: What may lie in the root of the repository.
 ROOT_FILES = set(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from functools import partial
 from typing import Any
 
@@ -48,6 +49,7 @@ def _execute(box: Box, request: process.Command) -> Flow[int]:
             timeout=request.timeout,
             merge_stderr=False,
             max_output=0,
+            limits=request.limits,
         )
         try:
             exit = yield from process.stream(box.channel, request, (partial(write_all, 1), partial(write_all, 2)))
@@ -63,6 +65,10 @@ def _status(exit: wire.Exit, request: process.Command) -> int:
     if exit.kind == wire.NOT_STARTED:
         tell(f"lisrt: {os.fsdecode(request.argv[0]) or repr('')}: not found (nor, for a script, its interpreter)")
         return 127
+    if exit.out_of_memory or exit.disk_full:
+        what = f"memory (peak {exit.memory_peak >> 20} MiB)" if exit.out_of_memory else "disk"
+        tell(f"lisrt: killed: over the limit on {what}")
+        return 128 + signal.SIGKILL
     if exit.timed_out:
         tell(f"lisrt: killed at the time limit of {request.timeout:g} s")
         return TIMED_OUT

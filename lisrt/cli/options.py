@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from lisrt import spec
+from lisrt.limits import DEFAULT_PIDS, ENFORCERS, Limits, size
 from lisrt.plan import NETWORKS
 from lisrt.spec import Mount
 
@@ -32,9 +33,29 @@ def _workdir(_context: click.Context, option: click.Parameter, value: str) -> st
         raise click.BadParameter(str(error), param=option) from None
 
 
+def _size(_context: click.Context, option: click.Parameter, value: str | None) -> int | None:
+    try:
+        return None if value is None else size(int(value) if value.isdecimal() else value, what=f"--{option.name}")
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=option) from None
+
+
 def sandbox_options(function: Decorated) -> Decorated:
-    """--image, --network, --mount, --env, --workdir, --user, --hostname."""
+    """--image, --memory, --cpus, --pids, --disk, --enforce, --network, --mount, --env, --workdir, --user, --hostname."""
     for option in (
+        click.option(
+            "--enforce",
+            type=click.Choice(ENFORCERS),
+            default="auto",
+            show_default=True,
+            help="Who holds memory, CPUs and processes to their limits.",
+        ),
+        click.option("--disk", metavar="SIZE", callback=_size, help="Limit on what is written to files."),
+        click.option(
+            "--pids", type=int, default=DEFAULT_PIDS, show_default=True, help="Processes and threads; 0 for no limit."
+        ),
+        click.option("--cpus", type=float, help="CPUs' worth of time; whole numbers where there is no control group."),
+        click.option("--memory", metavar="SIZE", callback=_size, help="Limit on memory, such as 200MiB."),
         click.option("--hostname", help="Host name inside; 'sandbox' by default."),
         click.option(
             "--user",
@@ -60,6 +81,11 @@ def sandbox_options(function: Decorated) -> Decorated:
 
 def sandbox_arguments(
     image: str | None,
+    memory: int | None,
+    cpus: float | None,
+    pids: int,
+    disk: int | None,
+    enforce: str,
     network: str,
     mount: tuple[str, ...],
     env: tuple[str, ...],
@@ -70,6 +96,7 @@ def sandbox_arguments(
     """Sandbox's keyword arguments from the options' values."""
     return {
         "image": image,
+        "limits": _limits(memory=memory, cpus=cpus, pids=pids or None, disk=disk, enforce=enforce),
         "network": network,
         "mounts": [_mount(text) for text in mount],
         "env": dict(_variable(text) for text in env),
@@ -77,6 +104,13 @@ def sandbox_arguments(
         "user": user,
         "hostname": hostname,
     }
+
+
+def _limits(**values: Any) -> Limits:
+    try:
+        return Limits(**values)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _mount(text: str) -> Mount:

@@ -192,7 +192,7 @@ class Rlimit(Step):
         return (self.resource, self.soft, self.hard)
 
     def describe(self) -> str:
-        return f"limit {_LIMITS.get(self.resource, self.resource)} to {self.soft} (hard {self.hard})"
+        return f"set {_LIMITS.get(self.resource, self.resource)} to {self.soft} (hard {self.hard})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +233,65 @@ class Filter(Step):
         emulation = "; chown, setuid and mknod succeed and do nothing" if self.flags & self.EMULATE_ROOT else ""
         cpus = "; the set of CPUs can't be changed" if self.flags & self.KEEP_CPUS else ""
         return f"allow the system calls of an ordinary program only{emulation}{cpus}"
+
+
+BY_OURSELVES, BY_CGROUP = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Memory(Step):
+    bytes: int
+    swap: int
+    by: int
+    kind = 15
+
+    def numbers(self) -> Numbers:
+        return (self.bytes, self.swap, self.by)
+
+    def describe(self) -> str:
+        by = "a control group" if self.by else "the watchdog"
+        return f"limit memory to {self.bytes} bytes, swap to {self.swap}, by {by}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pids(Step):
+    count: int
+    by: int
+    kind = 16
+
+    def numbers(self) -> Numbers:
+        return (self.count, 0, self.by)
+
+    def describe(self) -> str:
+        group = " and a control group" if self.by else ""
+        return f"limit processes and threads to {self.count}, by RLIMIT_NPROC of the inner user namespace{group}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cpus(Step):
+    thousandths: int
+    by: int
+    kind = 17
+
+    def numbers(self) -> Numbers:
+        return (self.thousandths, 0, self.by)
+
+    def describe(self) -> str:
+        return f"limit CPUs to {self.thousandths / 1000:g}, {'by a control group' if self.by else 'by CPU affinity'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Disk(Step):
+    bytes: int
+    files: int
+    kind = 18
+
+    def numbers(self) -> Numbers:
+        return (self.bytes, self.files, 0)
+
+    def describe(self) -> str:
+        amounts = [f"{self.bytes} bytes"] * bool(self.bytes) + [f"{self.files} files"] * bool(self.files)
+        return f"limit the writable layer to {' and '.join(amounts)}, by adding it up"
 
 
 def encode(steps: tuple[Step, ...]) -> bytes:

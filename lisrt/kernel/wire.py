@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 
 MAGIC = 0x3153494C
-READY, FAULT, CREATE, KILL, COLLECT, COLLECTED = 1, 2, 16, 17, 18, 19
+READY, FAULT, CREATE, KILL, COLLECT, COLLECTED, CGROUPS = 1, 2, 16, 17, 18, 19, 20
 EXEC, FILES, QUIT, DRAIN, MEMORY = 32, 33, 34, 35, 36
 EXITED, NOT_STARTED, TERMINAL, FILE = 48, 49, 50, 64
 
@@ -22,7 +22,8 @@ _FAULT = struct.Struct("=IIii248s")
 _CREATE = struct.Struct("=II24s")
 _COUNT = struct.Struct("=III")
 _EXEC = struct.Struct("=IIIIIIQ")
-_EXIT = struct.Struct("=IIIiiiQQQ")
+_EXIT = struct.Struct("=IIIiiiQQQQQ")
+_CGROUPS = struct.Struct("=IIIII")
 _FILE_REQUEST = struct.Struct("=IIII")
 _FILE_REPLY = struct.Struct("=IIiIQI4x")
 
@@ -49,6 +50,11 @@ class Exit:
     wall: float
     cpu: float
     max_rss: int
+    written: int
+    memory_peak: int
+    out_of_memory: bool
+    disk_full: bool
+    pids_full: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +125,11 @@ def encode_kill(name: str) -> bytes:
     return _CREATE.pack(MAGIC, KILL, name.encode())
 
 
+def encode_cgroups(versions: tuple[int, int, int]) -> bytes:
+    """Versions of the memory, pids and cpu controllers; a descriptor goes with each that is not 0."""
+    return _CGROUPS.pack(MAGIC, CGROUPS, *versions)
+
+
 def encode_exec(
     flags: int, cwd: bytes, argv: list[bytes], env: list[bytes], timeout: float | None, size: tuple[int, int] = (0, 0)
 ) -> tuple[bytes, bytes]:
@@ -138,8 +149,23 @@ def decode_fault(message: bytes) -> Fault:
 
 
 def decode_exit(message: bytes) -> Exit:
-    _, number, flags, status, errno, at, wall, cpu, rss = _EXIT.unpack(message)
-    return Exit(number, bool(flags & 1), bool(flags & 2), status, errno, at, wall / 1e9, cpu / 1e9, rss)
+    _, number, flags, status, errno, at, wall, cpu, rss, written, peak = _EXIT.unpack(message)
+    return Exit(
+        kind=number,
+        timed_out=bool(flags & 1),
+        survivors=bool(flags & 2),
+        wait_status=status,
+        errno=errno,
+        at=at,
+        wall=wall / 1e9,
+        cpu=cpu / 1e9,
+        max_rss=rss,
+        written=written,
+        memory_peak=peak,
+        out_of_memory=bool(flags & 4),
+        disk_full=bool(flags & 8),
+        pids_full=bool(flags & 16),
+    )
 
 
 def decode_count(message: bytes) -> int:

@@ -1,0 +1,117 @@
+"""Who holds a sandbox to its limits on this host: chosen from what was tried, or as asked for by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lisrt.errors import HostError
+from lisrt.kernel.steps import BY_CGROUP, BY_OURSELVES
+from lisrt.limits import DEFAULT_PIDS, Limits
+
+_DELEGATE = (
+    'Ask for limits=Limits(enforce="watchdog"), start this program under `systemd-run --user --scope -p Delegate=yes`, or name'
+    " a control group that is yours with $LISRT_CGROUP"
+)
+_WHOLE_CPUS = "Ask for a whole number of CPUs, or name a control group that is yours with $LISRT_CGROUP"
+_ROOT_PIDS = (
+    "RLIMIT_NPROC does not bind root. Run lisrt as another user, name a control group with $LISRT_CGROUP, or ask for pids=None"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Enforcement:
+    """For each limit who holds it: steps.BY_CGROUP, steps.BY_OURSELVES, or None when nobody does."""
+
+    memory: int | None = None
+    pids: int | None = None
+    cpus: int | None = None
+    version: int = 0
+    """Of the control groups; 0 when there are none."""
+
+
+def wants_groups(limits: Limits) -> bool:
+    """Whether to look for control groups at all: pids alone are held by a resource limit, except root's."""
+    if limits.enforce == "watchdog":
+        return False
+    return limits.memory is not None or limits.cpus is not None or (limits.pids is not None and os.geteuid() == 0)
+
+
+def choose(limits: Limits, versions: Mapping[str, int]) -> Enforcement:
+    """`versions` has the controllers that groups can be made with, and of which version. HostError for what can't be held."""
+    usable = {} if limits.enforce == "watchdog" else dict(versions)
+    wanted = {"cgroup2": 2, "scope": 2, "cgroup1": 1}.get(limits.enforce)
+    if wanted:
+        usable = {name: version for name, version in usable.items() if version == wanted}
+        if limits.memory is not None and "memory" not in usable:
+            raise HostError(
+                f"there is no control group of version {wanted} for memory that this user may use", check="memory", fix=_DELEGATE
+            )
+    return Enforcement(
+        memory=None if limits.memory is None else BY_CGROUP if "memory" in usable else BY_OURSELVES,
+        pids=_pids(limits, usable),
+        cpus=_cpus(limits, usable),
+        version=max(usable.values(), default=0),
+    )
+
+
+def _pids(limits: Limits, usable: Mapping[str, int]) -> int | None:
+    if limits.pids is None:
+        return None
+    if "pids" in usable:
+        return BY_CGROUP
+    if os.geteuid() != 0:
+        return BY_OURSELVES
+    if limits.pids != DEFAULT_PIDS:
+        raise HostError(f"can't limit processes to {limits.pids} here", check="pids", fix=_ROOT_PIDS)
+    return None
+
+
+def _cpus(limits: Limits, usable: Mapping[str, int]) -> int | None:
+    if limits.cpus is None:
+        return None
+    if "cpu" in usable:
+        return BY_CGROUP
+    if limits.cpus != int(limits.cpus):
+        raise HostError(f"can't limit CPUs to {limits.cpus:g} without a control group", check="cpus", fix=_WHOLE_CPUS)
+    return BY_OURSELVES
+
+
+def describe(limits: Limits, by: Enforcement, scratch: str) -> dict[str, str]:
+    """Rows for `Sandbox.guarantees`."""
+    group = f"control group, version {by.version}"
+    return {
+        "memory": _memory(limits, by, group),
+        "cpus": "not limited"
+        if limits.cpus is None
+        else f"{limits.cpus:g}, by {group}"
+        if by.cpus == BY_CGROUP
+        else f"{limits.cpus:g}, by CPU affinity: shared with other programs on them",
+        "pids": "not limited"
+        if limits.pids is None
+        else "NOT ENFORCED: RLIMIT_NPROC does not bind root"
+        if by.pids is None
+        else f"{limits.pids}, by RLIMIT_NPROC of its user namespace" + (f" and a {group}" if by.pids == BY_CGROUP else ""),
+        "disk": f"{_disk(limits)}; writable layer in {scratch}",
+    }
+
+
+def _memory(limits: Limits, by: Enforcement, group: str) -> str:
+    if limits.memory is None:
+        return "not limited"
+    amount = f"{limits.memory >> 20} MiB"
+    if by.memory == BY_CGROUP:
+        return f"{amount}, by {group}; at the limit all programs are killed"
+    return (
+        f"{amount}, by lisrt's watchdog, which looks up to 200 times a second: a program can be over the limit for that long; the"
+        " kernel's own memory (pipes, sockets, page tables) does not count"
+    )
+
+
+def _disk(limits: Limits) -> str:
+    if limits.disk is None and limits.files is None:
+        return "not limited"
+    parts = [f"{limits.disk >> 20} MiB"] if limits.disk is not None else []
+    parts += [f"{limits.files} files"] if limits.files is not None else []
+    return f"{', '.join(parts)}, by adding up what was written, up to 10 times a second"

@@ -1,0 +1,125 @@
+"""How much a sandbox may use: a value, checked when it is made."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from lisrt.spec import seconds
+
+DEFAULT_PIDS = 1024
+ENFORCERS = ("auto", "cgroup2", "cgroup1", "scope", "watchdog")
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS |= {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+_MOST = 2**62
+
+
+def size(value: int | str, *, what: str = "a size") -> int:
+    """Bytes from a number, or from text such as "200MiB", "1.5G" or "500 MB". TypeError, ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise TypeError(f'{what} is a number of bytes or text such as "200MiB", not {type(value).__name__}')
+    if isinstance(value, int):
+        return value
+    match = _SIZE.fullmatch(value)
+    unit = _UNITS.get(match[2].upper()) if match else None
+    if match is None or unit is None:
+        raise ValueError(f'{what} is a number of bytes or text such as "200MiB": {value!r}')
+    return int(float(match[1]) * unit) if "." in match[1] else int(match[1]) * unit
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that one sandbox may use. None is no limit. Sizes are bytes, or text such as "200MiB".
+
+    At the limit of `memory` or `disk` every program in the sandbox is killed, and each command that ran says so in its
+    result; the sandbox and its files stay usable. `Sandbox.guarantees` says who enforces what on this host. What nothing
+    here can enforce raises HostError when the sandbox is made.
+
+    Raises ValueError, TypeError.
+    """
+
+    memory: int | None
+    """Of all programs together: private and shared memory, memory files, /dev/shm. The page cache does not count, unless a
+    control group counts it, which gives it back before it kills. /dev/shm holds half of it at most, and 64 MiB."""
+    swap: int
+    """Beyond `memory`; 0, the default, for none. Only with a control group; the watchdog counts swap as memory."""
+    cpus: float | None
+    """CPUs' worth of time. Without a control group only whole numbers: the programs then share that many CPUs."""
+    pids: int | None
+    """Processes and threads; 1024 by default. A fork beyond it fails."""
+    disk: int | None
+    """Of the writable layer, which is added up while programs run; no single file grows beyond it."""
+    files: int | None
+    """Files and directories in the writable layer."""
+    open_files: int | None
+    """Descriptors of one process (RLIMIT_NOFILE). None: as many as this program may have."""
+    output: int | None
+    """Bytes that one command may write to stdout and stderr; then its tree is killed. None: what is beyond `max_output` is
+    dropped, and the command goes on."""
+    wall_time: float | None
+    """Seconds for any one command: `timeout` may ask for less, not for more."""
+    enforce: str
+    """Who holds memory, pids and cpus: "auto" (the best that works here), "cgroup2", "cgroup1" (directories that are this
+    user's, or `$LISRT_CGROUP`), "scope" (one of the user's systemd), "watchdog" (lisrt's own, and resource limits)."""
+
+    def __init__(
+        self,
+        memory: int | str | None = None,
+        *,
+        swap: int | str = 0,
+        cpus: float | None = None,
+        pids: int | None = DEFAULT_PIDS,
+        disk: int | str | None = None,
+        files: int | None = None,
+        open_files: int | None = None,
+        output: int | str | None = None,
+        wall_time: float | None = None,
+        enforce: str = "auto",
+    ) -> None:
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        put("memory", _at_least(memory, 1 << 20, "memory"))
+        put("swap", _at_least(swap, 0, "swap"))
+        put("cpus", _cpus(cpus))
+        put("pids", _count(pids, 1, "pids"))
+        put("disk", _at_least(disk, 1 << 16, "disk"))
+        put("files", _count(files, 16, "files"))
+        put("open_files", _count(open_files, 16, "open_files"))
+        put("output", _at_least(output, 1, "output"))
+        put("wall_time", seconds(wall_time))
+        if enforce not in ENFORCERS:
+            raise ValueError(f"enforce must be one of {', '.join(ENFORCERS)}: {enforce!r}")
+        put("enforce", enforce)
+
+
+def _at_least(value: int | str | None, least: int, what: str) -> int | None:
+    if value is None:
+        return None
+    number = size(value, what=what)
+    if not least <= number <= _MOST:
+        raise ValueError(f"{what} must be at least {least} bytes: {value!r}")
+    return number
+
+
+def _count(value: int | None, least: int, what: str) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{what} is a whole number or None, not {type(value).__name__}")
+    if not least <= value < 2**31:
+        raise ValueError(f"{what} must be at least {least}: {value!r}")
+    return value
+
+
+def _cpus(value: float | None) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"cpus is a number or None, not {type(value).__name__}")
+    if not math.isfinite(value) or not 0.01 <= value <= 65536:
+        raise ValueError(f"cpus must be at least 0.01: {value!r}")
+    return float(value)
