@@ -31,7 +31,8 @@ struct usage {
 struct watched {
     int32_t pid;
     uint64_t due;
-    struct usage forgiven; /* what it had when it was last over */
+    bool told;             /* PID 1 was, and what is there after the kill is not known yet */
+    struct usage forgiven; /* what it had then */
 };
 
 static bool is_over(const struct lis_account *account, const struct usage *usage) {
@@ -85,11 +86,15 @@ static void look(struct watched *w, struct lis_account *account, uint64_t now) {
     LIS_STORE(account->files, usage.files);
     if (!is_over(account, &usage)) {
         w->forgiven = (struct usage){0, 0};
-    } else if (usage.bytes > w->forgiven.bytes + SLACK || usage.files > w->forgiven.files) {
+    } else if (w->told) {
         w->forgiven = usage;
+    } else if (usage.bytes > w->forgiven.bytes + SLACK || usage.files > w->forgiven.files) {
+        w->told = true;
         LIS_STORE(account->disk_over, account->disk_over + 1);
         kill(w->pid, LIS_SIGNAL_LOOK);
+        return;
     }
+    w->told = false;
     uint64_t pause = time_to_fill(account, &usage), took = lis_now_ns() - now;
     pause = pause > SHORTEST_NS ? pause : SHORTEST_NS;
     w->due = lis_now_ns() + (pause > 10 * took ? pause : 10 * took);
@@ -108,7 +113,7 @@ void lis_watch_disk(struct lis_accounts *accounts) {
             if (watched[i].pid != pid)
                 watched[i] = (struct watched){.pid = pid};
             bool limited = pid && (account->disk_limit || account->files_limit);
-            if (limited && LIS_LOAD(account->busy) && now >= watched[i].due)
+            if (limited && (watched[i].told || (LIS_LOAD(account->busy) && now >= watched[i].due)))
                 look(&watched[i], account, now);
         }
         nanosleep(&(struct timespec){0, TICK_NS}, NULL);

@@ -72,9 +72,11 @@ static void continue_kill(struct init *init, struct lis_command *command, uint64
     }
 }
 
-/* Whether there was no room for another process: fork has told the program, and nobody else. */
+/* Whether there was no room for another process: fork has told the program, and nobody else. One or another of many that
+ * fork all the time has always just ended. */
 static bool is_full(const struct init *init) {
-    return init->base.pids && lis_tree_tasks(init->proc) >= init->base.pids;
+    uint64_t limit = init->base.pids;
+    return limit && lis_tree_tasks(init->proc) + limit / 16 + 1 >= limit;
 }
 
 static void begin_kill(struct init *init, struct lis_command *command, uint32_t why) {
@@ -109,17 +111,29 @@ static struct lis_command *find(struct init *init, pid_t pid) {
     return command;
 }
 
-static void on_exit_of(struct init *init, struct lis_command *command, int status, const struct rusage *usage) {
+static void on_exit_of(struct lis_command *command, int status, const struct rusage *usage) {
     command->exited = true;
     command->status = status;
     command->max_rss = (uint64_t)usage->ru_maxrss * 1024;
     command->written = (uint64_t)usage->ru_oublock * 512;
     command->cpu_ns = (uint64_t)(usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * 1000000000u +
                       (uint64_t)(usage->ru_utime.tv_usec + usage->ru_stime.tv_usec) * 1000u;
-    if (status != 0 && is_full(init))
-        command->flags |= LIS_EXIT_PIDS;
-    if (!command->killing)
+}
+
+/* Those that have ended by themselves. What one left behind may fill the sandbox up to its last process: a fork bomb, after
+ * which no shell could do anything any more. Where nothing else runs, that goes. */
+static void finish_exited(struct init *init, bool has_children) {
+    bool full = has_children && is_full(init), others = false;
+    for (struct lis_command *command = init->commands, *following; command; command = following) {
+        following = command->next;
+        others |= !command->exited || command->killing;
+        if (!command->exited || command->killing)
+            continue;
+        command->flags |= full ? LIS_EXIT_PIDS : 0;
         finish(init, command);
+    }
+    if (full && !others)
+        kill(-1, SIGKILL);
 }
 
 static void reap(struct init *init) {
@@ -131,13 +145,17 @@ static void reap(struct init *init) {
     int status;
     struct rusage usage;
     pid_t pid;
+    bool any = false;
     while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0) {
         struct lis_command *command = find(init, pid);
+        any |= command != NULL;
         if (command) /* else an orphan or a file server */
-            on_exit_of(init, command, status, &usage);
+            on_exit_of(command, status, &usage);
     }
     if (pid < 0)
         lis_meter_busy(&init->meter, false);
+    if (any)
+        finish_exited(init, pid == 0);
 }
 
 static int watch(int epoll, struct lis_watch *what, uint32_t events) {
