@@ -22,7 +22,8 @@
 #define BYTES_PER_MS ((uint64_t)1 << 20) /* what a program writes to the page cache, or so */
 #define FILES_PER_MS 200u
 #define SLACK (64 * 1024u)
-#define DEEPEST 1000
+#define TOO_MUCH (UINT64_MAX / 2)
+#define DEEPEST 256
 
 struct usage {
     uint64_t bytes, files;
@@ -40,22 +41,24 @@ static bool is_over(const struct lis_account *account, const struct usage *usage
            (account->files_limit && usage->files > account->files_limit);
 }
 
-/* Links are not followed. A tree as deep as no program needs counts as too many files: it holds a descriptor a level. */
+/* Links are not followed. A tree as deep as no program needs counts as too much: each level holds a descriptor. */
 static void add_up(int dir, const char *name, unsigned depth, struct usage *usage) {
     int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *listing = fd < 0 ? NULL : fdopendir(fd);
+    DIR *listing = fd < 0 || depth > DEEPEST ? NULL : fdopendir(fd);
     if (!listing) {
+        if (fd >= 0 || errno == EMFILE || errno == ENFILE || errno == ENOMEM)
+            *usage = (struct usage){TOO_MUCH, TOO_MUCH};
         lis_close(fd);
         return;
     }
-    if (depth > DEEPEST)
-        usage->files = UINT64_MAX / 2;
-    for (struct dirent *entry; depth <= DEEPEST && (entry = readdir(listing));) {
+    for (struct dirent *entry; (entry = readdir(listing));) {
         struct stat st;
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
             continue;
         if (fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
             continue;
+        if (usage->files >= TOO_MUCH)
+            break;
         usage->files++;
         usage->bytes += (uint64_t)st.st_blocks * 512 / (S_ISDIR(st.st_mode) || !st.st_nlink ? 1 : st.st_nlink);
         if (S_ISDIR(st.st_mode))
