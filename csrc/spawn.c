@@ -109,16 +109,11 @@ static int remember(struct spawner *spawner, const char *id) {
     return 0;
 }
 
-static bool is_id(const char id[LIS_ID_SIZE]) {
-    size_t length = strnlen(id, LIS_ID_SIZE);
-    return length > 0 && length < LIS_ID_SIZE && strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789-") == length;
-}
-
 static int create(struct spawner *spawner, size_t size, int sock, struct lis_fault *fault) {
     const struct lis_create_message *message = (const struct lis_create_message *)spawner->buffer;
     struct lis_plan plan;
     struct lis_resources resources;
-    if (size < sizeof *message || !is_id(message->id))
+    if (!lis_message_id(message, (ssize_t)size))
         return lis_fail(fault, LIS_STAGE_REQUEST, EPROTO, "id");
     int r = lis_plan_decode(message + 1, size - sizeof *message, &plan, fault);
     if (r < 0)
@@ -143,11 +138,11 @@ static int create(struct spawner *spawner, size_t size, int sock, struct lis_fau
 }
 
 static void kill_sandbox(struct spawner *spawner, size_t size) {
-    const struct lis_create_message *message = (const struct lis_create_message *)spawner->buffer;
-    if (size < sizeof *message || !is_id(message->id))
+    const char *id = lis_message_id(spawner->buffer, (ssize_t)size);
+    if (!id)
         return;
     for (size_t i = 0; i < spawner->count; i++)
-        if (strcmp(spawner->sandboxes[i].id, message->id) == 0)
+        if (strcmp(spawner->sandboxes[i].id, id) == 0)
             kill(spawner->sandboxes[i].pid, SIGKILL);
 }
 
@@ -162,19 +157,17 @@ static bool serve(struct spawner *spawner) {
     ssize_t size = lis_receive(CONTROL, MSG_DONTWAIT, spawner->buffer, sizeof spawner->buffer, fds, &nfds);
     if (size == 0 || size == -ECONNRESET)
         return false;
-    const struct lis_header *header = (const struct lis_header *)spawner->buffer;
+    uint32_t kind = lis_message_kind(spawner->buffer, size);
     struct lis_fault fault;
-    if (size >= (ssize_t)sizeof *header && header->magic == LIS_MAGIC) {
-        if (header->kind == LIS_CREATE && nfds == 1 && create(spawner, (size_t)size, fds[0], &fault) < 0)
-            lis_send_fault(fds[0], &fault);
-        else if (header->kind == LIS_KILL)
-            kill_sandbox(spawner, (size_t)size);
-        else if (header->kind == LIS_COLLECT) {
-            if (write(spawner->trash, collect_now, LIS_ID_SIZE) == LIS_ID_SIZE)
-                spawner->asked++;
-            else
-                answer_collected(0); /* deletion is too far behind to be asked for more */
-        }
+    if (kind == LIS_CREATE && nfds == 1 && create(spawner, (size_t)size, fds[0], &fault) < 0)
+        lis_send_fault(fds[0], &fault);
+    else if (kind == LIS_KILL)
+        kill_sandbox(spawner, (size_t)size);
+    else if (kind == LIS_COLLECT) {
+        if (write(spawner->trash, collect_now, LIS_ID_SIZE) == LIS_ID_SIZE)
+            spawner->asked++;
+        else
+            answer_collected(0); /* deletion is too far behind to be asked for more */
     }
     for (int i = 0; i < nfds; i++)
         close(fds[i]);
