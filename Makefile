@@ -3,21 +3,24 @@
 #   make test    C tests, also under ASan + UBSan; pytest  make types    mypy --strict
 #   make bench   the benchmark, into build/out/bench.json  make docs     links and examples of the documents
 #   make venv    .venv with lisrt and the tools in it      make format   lay out C and Python's imports
-#   make clean   remove what the above made
+#   make fuzz    the fuzzers, SECONDS=10 each               make clean    remove what the above made
 # ARGS='...' goes to pytest or to `lisrt bench`; `make c-test` and `make c-asan` run the C tests alone.
 
 ARGS =
-USER_TARGETS = demo test lint types bench docs c-test c-asan
-C_FILES = $(wildcard csrc/*.[ch] tests/c/*.[ch])
+SECONDS = 10
+USER_TARGETS = demo test lint types bench docs c-test c-asan fuzz
+C_FILES = $(wildcard csrc/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch])
 
-.PHONY: $(USER_TARGETS) venv format clean system
+.PHONY: $(USER_TARGETS) venv format clean system clang
 .NOTPARALLEL:
 
 ifeq ($(shell id -u),0)
 
 export ARGS
 $(USER_TARGETS): system
-	@.ci/as-user make --no-print-directory $@ "ARGS=$$ARGS"
+	@.ci/as-user make --no-print-directory $@ "ARGS=$$ARGS" SECONDS=$(SECONDS)
+
+fuzz: clang
 
 else
 
@@ -71,10 +74,31 @@ endef
 $(eval $(call flavour,plain))
 $(eval $(call flavour,asan))
 
+# Fuzzers: each tests/fuzz/fuzz_*.c is a program of its own, by clang, which has libFuzzer. fuzz_messages runs what starts
+# commands: its fork is one that never forks.
+
+FUZZERS = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_HEADERS = $(HEADERS) $(wildcard tests/fuzz/*.h)
+fuzz_FLAGS = -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+fuzz_messages_LINK = -Wl,--wrap=fork
+
+fuzz: $(FUZZERS:%=build/fuzz/fuzz_%)
+	.ci/fuzz $(SECONDS) $(FUZZERS)
+
+.SECONDARY: $(LIBRARY:%=build/fuzz/lib/%.o)
+build/fuzz/lib/%.o: csrc/%.c $(FUZZ_HEADERS) | clang
+	@mkdir -p $(@D)
+	clang @csrc/cflags -Werror $(fuzz_FLAGS) -c $< -o $@
+build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/plan_rules.c $(LIBRARY:%=build/fuzz/lib/%.o) $(FUZZ_HEADERS) | clang
+	clang @csrc/cflags -Werror $(fuzz_FLAGS) -fsanitize=fuzzer -Icsrc $(filter %.c %.o,$^) $(fuzz_$*_LINK) -pthread -o $@
+
 endif
 
 system:
 	@.ci/system
+
+clang: # with libFuzzer and the sanitizers in it; llvm names functions and lines in what they print
+	@.ci/system clang libclang-rt-dev llvm
 
 venv: .venv/installed
 

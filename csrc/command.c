@@ -26,8 +26,7 @@
 
 struct child {
     const struct lis_tag_base *base;
-    const char *cwd;
-    char **argv, **envp;
+    struct lis_exec_strings strings;
     int stdio[3];
     uint32_t tag;
     bool has_terminal;
@@ -82,21 +81,20 @@ static void run_child(struct child *child, int ctl) {
         err = -lis_tag_set(child->base, child->tag);
     if (!err) {
         at = LIS_AT_CWD;
-        err = chdir(child->cwd) < 0 ? errno : 0;
+        err = chdir(child->strings.cwd) < 0 ? errno : 0;
     }
     if (!err) {
         at = LIS_AT_PROGRAM;
         sys_close_range(3, ~0u,
                         SYS_CLOSE_RANGE_CLOEXEC); /* all are close-on-exec from birth; this is the second lock */
         sigprocmask(SIG_SETMASK, &none, NULL);
-        err = exec_program(child->argv, child->envp);
+        err = exec_program(child->strings.argv, child->strings.envp);
     }
     lis_command_refuse(ctl, err, at);
     _exit(127);
 }
 
-/* The strings of the message: cwd, argv, envp. `strings` is one allocation that the caller frees. */
-static int split(char *text, size_t size, uint32_t argc, uint32_t envc, struct child *child, char ***ret_pointers) {
+int lis_exec_split(char *text, size_t size, uint32_t argc, uint32_t envc, struct lis_exec_strings *ret) {
     size_t count = (size_t)argc + envc;
     if (argc == 0 || size == 0 || text[size - 1] != 0 || count > size)
         return -EPROTO;
@@ -104,7 +102,6 @@ static int split(char *text, size_t size, uint32_t argc, uint32_t envc, struct c
     if (!pointers)
         return -ENOMEM;
     char *at = text, *end = text + size;
-    child->cwd = at;
     at += strlen(at) + 1;
     for (size_t i = 0; i < count; i++) {
         if (at >= end) {
@@ -114,9 +111,7 @@ static int split(char *text, size_t size, uint32_t argc, uint32_t envc, struct c
         pointers[i + (i >= argc)] = at;
         at += strlen(at) + 1;
     }
-    child->argv = pointers;
-    child->envp = pointers + argc + 1;
-    *ret_pointers = pointers;
+    *ret = (struct lis_exec_strings){text, pointers, pointers + argc + 1};
     return 0;
 }
 
@@ -170,7 +165,9 @@ static int start(const struct lis_tag_base *base, uint32_t tag, const struct lis
     struct child child = {.base = base, .tag = tag, .stdio = {stdio[0], stdio[1], stdio[2]}};
     cleanup_free char **pointers = NULL;
     cleanup_fd int terminal = -EBADF;
-    int r = split(text, size, message->argc, message->envc, &child, &pointers);
+    int r = lis_exec_split(text, size, message->argc, message->envc, &child.strings);
+    if (r == 0)
+        pointers = child.strings.argv;
     if (r == 0 && message->flags & LIS_EXEC_TERMINAL)
         r = open_terminal(ctl, message->rows_columns, &terminal);
     cleanup_free struct lis_command *command = calloc(1, sizeof *command);
@@ -189,7 +186,7 @@ static int start(const struct lis_tag_base *base, uint32_t tag, const struct lis
         return lis_command_refuse(ctl, errno, LIS_AT_SETUP);
     *command = (struct lis_command){.watch = {LIS_WATCH_COMMAND, ctl}, .pid = pid, .tag = tag, .started = started};
     if (message->timeout_ns)
-        command->deadline = started + message->timeout_ns;
+        command->deadline = message->timeout_ns < UINT64_MAX - started ? started + message->timeout_ns : UINT64_MAX;
     *ret_command = command;
     command = NULL;
     return 0;

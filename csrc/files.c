@@ -172,17 +172,30 @@ static int serve_list(int sock, const char *path) {
     return r < 0 ? r : reply(sock, 0, NULL, -1);
 }
 
-static int serve_one(int sock, const struct lis_file_request *request, size_t size) {
+int lis_file_request_decode(const struct lis_file_request *request, ssize_t size, const char **ret_path,
+                            const char **ret_second) {
+    if (size <= (ssize_t)sizeof *request || request->header.magic != LIS_MAGIC)
+        return -EPROTO;
     const char *path = (const char *)(request + 1), *end = (const char *)request + size;
-    if (request->header.magic != LIS_MAGIC || path >= end || end[-1] != 0)
+    if (end[-1] != 0)
         return -EPROTO;
     const char *second = path + strlen(path) + 1;
     if (second >= end)
         second = "";
     if (strlen(path) >= MAX_PATH || strlen(second) >= MAX_PATH)
-        return reply(sock, ENAMETOOLONG, NULL, -1);
+        return -ENAMETOOLONG;
     if (path[0] != '/')
-        return reply(sock, EINVAL, NULL, -1);
+        return -EINVAL;
+    *ret_path = path;
+    *ret_second = second;
+    return 0;
+}
+
+static int answer(int sock, const struct lis_file_request *request, ssize_t size) {
+    const char *path, *second;
+    int r = lis_file_request_decode(request, size, &path, &second);
+    if (r < 0)
+        return r == -EPROTO ? r : reply(sock, -r, NULL, -1);
     switch (request->op) {
     case LIS_OPEN_READ:
         return serve_open_read(sock, path);
@@ -201,21 +214,23 @@ static int serve_one(int sock, const struct lis_file_request *request, size_t si
     }
 }
 
-void lis_files_serve(int sock) {
+int lis_files_serve_one(int sock) {
     _Alignas(struct lis_file_request) char buffer[sizeof(struct lis_file_request) + 2 * MAX_PATH + 2];
+    int fds[LIS_MAX_FDS], nfds = 0;
+    ssize_t size = lis_receive(sock, 0, buffer, sizeof buffer, fds, &nfds);
+    for (int i = 0; i < nfds; i++)
+        close(fds[i]); /* none is expected */
+    if (size == -EMSGSIZE)
+        return reply(sock, ENAMETOOLONG, NULL, -1);
+    return answer(sock, (const struct lis_file_request *)buffer, size);
+}
+
+void lis_files_serve(int sock) {
     umask(0); /* modes come from the caller, who has said what he wants */
     int flags = fcntl(sock, F_GETFL);
     if (flags >= 0)
         fcntl(sock, F_SETFL, flags & ~O_NONBLOCK); /* set where the host program has a default socket timeout */
-    for (;;) {
-        int fds[LIS_MAX_FDS], nfds = 0;
-        ssize_t size = lis_receive(sock, 0, buffer, sizeof buffer, fds, &nfds);
-        for (int i = 0; i < nfds; i++)
-            close(fds[i]); /* none is expected */
-        if (size == -EMSGSIZE && reply(sock, ENAMETOOLONG, NULL, -1) == 0)
-            continue;
-        if (size < (ssize_t)sizeof(struct lis_file_request) ||
-            serve_one(sock, (const struct lis_file_request *)buffer, (size_t)size) < 0)
-            _exit(0);
-    }
+    while (lis_files_serve_one(sock) >= 0)
+        ;
+    _exit(0);
 }

@@ -239,17 +239,16 @@ static void serve(struct init *init) {
         return;
     if (size == 0 || size == -ECONNRESET)
         _exit(0);
-    const struct lis_header *header = (const struct lis_header *)init->buffer;
-    bool is_whole = size >= (ssize_t)sizeof *header && header->magic == LIS_MAGIC;
-    if (is_whole && header->kind == LIS_EXEC && size >= (ssize_t)sizeof(struct lis_exec_message))
+    uint32_t kind = lis_message_kind(init->buffer, size);
+    if (kind == LIS_EXEC)
         return start_command(init, (size_t)size, fds, nfds);
-    if (is_whole && header->kind == LIS_FILES)
+    if (kind == LIS_FILES)
         return start_file_server(fds, nfds);
-    if (is_whole && header->kind == LIS_DRAIN)
+    if (kind == LIS_DRAIN)
         return start_drain(init, fds, nfds);
-    if (is_whole && header->kind == LIS_MEMORY)
+    if (kind == LIS_MEMORY)
         return send_memory(fds, nfds);
-    if (is_whole && header->kind == LIS_QUIT)
+    if (kind == LIS_QUIT)
         quit();
     for (int i = 0; i < nfds; i++)
         close(fds[i]); /* not understood: closing its sockets is the answer */

@@ -177,6 +177,11 @@ struct lis_create_message {
 ssize_t lis_receive(int sock, int flags, void *buffer, size_t size, int fds[LIS_MAX_FDS], int *ret_nfds);
 int lis_send(int sock, const void *message, size_t size, const int *fds, int nfds);
 int lis_send_fault(int sock, const struct lis_fault *fault);
+/* What is in a message, decoded with no side effect; `size` as lis_receive returned it, an error too.
+ * The kind; 0 for what is no message, or an EXEC shorter than its numbers. */
+uint32_t lis_message_kind(const void *message, ssize_t size);
+/* The name in a CREATE or KILL, which points into the message; NULL when it can't be a directory's. */
+const char *lis_message_id(const void *message, ssize_t size);
 
 /* ---- process.c: starting clean ------------------------------------------------------------------------------- */
 
@@ -420,6 +425,13 @@ struct lis_tag_base {
     uint64_t pids; /* processes and threads that commands may have in all, PID 1 among them; 0: no limit of ours */
 };
 
+/* The strings of an EXEC. They point into its text; argv, NULL-terminated like envp, is the one allocation of both. */
+struct lis_exec_strings {
+    const char *cwd;
+    char **argv, **envp;
+};
+/* -EPROTO when the text does not hold as many strings as it should. Free ret->argv. */
+int lis_exec_split(char *text, size_t size, uint32_t argc, uint32_t envc, struct lis_exec_strings *ret);
 /* Says on a command's socket that it was not started, and why. Returns -err. */
 int lis_command_refuse(int ctl, int err, int at);
 /* Starts what the message asks for. 0 and *ret_command, or -errno after LIS_NOT_STARTED was sent on the command's socket.
@@ -458,6 +470,12 @@ struct lis_file_reply {
     /* then, for LIST, the entry's name and link target, NUL-terminated */
 };
 
+/* The path, and the second string or "", which point into the request. -ENAMETOOLONG and -EINVAL are worth an answer;
+ * after -EPROTO there is nobody to talk to. */
+int lis_file_request_decode(const struct lis_file_request *request, ssize_t size, const char **ret_path,
+                            const char **ret_second);
+/* Receives one request and answers it; < 0 when the connection is over. */
+int lis_files_serve_one(int sock);
 void lis_files_serve(int sock) __attribute__((noreturn));
 
 /* ---- init.c: PID 1 of one sandbox ------------------------------------------------------------------------------- */

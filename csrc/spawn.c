@@ -144,11 +144,6 @@ static int remember(struct spawner *spawner, const char *id) {
     return 0;
 }
 
-static bool is_id(const char id[LIS_ID_SIZE]) {
-    size_t length = strnlen(id, LIS_ID_SIZE);
-    return length > 0 && length < LIS_ID_SIZE && strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789-") == length;
-}
-
 static int start_watchdog(struct spawner *spawner, enum lis_watchdog which, struct lis_fault *fault) {
     if (spawner->watchdogs[which] > 0)
         return 0;
@@ -213,7 +208,7 @@ static int create(struct spawner *spawner, size_t size, int sock, struct lis_fau
     struct lis_plan plan;
     struct lis_resources resources = {
         .plan = &plan, .host = &spawner->host, .id = message->id, .number = spawner->created++};
-    if (size < sizeof *message || !is_id(message->id))
+    if (!lis_message_id(message, (ssize_t)size))
         return lis_fail(fault, LIS_STAGE_REQUEST, EPROTO, "id");
     int r = lis_plan_decode(message + 1, size - sizeof *message, &plan, fault);
     if (r < 0)
@@ -246,11 +241,11 @@ static int create(struct spawner *spawner, size_t size, int sock, struct lis_fau
 }
 
 static void kill_sandbox(struct spawner *spawner, size_t size) {
-    const struct lis_create_message *message = (const struct lis_create_message *)spawner->buffer;
-    if (size < sizeof *message || !is_id(message->id))
+    const char *id = lis_message_id(spawner->buffer, (ssize_t)size);
+    if (!id)
         return;
     for (size_t i = 0; i < spawner->count; i++)
-        if (strcmp(spawner->sandboxes[i].id, message->id) == 0)
+        if (strcmp(spawner->sandboxes[i].id, id) == 0)
             kill(spawner->sandboxes[i].pid, SIGKILL);
 }
 
@@ -276,18 +271,16 @@ static bool serve(struct spawner *spawner) {
     ssize_t size = lis_receive(CONTROL, MSG_DONTWAIT, spawner->buffer, sizeof spawner->buffer, fds, &nfds);
     if (size == 0 || size == -ECONNRESET)
         return false;
-    const struct lis_header *header = (const struct lis_header *)spawner->buffer;
+    uint32_t kind = lis_message_kind(spawner->buffer, size);
     struct lis_fault fault;
-    if (size >= (ssize_t)sizeof *header && header->magic == LIS_MAGIC) {
-        if (header->kind == LIS_CREATE && nfds == 1 && create(spawner, (size_t)size, fds[0], &fault) < 0)
-            lis_send_fault(fds[0], &fault);
-        else if (header->kind == LIS_KILL)
-            kill_sandbox(spawner, (size_t)size);
-        else if (header->kind == LIS_CGROUPS)
-            take_cgroups(spawner, (size_t)size, fds, &nfds);
-        else if (header->kind == LIS_COLLECT)
-            lis_trash_collect(&spawner->trash);
-    }
+    if (kind == LIS_CREATE && nfds == 1 && create(spawner, (size_t)size, fds[0], &fault) < 0)
+        lis_send_fault(fds[0], &fault);
+    else if (kind == LIS_KILL)
+        kill_sandbox(spawner, (size_t)size);
+    else if (kind == LIS_CGROUPS)
+        take_cgroups(spawner, (size_t)size, fds, &nfds);
+    else if (kind == LIS_COLLECT)
+        lis_trash_collect(&spawner->trash);
     for (int i = 0; i < nfds; i++)
         close(fds[i]);
     return true;

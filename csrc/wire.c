@@ -53,6 +53,23 @@ int lis_send(int sock, const void *data, size_t size, const int *fds, int nfds) 
     return sent < 0 ? -errno : 0;
 }
 
+uint32_t lis_message_kind(const void *message, ssize_t size) {
+    const struct lis_header *header = message;
+    if (size < (ssize_t)sizeof *header || header->magic != LIS_MAGIC)
+        return 0;
+    return header->kind == LIS_EXEC && size < (ssize_t)sizeof(struct lis_exec_message) ? 0 : header->kind;
+}
+
+const char *lis_message_id(const void *message, ssize_t size) {
+    const struct lis_create_message *named = message;
+    if (size < (ssize_t)sizeof *named)
+        return NULL;
+    size_t length = strnlen(named->id, LIS_ID_SIZE);
+    bool is_id =
+        length > 0 && length < LIS_ID_SIZE && strspn(named->id, "abcdefghijklmnopqrstuvwxyz0123456789-") == length;
+    return is_id ? named->id : NULL;
+}
+
 int lis_send_fault(int sock, const struct lis_fault *fault) {
     struct lis_fault_message message = {.header = {LIS_MAGIC, LIS_FAULT}, .fault = *fault};
     return lis_send(sock, &message, sizeof message, NULL, 0);

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from lisrt import spawner
 from lisrt.channel import Channel
@@ -32,10 +33,8 @@ class FileServer:
             wire.send(self._sock, wire.encode_file_request(op, path, mode, target))
         except (BrokenPipeError, ConnectionResetError):
             self._fail(path)
-        reply, fd = yield from self._reply(path)
-        if reply.errno:
-            raise OSError(reply.errno, _words(reply.errno), os.fsdecode(path))
-        return reply, fd
+        # only these bring one; what the sandbox sends beside that is closed, or it could fill our table of descriptors
+        return (yield from self._reply(path, with_fd=op in (wire.OPEN_READ, wire.OPEN_WRITE)))
 
     def open(self, op: int, path: bytes, mode: int = 0) -> Flow[tuple[int, wire.FileReply]]:
         """A descriptor of a regular file, to read or to write from its start."""
@@ -51,23 +50,25 @@ class FileServer:
         reply, _ = yield from self.request(wire.LIST, path)
         while reply.more:
             found.append(reply)
-            reply, _ = yield from self._reply(path)
-            if reply.errno:
-                raise OSError(reply.errno, _words(reply.errno), os.fsdecode(path))
+            reply, _ = yield from self._reply(path, with_fd=False)
         return found
 
-    def _reply(self, path: bytes) -> Flow[tuple[wire.FileReply, int]]:
+    def _reply(self, path: bytes, *, with_fd: bool) -> Flow[tuple[wire.FileReply, int]]:
         ready = yield Ready((self._sock.fileno(),), (), time.monotonic() + ANSWER_TIMEOUT)
         if not ready:
             raise TimeoutError(110, f"no answer within {ANSWER_TIMEOUT:.0f} s", os.fsdecode(path))
         message, fd = wire.receive(self._sock, with_fd=True)
-        if wire.kind(message) != wire.FILE:
-            if fd >= 0:
-                os.close(fd)
+        reply = wire.decode_file_reply(message) if wire.kind(message) == wire.FILE else None
+        if fd >= 0 and (reply is None or reply.errno or not with_fd):
+            os.close(fd)
+            fd = -1
+        if reply is None:
             self._fail(path)
-        return wire.decode_file_reply(message), fd
+        if reply.errno:
+            raise OSError(reply.errno, _words(reply.errno), os.fsdecode(path))
+        return reply, fd
 
-    def _fail(self, path: bytes) -> None:
+    def _fail(self, path: bytes) -> NoReturn:
         if not self._channel.alive:
             raise self._channel.gone()
         raise OSError(5, "the process that serves files was killed from inside the sandbox", os.fsdecode(path))

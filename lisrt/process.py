@@ -303,10 +303,10 @@ def open_terminal(channel: Channel, command: Command, size: tuple[int, int]) -> 
     try:
         with theirs:
             yield from send_exec(channel, command, wire.ON_TERMINAL, (theirs.fileno(),), size)
-        message, master = yield from _answer(channel, ours)
+        message, master = yield from _answer(channel, ours, wire.TERMINAL)
         if wire.kind(message) == wire.NOT_STARTED:
             _refuse(command, wire.decode_exit(message))
-        if wire.kind(message) != wire.TERMINAL or master < 0:
+        if master < 0:
             raise channel.gone()
         return ours, master
     except BaseException:
@@ -314,11 +314,15 @@ def open_terminal(channel: Channel, command: Command, size: tuple[int, int]) -> 
         raise
 
 
-def _answer(channel: Channel, sock: socket.socket) -> Flow[tuple[bytes, int]]:
-    """The first message on a socket, and the descriptor with it."""
+def _answer(channel: Channel, sock: socket.socket, kind: int) -> Flow[tuple[bytes, int]]:
+    """The first message on a socket, and the descriptor with it; -1 when there is none, or it is of another kind."""
     if not (yield Ready((sock.fileno(),), (), time.monotonic() + GRACE)):
         raise channel.give_up("its PID 1 has stopped answering")
-    return wire.receive(sock, with_fd=True)
+    message, fd = wire.receive(sock, with_fd=True)
+    if fd >= 0 and wire.kind(message) != kind:
+        os.close(fd)
+        fd = -1
+    return message, fd
 
 
 def memory(channel: Channel) -> Flow[int]:
@@ -327,8 +331,8 @@ def memory(channel: Channel) -> Flow[int]:
     with ours:
         with theirs:
             yield from channel.send(wire.encode_plain(wire.MEMORY), (theirs.fileno(),))
-        message, fd = yield from _answer(channel, ours)
-    if wire.kind(message) != wire.MEMORY or fd < 0:
+        _, fd = yield from _answer(channel, ours, wire.MEMORY)
+    if fd < 0:
         raise channel.gone()
     with open(fd, "rb") as rollup:
         return next(int(line.split()[1]) * 1024 for line in rollup if line.startswith(b"Pss:"))

@@ -16,7 +16,7 @@ from lisrt.image import Image, resolve_name
 from lisrt.limits import Limits
 from lisrt.plan import NETWORKS, Plan, make_plan
 from lisrt.result import ExecResult, Transfer
-from lisrt.spec import Argument, Mount, absolute, arguments, environment, located, seconds, uid
+from lisrt.spec import Argument, Mount, absolute, arguments, environment, located, permissions, seconds, uid
 from lisrt.waiting import Flow, Offload, drive
 
 DEFAULT_MAX_READ = 64 << 20
@@ -170,7 +170,7 @@ class Box:
         if not isinstance(data, (str, bytes, bytearray, memoryview)):
             raise TypeError("data is str or bytes")
         raw = data.encode() if isinstance(data, str) else bytes(data)
-        yield from files.write(self.channel, located(path, base=self.workdir), raw, mode)
+        yield from files.write(self.channel, located(path, base=self.workdir), raw, permissions(mode))
 
     def read(self, path: Argument, max_bytes: int | None) -> Flow[bytes]:
         return (yield from files.read(self.channel, located(path, base=self.workdir), max_bytes))
@@ -309,7 +309,7 @@ class Sandbox:
         return drive(self._box.sh(script, command))
 
     def write(self, path: Argument, data: str | bytes, *, mode: int = 0o644) -> None:
-        """Writes a whole file; parents are made. `mode` is for a new file. OSError with the path."""
+        """Writes a whole file; parents are made. `mode`, at most 0o777, is for a new file. OSError with the path; ValueError."""
         drive(self._box.write(path, data, mode))
 
     def read(self, path: Argument, *, max_bytes: int | None = DEFAULT_MAX_READ) -> bytes:

@@ -112,3 +112,10 @@ def uid(user: object) -> int:
     if isinstance(user, bool) or not isinstance(user, int) or not 0 <= user < 2**31:
         raise ValueError(f"user must be a uid, 0 or above: {user!r}")
     return user
+
+
+def permissions(mode: object) -> int:
+    """The mode of a new file: 0 to 0o777. ValueError otherwise, for set-user-ID and sticky bits too."""
+    if isinstance(mode, bool) or not isinstance(mode, int) or not 0 <= mode <= 0o777:
+        raise ValueError(f"mode must be permission bits, 0 to 0o777: {mode!r}")
+    return mode

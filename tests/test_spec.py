@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lisrt import Mount
-from lisrt.spec import absolute, arguments, environment, located, seconds, uid
+from lisrt.spec import absolute, arguments, environment, located, permissions, seconds, uid
 
 # Mount
 
@@ -278,3 +278,16 @@ def test_what_is_no_uid(user: Any) -> None:
     """ValueError; names mean nothing on this side of the sandbox."""
     with pytest.raises(ValueError, match="uid"):
         uid(user)
+
+
+@pytest.mark.parametrize("mode", [0, 0o644, 0o777])
+def test_a_mode_is_permission_bits(mode: int) -> None:
+    """0 to 0o777."""
+    assert permissions(mode) == mode
+
+
+@pytest.mark.parametrize("mode", [-1, 0o1000, 0o4755, 2**32, True, "644", None])
+def test_what_is_no_mode(mode: Any) -> None:
+    """ValueError, also for the set-user-ID bit, which would have no effect."""
+    with pytest.raises(ValueError, match="mode"):
+        permissions(mode)

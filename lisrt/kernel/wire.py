@@ -27,6 +27,9 @@ _CGROUPS = struct.Struct("=IIIII")
 _FILE_REQUEST = struct.Struct("=IIII")
 _FILE_REPLY = struct.Struct("=IIiIQI4x")
 
+# How long the answers are: just so long, but for those of a file server, which may go on with a name.
+_SIZES = {FAULT: _FAULT.size, COLLECTED: _COUNT.size, EXITED: _EXIT.size, NOT_STARTED: _EXIT.size}
+
 MAX_MESSAGE = 128 * 1024
 # Above this a message's strings travel in a memory file: a socket takes about 200 kB at once, an argv may be larger.
 LARGE = 64 * 1024
@@ -106,11 +109,13 @@ def receive(sock: socket.socket, *, with_fd: bool = False) -> tuple[bytes, int]:
 
 
 def kind(message: bytes) -> int:
-    """The kind of a message; 0 for what is none."""
+    """The kind of a message; 0 for what is none, an answer of a wrong length included: the rest can then be decoded."""
     if len(message) < _HEADER.size:
         return 0
     magic, number = _HEADER.unpack_from(message)
-    return int(number) if magic == MAGIC else 0
+    if magic != MAGIC or len(message) != _SIZES.get(number, len(message)):
+        return 0
+    return 0 if number == FILE and len(message) < _FILE_REPLY.size else int(number)
 
 
 def encode_plain(number: int) -> bytes:

@@ -53,6 +53,26 @@ int main(void) {
               !lis_stage_words(LIS_STAGE_COUNT),
           "stages have names, and others have none");
 
+    struct lis_create_message named = {.header = {LIS_MAGIC, LIS_KILL}, .id = "b0-9"};
+    struct lis_exec_message exec = {.header = {LIS_MAGIC, LIS_EXEC}};
+    check(lis_message_kind(&named, sizeof named) == LIS_KILL, "a message has a kind");
+    check(lis_message_kind(&named, sizeof(struct lis_header) - 1) == 0 && lis_message_kind(&named, -EMSGSIZE) == 0,
+          "what is shorter than a header has none, nor has an error");
+    check(lis_message_kind(&exec, sizeof exec) == LIS_EXEC && lis_message_kind(&exec, sizeof exec - 1) == 0,
+          "an EXEC without all its numbers is none");
+    named.header.magic++;
+    check(lis_message_kind(&named, sizeof named) == 0, "a message of another version is none");
+    check(lis_message_id(&named, sizeof named) == named.id && !lis_message_id(&named, sizeof named - 1),
+          "a name is found in a whole message");
+    static const char *const bad[] = {"", ".", "../x", "a/b", "A", "b "};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        memset(named.id, 0, sizeof named.id);
+        memcpy(named.id, bad[i], strlen(bad[i]));
+        check(!lis_message_id(&named, sizeof named), "\"%s\" names no sandbox", bad[i]);
+    }
+    memset(named.id, 'x', sizeof named.id);
+    check(!lis_message_id(&named, sizeof named), "nor does a name without an end");
+
     close(pair[0]);
     check(lis_receive(pair[1], 0, buffer, sizeof buffer, fds, &nfds) == 0, "the end of the file is 0");
     check(lis_send(pair[1], "x", 1, NULL, 0) == -EPIPE, "sending to nobody is an error, not a signal");

@@ -170,6 +170,15 @@ def test_what_may_not_be_written_is_a_permission_error(box: Box) -> None:
     assert isinstance(raised.value, PermissionError) or raised.value.errno == errno.EROFS
 
 
+@pytest.mark.parametrize("mode", [-1, 0o4755, 2**32])
+def test_an_impossible_mode_is_a_value_error(box: Box, mode: int) -> None:
+    """Refused before anything is written; -1 was once an error of the struct module."""
+    with pytest.raises(ValueError, match="mode"):
+        box.write("/testbed/file", "x", mode=mode)
+    with pytest.raises(FileNotFoundError):
+        box.read("/testbed/file")
+
+
 @pytest.mark.parametrize("path", ["a\0b", "/testbed/\0"])
 def test_nul_in_a_path_is_a_value_error(box: Box, path: str) -> None:
     """No file has such a name."""
