@@ -94,10 +94,10 @@ class Observation:
 
     text: str
     outcome: str
-    """`exited`, `signaled` or `timed_out` for a command, `done` for the editor, `submitted`; `refused` for a
+    """`exited`, `signaled`, `timed_out` or `out_of_memory` for a command, `done` for the editor, `submitted`; `refused` for a
     call that could not be carried out, `not_run` for one after submit."""
     details: Mapping[str, Any] = field(default_factory=dict)
-    """A command's exit_code, signal, truncated, cpu (seconds) and memory_peak (bytes); else empty."""
+    """A command's exit_code, signal, truncated, cpu (seconds), memory_peak and written (bytes), exhausted; else empty."""
 
 
 class Tools:
@@ -202,6 +202,14 @@ def _ending(result: ExecResult, timeout: float) -> str:
             f"Timed out after {timeout:g} s: the command and all it started were killed. "
             "What it had printed until then follows."
         )
+    if result.outcome is Outcome.OUT_OF_MEMORY:
+        return (
+            f"Out of memory (peak {result.usage.memory_peak >> 20} MiB): every program in the sandbox was killed, those in the"
+            " background too. Its files are still there. What it had printed until then follows."
+        )
+    limit = next((name for name in ("disk", "output") if name in result.exhausted), None)
+    if limit and result.signal == signal.SIGKILL:
+        return f"Killed: over the limit on {limit}. What it had printed until then follows."
     if result.signal is not None:
         return f"Killed by signal {result.signal} ({_signal_name(result.signal)})"
     return f"Exit code: {result.exit_code}"
@@ -221,6 +229,8 @@ def _figures(result: ExecResult) -> dict[str, Any]:
         "truncated": result.truncated,
         "cpu": result.usage.cpu,
         "memory_peak": result.usage.memory_peak,
+        "written": result.usage.written,
+        "exhausted": list(result.exhausted),
     }
 
 
