@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from support.fresh import environment
 from support.hosts import host
+from support.waiting import not_blocked
 
 from lisrt.doctor import surroundings
 from lisrt.doctor.host import Answer, Probe, run_probes
@@ -142,29 +143,33 @@ _NUMBERS = {
 }
 FILTERED = """
 import ctypes, os, struct, sys
-def denied(rules):
-    code = struct.pack("HBBI", 0x20, 0, 0, 0)
-    for number, error in rules:
-        code += struct.pack("HBBI", 0x15, 0, 1, number) + struct.pack("HBBI", 0x06, 0, 0, 0x50000 | error)
-    return code + struct.pack("HBBI", 0x06, 0, 0, 0x7fff0000)
-code = denied([tuple(map(int, rule.split(":"))) for rule in sys.argv[1].split(",")])
+HANG, ERRNO, ALLOW = 0x7fc00000, 0x50000, 0x7fff0000
+rules = [tuple(map(int, rule.split(":"))) for rule in sys.argv[2].split(",")]
+code = struct.pack("HBBI", 0x20, 0, 0, 0)
+for number, error in rules:
+    code += struct.pack("HBBI", 0x15, 0, 1, number) + struct.pack("HBBI", 0x06, 0, 0, ERRNO | error if error else HANG)
+code += struct.pack("HBBI", 0x06, 0, 0, ALLOW)
 libc = ctypes.CDLL(None, use_errno=True)
 buffer = ctypes.create_string_buffer(code, len(code))
 program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(buffer)))
-for arguments in ((38, 1, 0, 0, 0), (22, 2, program)):
-    if libc.prctl(*arguments):
-        sys.exit(os.strerror(ctypes.get_errno()))
-os.execv(sys.argv[2], sys.argv[2:])
+if libc.prctl(38, 1, 0, 0, 0):
+    sys.exit(os.strerror(ctypes.get_errno()))
+listener = libc.syscall(int(sys.argv[1]), 1, 0 if all(error for _, error in rules) else 8, program)
+if listener < 0:
+    sys.exit(os.strerror(ctypes.get_errno()))
+if listener > 0:
+    os.set_inheritable(listener, True)  # somebody who could answer, and never does
+os.execv(sys.argv[3], sys.argv[3:])
 """
 
 
 def filtered(**calls: int) -> tuple[str, ...]:
-    """A prefix under which these system calls fail with these errnos."""
+    """A prefix under which these system calls fail with these errnos, or never return where that is 0."""
     numbers = _NUMBERS.get(platform.machine())
     if numbers is None or struct.calcsize("P") != 8 or ctypes.sizeof(ctypes.c_void_p) != 8:
         pytest.skip("numbers of system calls are known for x86-64 and arm64")
     rules = ",".join(f"{numbers[name]}:{error}" for name, error in calls.items())
-    return sys.executable, "-c", FILTERED, rules
+    return sys.executable, "-c", FILTERED, str(numbers["seccomp"]), rules
 
 
 def test_under_a_containers_filter() -> None:
@@ -182,6 +187,16 @@ def test_without_openat2_and_filters() -> None:
     """gVisor has had no openat2; some filters forbid further filters."""
     answers = probe("openat2", "filter", "filter-notify", prefix=filtered(openat2=errno.ENOSYS, seccomp=errno.EPERM))
     assert [answer.number for answer in answers.values()] == [errno.ENOSYS, errno.EPERM, errno.EPERM]
+
+
+def test_a_probe_that_hangs_is_ended(tmp_path: Path) -> None:
+    """After ten seconds, with all its processes and its directory; the next one has its turn."""
+    name = f"overlay={tmp_path}"
+    with not_blocked(40):
+        answers = probe(name, "pidfd", prefix=filtered(unshare=0))
+    assert (answers[name].answer, answers[name].number) == (Answer.UNTRIED, errno.ETIMEDOUT)
+    assert answers["pidfd"].works
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.root

@@ -67,9 +67,13 @@ def _table(report: Report) -> Iterator[str]:
             group = row.group
             yield click.style(f" {group}", bold=True)
         yield from _row(row)
-    room = "" if report.room is None else f", with room for {report.room:,} of {report.concurrency:,} sandboxes"
+    room = ""
+    if report.room is not None:
+        of = f" of {report.concurrency:,}" if report.room < report.concurrency else ""
+        room = f"; room for {report.room:,}{of} at once"
     words = {"strong": "Sandboxes work here, fully isolated", "weaker": "Sandboxes work here, less isolated"}
-    yield click.style(f" {words.get(report.verdict, 'Sandboxes do not work here')}{room}", bold=True)
+    verdict = f"{words[report.verdict]}{room}" if report.works else "Sandboxes do not work here"
+    yield click.style(f" {verdict}", bold=True)
 
 
 def _row(row: Check) -> Iterator[str]:

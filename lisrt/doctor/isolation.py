@@ -132,17 +132,14 @@ def tmpfs(host: Host) -> Found:
 
 def kernel_calls(host: Host) -> Found:
     answers = [host.probe(name) for name in CALLS]
-    skipped = next((probe for probe in answers if probe.answer is Answer.UNTRIED), None)
-    bad = [probe.reason for probe in answers if probe.answer in (Answer.FAILS, Answer.WEAKER)]
+    bad = [probe for probe in answers if probe.answer in (Answer.FAILS, Answer.WEAKER)]
     if bad:
-        return Found(Status.FAIL, "; ".join(bad), _gvisor_or_old(host) or causes.container_fix(host))
+        fix = causes.container_fix(host)
+        if not host.filtered and any(probe.number == errno.ENOSYS for probe in bad):
+            fix = "Boot Linux 5.12 or later; in a container, another runtime than gVisor (docker run --runtime=runc ...)"
+        return Found(Status.FAIL, "; ".join(probe.reason for probe in bad), fix)
+    skipped = next((probe for probe in answers if probe.answer is Answer.UNTRIED), None)
     return untried(skipped) if skipped else Found(Status.PASS, ", ".join(probe.words for probe in answers))
-
-
-def _gvisor_or_old(host: Host) -> str:
-    if "gVisor" in (host.read("/proc/version") or ""):
-        return "Start the container with another runtime than gVisor (docker run --runtime=runc ...)"
-    return "" if host.filtered else "Boot Linux 5.12 or later"
 
 
 def real_sandbox(host: Host) -> Found:
