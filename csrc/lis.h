@@ -495,3 +495,7 @@ int lis_collect(int base);
 /* ---- spawn.c: the spawner --------------------------------------------------------------------------------------- */
 
 int lis_spawn_main(const char *owner_path);
+
+/* ---- probe.c: what this host's kernel lets us do, for `lisrt doctor` --------------------------------------------- */
+
+int lis_probe_main(int count, char **names);

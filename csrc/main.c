@@ -20,7 +20,7 @@
  * stdin, stdout and stderr travel with EXEC as descriptors: no byte of them passes through init.
  *
  * Files: plan.c decodes and checks a Plan with no side effect; host.c and setup.c carry it out; process.c, wire.c,
- * fault.c serve all; command.c and tree.c start and kill; trash.c deletes. */
+ * fault.c serve all; command.c and tree.c start and kill; trash.c deletes; probe*.c are `lisrt doctor`'s. */
 #include <stdio.h>
 #include <string.h>
 
@@ -34,6 +34,8 @@ int main(int argc, char **argv) {
         memset(argv[2], 0, strlen(argv[2]));
         return owner_path ? lis_spawn_main(owner_path) : 1;
     }
+    if (argc >= 3 && strcmp(argv[1], "probe") == 0)
+        return lis_probe_main(argc - 2, argv + 2);
     fprintf(stderr, "lisrt-helper is started by lisrt; it has no use by hand.\n");
     return 100;
 }

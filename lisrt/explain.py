@@ -47,6 +47,8 @@ _HOST_FAULTS: dict[tuple[str, int | None], tuple[str, str]] = {
     ),
     ("namespaces", errno.ENOSPC): ("user-namespaces", _NAMESPACES),
     ("nested-user-namespace", errno.ENOSPC): ("user-namespaces", _NAMESPACES),
+    # the kernel counts a mount that is not attached yet as a mount namespace, too
+    **{(stage, errno.ENOSPC): ("user-namespaces", _NAMESPACES) for stage in ("proc", "dev", "devpts", "tmpfs", "layer")},
     ("process", errno.EAGAIN): ("processes", "No more processes can be started: see ulimit -u and the job's pids limit"),
     ("process", errno.ENOMEM): ("processes", "The pid limit (kernel.pid_max) or the memory is used up"),
     ("process", errno.EDQUOT): (

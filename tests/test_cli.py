@@ -524,7 +524,7 @@ def test_doctor_passes_here(cli: Cli) -> None:
     done = cli("doctor")
     assert (done.returncode, done.stderr) == (0, "")
     verdicts = {line.split()[1]: line.split()[0] for line in done.stdout.splitlines() if not line.startswith(" ")}
-    assert set(verdicts.values()) <= {"PASS", "NOTE"}
+    assert set(verdicts.values()) <= {"PASS", "NOTE", "WEAKER"}
     assert {"helper", "user-namespaces", "proc", "scratch", "network-namespace", "sandbox"} <= set(verdicts)
     assert "\x1b" not in done.stdout, "colours only on a terminal"
 
@@ -533,11 +533,10 @@ def test_doctor_for_machines(cli: Cli) -> None:
     """The same rows as JSON, and nothing else on stdout."""
     done = cli("doctor", "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    rows = json.loads(done.stdout)
-    assert all(set(row) == {"name", "status", "found", "fix"} for row in rows)
-    assert {row["status"] for row in rows} <= {"pass", "note"}
+    report = json.loads(done.stdout)
+    assert set(report) == {"rows", "summary"}
     plain = cli("doctor").stdout
-    assert all(row["name"] in plain for row in rows)
+    assert all(row["name"] in plain for row in report["rows"])
 
 
 @pytest.mark.parametrize("command", ["doctor", "gc", "--help", "bench"])

@@ -22,7 +22,7 @@ KEYS = [(table, *key) for table, entries in TABLES.items() for key in entries]
 @pytest.fixture(scope="module")
 def rows(working_host: None) -> list[Check]:
     """What doctor prints here."""
-    return examine()
+    return list(examine().rows)
 
 
 def stage_number(slug: str) -> int:
@@ -42,6 +42,12 @@ def test_stages_have_a_name_and_words() -> None:
     for slug, words in STAGES.items():
         assert slug == slug.lower() and " " not in slug
         assert words and words[0].islower() and not words.endswith(".")
+
+
+@pytest.mark.parametrize("key", explain._LIMITS)
+def test_every_limit_names_a_row_of_doctor(key: int, rows: list[Check]) -> None:
+    """The limits of a process are rows, too."""
+    assert explain._LIMITS[key][0] in {row.name for row in rows}
 
 
 @pytest.mark.parametrize("key", explain._HOST_FAULTS)
@@ -79,7 +85,7 @@ def test_doctors_rows(rows: list[Check]) -> None:
     for row in rows:
         assert row.found
         assert row.status is not Status.FAIL, row
-        assert set(row.as_json()) == {"name", "status", "found", "fix"}
+        assert {"name", "group", "status", "found", "meaning", "fix"} <= set(row.as_json())
 
 
 ERRNOS = [errno.EPERM, errno.ENOSPC, errno.ENOENT, errno.EINVAL, errno.ELOOP, errno.EMFILE, errno.ENOMEM]

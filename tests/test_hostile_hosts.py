@@ -14,17 +14,10 @@ from pathlib import Path
 import pytest
 from support.command import Cli
 from support.fresh import python
+from support.hosts import host
 from support.procs import assert_gone
 
 pytestmark = pytest.mark.usefixtures("working_host")
-
-POWERLESS = "exec setpriv --ambient-caps=-all --inh-caps=-all --bounding-set=-all"
-
-
-def host(setup: str, *, as_root: bool = False) -> tuple[str, ...]:
-    """A prefix that runs a command on a host that `setup` has spoilt; as the same user, or as a root without powers."""
-    identity = ("--map-root-user",) if as_root else ("--map-current-user", "--keep-caps")
-    return ("unshare", "--user", "--mount", *identity, "bash", "-ec", f'{setup}\n{POWERLESS} "$@"', "bash")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -89,7 +82,7 @@ def test_the_cause_and_the_fix_are_named(cli: Cli, name: str) -> None:
     assert done.stderr.count("\n") == 1, "one message, and no stray ones"
     examined = cli("doctor", "--json", prefix=prefix)
     assert examined.returncode == 1, examined.stdout
-    rows = {row["name"]: row for row in json.loads(examined.stdout)}
+    rows = {row["name"]: row for row in json.loads(examined.stdout)["rows"]}
     assert rows[bad.row]["status"] == "fail", rows
     assert any(words in rows[bad.row]["fix"] for words in bad.says), rows[bad.row]
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import select
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 PATH = Path(__file__).parent.parent / "_helper" / "lisrt-helper"
@@ -68,3 +71,40 @@ def start(arguments: list[str], fds: tuple[int, ...], prefix: list[str] | None =
         os.waitpid(pid, 0)
     except ChildProcessError:
         pass  # SIGCHLD is ignored in this program, or its own wait(-1) loop was faster: either way it is reaped
+
+
+def output(arguments: list[str], timeout: float) -> str:
+    """What the helper prints when run with these arguments, up to its end. Started as by `start`, so that what this
+    host denies that one (a path that a security module must know, say) is denied here. OSError, TimeoutError."""
+    program = sealed_copy()
+    try:
+        reading, writing = os.pipe()
+        try:
+            actions = [(os.POSIX_SPAWN_DUP2, writing, 1)]
+            pid = os.posix_spawn(f"/proc/self/fd/{program}", ["lisrt-helper", *arguments], {}, file_actions=actions)
+        except BaseException:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+    finally:
+        os.close(program)
+    with open(reading, "rb", buffering=0) as file:
+        chunks = list(_chunks(file.fileno(), time.monotonic() + timeout))
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # as above
+    return os.fsdecode(b"".join(chunks))
+
+
+def _chunks(fd: int, deadline: float) -> Iterator[bytes]:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    while True:
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise TimeoutError(errno.ETIMEDOUT, "the helper did not answer in time")
+        chunk = os.read(fd, 1 << 16)
+        if not chunk:
+            return
+        yield chunk

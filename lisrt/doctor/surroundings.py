@@ -1,0 +1,146 @@
+"""Facts beside: what other ways of working would find here, and where this seems to be."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+
+from lisrt.doctor import cgroups
+from lisrt.doctor.causes import apparmor_restricts
+from lisrt.doctor.host import Answer, Host, Judge
+from lisrt.doctor.limits import user_manager
+from lisrt.doctor.rows import Found, Status
+
+PROBES = ("filter-notify", "landlock", "clone3", "tmpfs-attributes", "veth", "nft")
+FIXED_BWRAP = (0, 12)
+"""From this version on a link in an untrusted root can't lead its mounts out of it (CVE-2026-87766)."""
+
+
+def bwrap(host: Host) -> Found:
+    """Version, whether it is one that a root file system can trick, and whether it works."""
+    program = shutil.which("bwrap")
+    if program is None:
+        return Found(Status.NOTE, "no bwrap on PATH; the native launcher needs none")
+    try:
+        version = _output([program, "--version"])
+        usable = _output([program, "--unshare-all", "--ro-bind", "/", "/", "true"])
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Found(Status.SKIPPED, f"{program} could not be run: {error}")
+    number = re.search(r"(\d+)\.(\d+)", version)
+    if number is None:
+        return Found(Status.WEAKER, f"{program} does not tell its version: {version}", _UPGRADE)
+    if usable:
+        return Found(Status.NOTE, f"{version} ({program}) makes no sandbox here: {usable}")
+    if tuple(map(int, number.groups())) < FIXED_BWRAP:
+        words = f"{version} ({program}) works, and follows links in a root out of it, unless patched (CVE-2026-87766)"
+        return Found(Status.WEAKER, words, _UPGRADE)
+    return Found(Status.PASS, f"{version} ({program}) works")
+
+
+_UPGRADE = (
+    "sudo apt-get install --only-upgrade bubblewrap (or dnf upgrade bubblewrap), to 0.12 or a patched one;"
+    " the native launcher needs none"
+)
+
+
+def _output(command: list[str]) -> str:
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=10)
+    return (done.stdout if done.returncode == 0 else done.stderr or f"status {done.returncode}").strip()
+
+
+def cgroup_facts(host: Host) -> Found:
+    """Which hierarchies there are, and whose our own cgroups are."""
+    words = []
+    for cgroup in cgroups.own(host):
+        probe = host.probe(f"cgroup={cgroup.directory}")
+        if probe.works:
+            words.append(f"{cgroup.directory} is ours ({probe.words or 'no limits'})")
+        elif cgroup.version == 2:
+            words.append(f"{cgroup.directory} is not ours")
+    layout = cgroups.layout(host)
+    return Found(Status.NOTE, "; ".join([f"layout {layout}", *words]))
+
+
+def clone_into_cgroup(host: Host) -> Found:
+    two = cgroups.version2(host)
+    if two is None:
+        return Found(Status.NOTE, "no cgroup v2 hierarchy is mounted")
+    probe = host.probe(f"clone-into-cgroup={two.directory}")
+    return Found(Status.PASS, "works") if probe.works else Found(Status.NOTE, f"could not {probe.reason}")
+
+
+def user_bus(host: Host) -> Found:
+    answering = user_manager(host)
+    if not answering:
+        return Found(Status.NOTE, "no systemd of this user answers (usual in batch jobs)")
+    return Found(Status.PASS, f"{answering} answers")
+
+
+def noted(name: str) -> Judge:
+    """A row that passes or is a note, from one probe."""
+
+    def judge(host: Host) -> Found:
+        probe = host.probe(name)
+        if probe.answer is Answer.UNTRIED:
+            return Found(Status.SKIPPED, f"not tried: {probe.reason}")
+        return Found(Status.PASS, probe.words) if probe.works else Found(Status.NOTE, f"could not {probe.reason}")
+
+    return judge
+
+
+def device(path: str) -> Judge:
+    """A row on a device file that must open for reading and writing."""
+
+    def judge(host: Host) -> Found:
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        except OSError as error:
+            return Found(Status.NOTE, f"{path}: {error.strerror}")
+        return Found(Status.PASS, f"{path} can be opened")
+
+    return judge
+
+
+def id_ranges(host: Host) -> Found:
+    """lisrt maps one id and needs none; said because people who know Podman look for it."""
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        user = str(os.geteuid())
+    lines = (host.read("/etc/subuid") or "").splitlines()
+    counts = [line.split(":")[2] for line in lines if line.split(":")[0] in (user, str(os.geteuid()))]
+    tools = "newuidmap is there" if shutil.which("newuidmap") else "no newuidmap"
+    ranges = f"{' + '.join(counts)} ids in /etc/subuid" if counts else "no ids in /etc/subuid"
+    return Found(Status.NOTE, f"{tools}, {ranges}; lisrt needs neither")
+
+
+def surroundings(host: Host) -> Found:
+    """Container, batch job, security modules."""
+    words = [f"in a container ({host.container})"] if host.container else []
+    if host.environ.get("SLURM_JOB_ID"):
+        words.append(f"in Slurm job {host.environ['SLURM_JOB_ID']}")
+    if host.filtered:
+        words.append("under a filter for system calls already")
+    if host.chrooted:
+        words.append("in a chroot")
+    if apparmor_restricts(host):
+        words.append("AppArmor restricts user namespaces")
+    return Found(Status.NOTE, "; ".join(words) or "no container, no batch job, no filter, no restriction found")
+
+
+def python(host: Host) -> Found:
+    """Image `host` is /usr and little else: a Python from a home directory or a module is not in it."""
+    inside = shutil.which("python3", path="/usr/local/bin:/usr/bin:/bin")
+    home = os.path.realpath(sys.base_prefix)
+    seen = f"sandboxes of image host see {inside}" if inside else "sandboxes of image host see no python3"
+    if home == "/usr" or home.startswith("/usr/"):
+        return Found(Status.PASS if inside else Status.NOTE, seen)
+    return Found(
+        Status.NOTE,
+        f"{seen}; the Python that runs lisrt ({home}) is outside /usr and not among what they see",
+        f"To use it inside: Sandbox(mounts=[Mount({home!r}, {home!r})]), or lisrt exec --mount {home}:{home}",
+    )
