@@ -102,7 +102,8 @@ static int fresh_proc(const struct lis_probe *probe, const char *place, struct l
 static int enter_nested(struct lis_outcome *out) {
     if (unshare(CLONE_NEWUSER) < 0)
         return lis_fails(out, errno, "create it");
-    int r = lis_map_ids(0, 0, 0, 0);
+    cleanup_fd int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int r = proc < 0 ? -errno : lis_map_ids(proc, 0, 0, 0, 0);
     return r < 0 ? lis_fails(out, -r, "map ids") : 0;
 }
 

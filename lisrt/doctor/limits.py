@@ -7,11 +7,12 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from lisrt import settings
 from lisrt.doctor import cgroups
-from lisrt.doctor.causes import container_fix
-from lisrt.doctor.host import Answer, Host
-from lisrt.doctor.isolation import simple, untried
+from lisrt.doctor.host import Host
+from lisrt.doctor.isolation import simple
 from lisrt.doctor.rows import Found, Status
+from lisrt.kernel import cgroup
 
 PROBES = ("filter", "process-limit")
 BUS_PATIENCE = 2.0
@@ -28,6 +29,12 @@ class Backend:
 
 def backend(host: Host, what: str) -> Backend:
     """The best possible for memory, cpu or pids, from what the probes found. Chooses nothing, changes nothing."""
+    named = settings.get("cgroup")
+    place = cgroup.find(named).get(what) if named else None
+    if place:
+        return Backend(f"cgroup{place.version}", True, f"$LISRT_CGROUP names {place.path}")
+    if os.geteuid() == 0:
+        return _roots(host, what)
     two, one = cgroups.version2(host), cgroups.version1(host, what)
     if two and host.probe(f"cgroup={two.directory}").works and what in two.controllers:
         return Backend("cgroup2", True, f"{two.directory} is ours, with {' '.join(two.controllers)}")
@@ -38,7 +45,14 @@ def backend(host: Host, what: str) -> Backend:
         return Backend("scope", True, f"{refusal}; a systemd user manager can delegate one")
     if what == "pids" and host.probe("process-limit").works:
         return Backend("rlimit", True, f"{refusal}; RLIMIT_NPROC is {host.probe('process-limit').words}")
-    return Backend({"memory": "watchdog", "pids": "watchdog", "cpu": "affinity"}[what], False, refusal)
+    return Backend({"memory": "watchdog", "pids": "nobody", "cpu": "affinity"}[what], False, refusal)
+
+
+def _roots(host: Host, what: str) -> Backend:
+    refusal = "you are root: the groups that you may write to are the system's, and $LISRT_CGROUP names none"
+    if what == "pids":
+        return Backend("nobody", False, f"{refusal}; RLIMIT_NPROC does not bind root")
+    return Backend({"memory": "watchdog", "cpu": "affinity"}[what], False, refusal)
 
 
 def _refusal(host: Host, what: str) -> str:
@@ -103,12 +117,7 @@ def pids(host: Host) -> Found:
 
 
 def disk(host: Host) -> Found:
-    probe = host.probe("tmpfs")
-    if probe.answer is Answer.UNTRIED:
-        return untried(probe)
-    if not probe.works:
-        return Found(Status.WEAKER, f"accounting only: a sized tmpfs could not {probe.reason}", container_fix(host))
-    return Found(Status.PASS, f"a sized tmpfs ({probe.words}), or accounting in the scratch directory")
+    return Found(Status.PASS, "RLIMIT_FSIZE for one file; for all of them, what was written is added up")
 
 
 def system_calls(host: Host) -> Found:

@@ -56,8 +56,8 @@ _ISOLATION = (
 _LIMITS = (
     ("memory", "A watchdog looks at intervals: a fast program overshoots its limit before it is killed.", limits.memory),
     ("cpus", "Without a cgroup a sandbox can be kept to some CPUs, not to a share of them.", limits.cpus),
-    ("pids", "A fork bomb is stopped by this number; a watchdog sees it later than the kernel.", limits.pids),
-    ("disk", "Without a sized file system a program can write more than its limit before it is stopped.", limits.disk),
+    ("pids", "A fork bomb is stopped by this number.", limits.pids),
+    ("disk", "Many files together can pass their limit for the moment that adding up takes.", limits.disk),
     ("system-calls", "The kernel's surface for a program is all system calls where no filter holds.", limits.system_calls),
 )
 _ROOM = (
