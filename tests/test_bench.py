@@ -115,6 +115,8 @@ def test_every_operation_is_counted(working_host: None) -> None:
         ("one at a time", "write"): 2,
         ("one at a time", "read"): 2,
         ("one at a time", "destroy"): 2,
+        ("one at a time", "create, limited"): 2,
+        ("one at a time", "exec, limited"): 6,
         ("all alive", "create"): 6,
         ("all alive", "exec"): 18,
         ("all alive", "write"): 6,
@@ -149,6 +151,7 @@ def test_the_report_for_machines(cli: Cli, where: str) -> None:
     assert ("3 of 3" in done.stdout) == (where != "-")
     assert report["machine"]["lisrt"] == importlib.metadata.version("lisrt")
     assert report["machine"]["scratch_filesystem"]
+    assert report["machine"]["guarantees"]["system calls"].startswith("an allow-list")
     assert report["config"]["concurrency"] == 3
     assert all(set(row) == ROW for row in report["rows"])
 

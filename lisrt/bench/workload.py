@@ -12,11 +12,16 @@ from dataclasses import asdict, dataclass, field
 
 from lisrt.bench.machine import Memory, memory
 from lisrt.bench.measure import Recorder
+from lisrt.limits import Limits
 from lisrt.sandbox import Sandbox
 from lisrt.waiting import drive
 
 SERIAL, TOGETHER = "one at a time", "all alive"
 PAYLOAD = os.urandom(4096)
+LIMITS = Limits(
+    "200MiB", cpus=1, pids=512, disk="1GiB", files=100_000, open_files=256, output="1GiB", wall_time=60, enforce="watchdog"
+)
+"""All there are, held by lisrt itself: what they cost beside a sandbox that has none."""
 Progress = Callable[[str, int], None]
 
 
@@ -47,6 +52,8 @@ class Bench:
         self._recorder = recorder
         self._progress = progress
         self._count = threading.Lock()
+        self.guarantees: dict[str, str] = {}
+        """What was enforced in the sandboxes, and how."""
         self.served = 0
         """Sandboxes that did all that was asked of them and were destroyed."""
 
@@ -61,6 +68,7 @@ class Bench:
         with Sandbox(self._config.image) as box:  # starts the spawner: once per program, so a row of its own
             self._recorder.sample(SERIAL, "first", time.perf_counter() - started)
             box.run(["/bin/true"]).check()
+            self.guarantees = dict(box.guarantees)
         self._one_at_a_time()
         executor = ThreadPoolExecutor(self._config.jobs)
         try:
@@ -80,7 +88,20 @@ class Bench:
                 self._use(box, SERIAL, number)
                 with timed(SERIAL, "destroy"):
                     box.close()
+            self._limited()
             self._progress("one at a time", number + 1)
+
+    def _limited(self) -> None:
+        """The same with every limit, in turn with those that have none."""
+        timed = self._recorder.timed
+        box = None
+        with timed(SERIAL, "create, limited"):
+            box = Sandbox(self._config.image, limits=LIMITS)
+        for _ in range(self._config.commands if box else 0):
+            with timed(SERIAL, "exec, limited"):
+                box.run(["/bin/true"]).check()
+        if box is not None:
+            box.close()
 
     def _all_alive(self, executor: ThreadPoolExecutor) -> None:
         n = self._config.concurrency

@@ -40,6 +40,7 @@ def command(
     machine = facts()
     bench = _run_with_bars(config, recorder, console)
     machine["scratch_filesystem"] = filesystem(spawner.current().scratch)
+    machine["guarantees"] = bench.guarantees
     rows = recorder.rows()
     if json_file is not None:
         json.dump(as_json(rows, machine, config.as_json()), json_file, indent=1)
@@ -50,6 +51,8 @@ def command(
             out.print(table(rows))
             for line in figures(rows):
                 out.print(line)
+            for name in ("launcher", "system calls", "memory", "pids"):
+                out.print(f"{name}: {bench.guarantees.get(name, 'unknown')}", style="dim")
             verdict = f"{bench.served} of {concurrency} sandboxes served, {recorder.failures} failures"
             out.print(verdict, style="bold" if bench.served == concurrency and not recorder.failures else "bold red")
         click.echo(report.get(), nl=False)
