@@ -285,8 +285,20 @@ void lis_init_main(int sock) __attribute__((noreturn));
 int lis_remove_tree(int dir, const char *name);
 /* The same, but -ETIME when CLOCK_MONOTONIC has passed `deadline` (ns) and something is left. */
 int lis_remove_tree_until(int dir, const char *name, uint64_t deadline);
-/* Removes the directories under base whose owner is gone (their lock is free). Returns how many. */
+/* Removes the directories under base whose owner is gone (see owner.c). Returns how many. */
 int lis_collect(int base);
+
+/* ---- owner.c: what an owner leaves ------------------------------------------------------------------------------- */
+
+/* The file in an owner's directory that says whose it is: lines of "key value". kernel/owners.py writes it. */
+#define LIS_OWNER_RECORD "owner"
+
+/* 1: an owner whose lock is free is dead; 0: it may live on another host that shares the file system. */
+int lis_owner_is_of_here(int base, const char *name);
+/* Removes an owner's directory, its record last. -ETIME when CLOCK_MONOTONIC has passed `deadline` (ns) and more is left. */
+int lis_owner_remove(int base, const char *name, uint64_t deadline);
+/* The same for Python: some milliseconds at a time, so that signals are served in between. */
+int lis_owner_remove_within(int base, const char *name, unsigned milliseconds);
 
 /* ---- spawn.c: the spawner --------------------------------------------------------------------------------------- */
 

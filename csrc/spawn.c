@@ -304,7 +304,7 @@ static void end_all(const struct spawner *spawner) {
     struct pollfd owner = {.fd = OWNER, .events = POLLIN};
     uint64_t patience = poll(&owner, 1, 0) == 0 ? LIVING_OWNER_NS : DEAD_OWNER_NS;
     const char *name = strrchr(spawner->owner_path, '/');
-    lis_remove_tree_until(BASE_DIR, name ? name + 1 : spawner->owner_path, lis_now_ns() + patience);
+    lis_owner_remove(BASE_DIR, name ? name + 1 : spawner->owner_path, lis_now_ns() + patience);
 }
 
 static int run(struct spawner *spawner) {

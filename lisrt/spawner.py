@@ -22,7 +22,9 @@ from lisrt.explain import fault_error, limit_error
 from lisrt.image import Image, host_image
 from lisrt.kernel import helper, scratch, wire
 
+LAUNCHER = "native"
 START_TIMEOUT = 30.0
+START_TRIES = 3
 STOP_TIMEOUT = 5.0
 
 
@@ -109,7 +111,7 @@ class Spawner:
         if wire.kind(answer) == wire.FAULT:
             raise fault_error(wire.decode_fault(answer))
         if wire.kind(answer) != wire.READY:
-            raise HostError("the spawner ended before it was ready", check="helper", fix="Run `lisrt doctor`")
+            raise _Vanished
 
     def stop(self) -> None:
         """Ends the spawner and all its sandboxes, and waits (5 s at most) until it has cleaned up."""
@@ -184,7 +186,22 @@ def running() -> Spawner | None:
     return spawner if spawner is not None and spawner.alive else None
 
 
+class _Vanished(Exception):
+    """The spawner ended before it was ready, and did not say why: somebody has killed it."""
+
+
 def _start() -> Spawner:
+    for _ in range(START_TRIES):
+        with contextlib.suppress(_Vanished):
+            return _start_somewhere()
+    raise HostError(
+        f"the spawner ended before it was ready, {START_TRIES} times",
+        check="helper",
+        fix="Something kills it, or memory is short: see `dmesg`, and run `lisrt doctor`",
+    )
+
+
+def _start_somewhere() -> Spawner:
     if not os.access(helper.PATH, os.R_OK):
         raise HostError(
             f"lisrt's helper program is missing ({helper.PATH})", check="helper", fix="Install lisrt again: pip install lisrt"
@@ -214,9 +231,9 @@ def _start() -> Spawner:
 def _start_on(directory: str) -> Spawner:
     cleanups: list[Callable[[], object]] = []
     try:
-        owner = scratch.claim(directory)
+        owner = scratch.claim(directory, LAUNCHER)
         cleanups.append(owner.close)
-        cleanups.append(lambda: os.rmdir(owner.path))
+        cleanups.append(owner.remove)
         ours, theirs = wire.pair()
         cleanups.append(ours.close)
         with theirs:
