@@ -9,12 +9,16 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
+import signal
 import stat
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from lisrt import settings
 from lisrt.kernel import native, owners, procfs, scratch
+
+END_TIMEOUT = 5.0
 
 _ID = re.compile(r"b[0-9a-f]{16}")
 _LAYER = re.compile(r"(?:^|[,:])upperdir=[^,]*/(b[0-9a-f]{16})/u(?:,|$)")
@@ -87,6 +91,32 @@ def take(*, disk: bool = False) -> list[OwnerInfo]:
     return [view.owner(found, disk) for base in bases() for found in owners.survey(base)]
 
 
+def end_spawner(found: owners.Found) -> bool:
+    """Kills the spawner of an owner that is known to be dead, and with it all its sandboxes. Whether there was one.
+
+    It would have ended by itself, unless somebody has stopped it or a disk holds it up. Waits until it is dead, 5 s at most.
+    """
+    pid = _View().spawner(found.name)
+    if pid is None or found.state is not owners.State.DEAD:
+        return False
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True  # it has just ended
+    try:
+        # again, now that the pid can't become another process's
+        if os.path.basename(_served(pid).get("/s", "")) == found.name:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            poll.poll(END_TIMEOUT * 1000)
+    except ProcessLookupError:
+        pass  # it has just ended, too
+    finally:
+        os.close(pidfd)
+    return True
+
+
 class _View:
     """One look at /proc. What starts or ends meanwhile is seen or not; nothing is seen wrong, since names are random."""
 
@@ -114,9 +144,13 @@ class _View:
                 self._inits[name] = process, lowest[1] if lowest else ""
 
     def _add_spawner(self, process: procfs.Process) -> None:
-        mounts = {mount.at: mount.root for mount in procfs.mount_points(process.pid)}
+        mounts = _served(process.pid)
         if "/s" in mounts:
             self._spawners[os.path.basename(mounts["/s"])] = process.pid, mounts
+
+    def spawner(self, name: str) -> int | None:
+        """The pid of the spawner that serves an owner directory of this name."""
+        return self._spawners[name][0] if name in self._spawners else None
 
     def owner(self, found: owners.Found, disk: bool) -> OwnerInfo:
         spawner, mounts = self._spawners.get(found.name, (None, {}))
@@ -135,6 +169,11 @@ class _View:
         below = [self._table[pid] for pid in procfs.tree(self._children, init.pid)]
         memory = sum(process.resident for process in below)
         return SandboxInfo(name, _image(mounts.get(layer)), init.pid, init.age, len(below), memory, used)
+
+
+def _served(spawner: int) -> dict[str, str]:
+    """What is mounted where: the owner directory on /s, layers on /l/0, /l/1, ..."""
+    return {mount.at: mount.root for mount in procfs.mount_points(spawner)}
 
 
 def _image(layer: str | None) -> str | None:

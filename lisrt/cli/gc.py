@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from typing import Any
 
@@ -53,17 +54,19 @@ def _remove(found: owners.Found, dry_run: bool, all_hosts: bool) -> str | None:
     """None: it is removed, or would be. Else why not; "" where nobody needs to hear it."""
     if found.state is owners.State.ALIVE:
         return ""
-    if found.locked:
-        return "its program is dead, but its helpers, or a process that it forked, still hold the lock"
+    if found.locked and not dry_run:
+        census.end_spawner(found)
     if found.state is owners.State.ELSEWHERE and not all_hosts:
         host = found.record.host if found.record else "unknown"
         return f"the file system is shared, and its host ({host}) is another one: run gc there, or use --all-hosts"
     if dry_run:
         return None
     try:
-        return None if owners.remove_dead(found, all_hosts=all_hosts) else ""
+        if owners.remove_dead(found, all_hosts=all_hosts):
+            return None
     except OSError as error:
         return error.strerror or str(error)
+    return "its program is dead, but a process that it forked still holds the lock" if os.path.exists(found.path) else ""
 
 
 def _facts(found: owners.Found) -> dict[str, Any]:
