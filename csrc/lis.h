@@ -119,10 +119,8 @@ static inline const char *lis_string(const struct lis_plan *plan, const struct l
 enum lis_message_kind {
     LIS_READY = 1,
     LIS_FAULT = 2,
-    LIS_CREATE = 16,  /* to the spawner: id, plan; one descriptor: the sandbox's control socket */
-    LIS_KILL = 17,    /* to the spawner: id */
-    LIS_COLLECT = 18, /* to the spawner: delete what dead owners left; answered with LIS_COLLECTED */
-    LIS_COLLECTED = 19,
+    LIS_CREATE = 16, /* to the spawner: id, plan; one descriptor: the sandbox's control socket */
+    LIS_KILL = 17,   /* to the spawner: id */
     LIS_EXEC = 32,   /* to init */
     LIS_FILES = 33,  /* to init: one descriptor, a socket on which file requests follow */
     LIS_QUIT = 34,   /* to init: kill everything, then leave */
@@ -140,10 +138,6 @@ struct lis_header {
 struct lis_fault_message {
     struct lis_header header;
     struct lis_fault fault;
-};
-struct lis_count_message {
-    struct lis_header header;
-    uint32_t count;
 };
 #define LIS_ID_SIZE 24
 struct lis_create_message {

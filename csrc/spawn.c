@@ -24,8 +24,6 @@ enum { CONTROL = 3, OWNER = 4, OWNER_DIR = 5, BASE_DIR = 6, FIRST_FREE = 7 };
 #define LIVING_OWNER_NS 4000000000u
 #define DEAD_OWNER_NS 400000000u
 
-static const char collect_now[LIS_ID_SIZE]; /* no sandbox has the empty name */
-
 struct sandbox {
     pid_t pid;
     char id[LIS_ID_SIZE];
@@ -36,8 +34,7 @@ struct spawner {
     const char *owner_path;
     int signals;
     pid_t trash_pid;
-    int trash, collected; /* names of directories to delete go in; numbers of directories that were come out */
-    unsigned asked;       /* how many such numbers Python waits for */
+    int trash[2]; /* a pipe of names to delete; both ends are ours: what one who was killed left, the next reads */
     struct sandbox *sandboxes;
     size_t count, capacity;
     char buffer[sizeof(struct lis_create_message) + LIS_MAX_PLAN];
@@ -151,11 +148,6 @@ static void kill_sandbox(struct spawner *spawner, size_t size) {
             kill(spawner->sandboxes[i].pid, SIGKILL);
 }
 
-static void answer_collected(uint32_t count) {
-    struct lis_count_message answer = {{LIS_MAGIC, LIS_COLLECTED}, count};
-    lis_send(CONTROL, &answer, sizeof answer, NULL, 0);
-}
-
 /* false: the owner is gone */
 static bool serve(struct spawner *spawner) {
     int fds[LIS_MAX_FDS], nfds = 0;
@@ -169,90 +161,34 @@ static bool serve(struct spawner *spawner) {
             lis_send_fault(fds[0], &fault);
         else if (header->kind == LIS_KILL)
             kill_sandbox(spawner, (size_t)size);
-        else if (header->kind == LIS_COLLECT) {
-            if (write(spawner->trash, collect_now, LIS_ID_SIZE) == LIS_ID_SIZE)
-                spawner->asked++;
-            else
-                answer_collected(0); /* deletion is too far behind to be asked for more */
-        }
     }
     for (int i = 0; i < nfds; i++)
         close(fds[i]);
     return true;
 }
 
-static uint32_t collect(void) {
-    int removed = lis_collect(BASE_DIR);
-    return removed < 0 ? 0 : (uint32_t)removed;
-}
-
-static void serve_trash(int requests, int answers) __attribute__((noreturn));
-static void serve_trash(int requests, int answers) {
-    uint32_t collected = collect();
+static void serve_trash(int requests) __attribute__((noreturn));
+static void serve_trash(int requests) {
+    lis_collect(BASE_DIR);
     cleanup_fd int scratch = open("/s", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     char id[LIS_ID_SIZE];
     while (LIS_RETRY(read(requests, id, sizeof id)) == (ssize_t)sizeof id)
-        if (memcmp(id, collect_now, sizeof id) == 0) {
-            collected += collect(); /* what went at the start counts: nobody has been told of it yet */
-            if (write(answers, &collected, sizeof collected) != (ssize_t)sizeof collected)
-                _exit(1);
-            collected = 0;
-        } else {
-            lis_remove_tree(scratch, id); /* what can't be removed now is tried again with the owner's directory */
-        }
+        lis_remove_tree(scratch, id); /* what can't be removed now is tried again with the owner's directory */
     _exit(0);
 }
 
 /* Deletion takes as long as untrusted code wants it to take, so it has a process of its own, and a nice one. */
 static int start_trash(struct spawner *spawner) {
-    int in[2], out[2];
-    if (pipe2(in, O_CLOEXEC) < 0)
-        return -errno;
-    if (pipe2(out, O_CLOEXEC) < 0) {
-        int r = -errno;
-        close(in[0]);
-        close(in[1]);
-        return r;
-    }
     pid_t pid = fork();
     if (pid == 0) {
-        close(in[1]);
-        close(out[0]);
+        close(spawner->trash[1]);
         close(CONTROL); /* or Python would take the spawner for alive while this one is */
         prctl(PR_SET_NAME, "lisrt-trash", 0, 0, 0);
         setpriority(PRIO_PROCESS, 0, 19);
-        serve_trash(in[0], out[1]);
+        serve_trash(spawner->trash[0]);
     }
-    int r = pid < 0 ? -errno : 0;
-    close(in[0]);
-    close(out[1]);
-    if (r == 0 && (fcntl(in[1], F_SETFL, O_NONBLOCK) < 0 || fcntl(out[0], F_SETFL, O_NONBLOCK) < 0))
-        r = -errno;
-    spawner->trash_pid = pid;
-    spawner->trash = in[1];
-    spawner->collected = out[0];
-    return r;
-}
-
-/* Somebody has killed it: what it had not deleted yet goes with the owner's directory. */
-static void restart_trash(struct spawner *spawner) {
-    spawner->trash_pid = -1;
-    lis_close(lis_take_fd(&spawner->trash));
-    lis_close(lis_take_fd(&spawner->collected));
-    for (; spawner->asked > 0; spawner->asked--)
-        answer_collected(0);
-    start_trash(spawner);
-}
-
-static void pass_on_collected(struct spawner *spawner) {
-    uint32_t count;
-    ssize_t got = read(spawner->collected, &count, sizeof count);
-    if (got == (ssize_t)sizeof count) {
-        answer_collected(count);
-        spawner->asked--;
-    } else if (got == 0) {
-        lis_close(lis_take_fd(&spawner->collected)); /* it died: its SIGCHLD is on the way */
-    }
+    spawner->trash_pid = pid; /* -1: tried again when there is something to delete */
+    return pid < 0 ? -errno : 0;
 }
 
 static void reap(struct spawner *spawner) {
@@ -261,13 +197,13 @@ static void reap(struct spawner *spawner) {
         ;
     for (pid_t pid; (pid = waitpid(-1, NULL, WNOHANG)) > 0;) {
         if (pid == spawner->trash_pid)
-            restart_trash(spawner);
+            start_trash(spawner); /* it was killed: what it was deleting goes with the owner's directory */
         for (size_t i = 0; i < spawner->count; i++)
             if (spawner->sandboxes[i].pid == pid) {
                 if (spawner->trash_pid < 0)
-                    restart_trash(spawner); /* it could not be started when it was last tried */
+                    start_trash(spawner); /* it could not be started when it was last tried */
                 /* A full pipe means that deletion is far behind; this one then goes with the owner's directory. */
-                ssize_t written = write(spawner->trash, spawner->sandboxes[i].id, LIS_ID_SIZE);
+                ssize_t written = write(spawner->trash[1], spawner->sandboxes[i].id, LIS_ID_SIZE);
                 (void)written;
                 spawner->sandboxes[i] = spawner->sandboxes[--spawner->count];
                 break;
@@ -282,14 +218,16 @@ static int prepare(struct spawner *spawner, struct lis_fault *fault) {
     cleanup_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0)
         return lis_fail(fault, LIS_STAGE_DEV, errno, "/dev/null");
-    r = start_trash(spawner);
+    r = pipe2(spawner->trash, O_CLOEXEC) < 0 || fcntl(spawner->trash[1], F_SETFL, O_NONBLOCK) < 0
+            ? -errno
+            : start_trash(spawner);
     if (r < 0)
         return lis_fail(fault, LIS_STAGE_PROCESS, -r, "trash");
     sigset_t child, blocked;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
     blocked = child;
-    sigaddset(&blocked, SIGPIPE); /* the trash process may have been killed */
+    sigaddset(&blocked, SIGPIPE); /* Python may have closed its end */
     sigprocmask(SIG_SETMASK, &blocked, NULL);
     spawner->signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
     return spawner->signals < 0 ? lis_fail(fault, LIS_STAGE_PROCESS, errno, "signalfd") : 0;
@@ -313,16 +251,11 @@ static int run(struct spawner *spawner) {
         return fail(&fault);
     struct lis_header ready = {LIS_MAGIC, LIS_READY};
     lis_send(CONTROL, &ready, sizeof ready, NULL, 0);
-    struct pollfd polled[] = {{.fd = CONTROL, .events = POLLIN},
-                              {.fd = OWNER, .events = POLLIN},
-                              {.fd = spawner->signals, .events = POLLIN},
-                              {.fd = spawner->collected, .events = POLLIN}};
+    struct pollfd polled[] = {
+        {.fd = CONTROL, .events = POLLIN}, {.fd = OWNER, .events = POLLIN}, {.fd = spawner->signals, .events = POLLIN}};
     for (bool owned = true; owned;) {
-        polled[3].fd = spawner->collected;
         if (poll(polled, LIS_COUNT(polled), -1) < 0)
             continue;
-        if (polled[3].revents)
-            pass_on_collected(spawner);
         if (polled[2].revents)
             reap(spawner);
         if (polled[0].revents)

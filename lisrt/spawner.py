@@ -99,12 +99,6 @@ class Spawner:
         """Kills a sandbox whose PID 1 no longer answers."""
         self._send(wire.encode_kill(name))
 
-    def collect(self) -> int:
-        """Deletes what dead owners left on the scratch file system; returns how many directories. Blocks."""
-        self._send(wire.encode_plain(wire.COLLECT))
-        answer = _receive_within(self._sock, None)
-        return wire.decode_count(answer) if wire.kind(answer) == wire.COLLECTED else 0
-
     def wait_ready(self) -> None:
         """Waits for the first message; raises what it reports."""
         answer = _receive_within(self._sock, START_TIMEOUT)
@@ -143,10 +137,10 @@ class Spawner:
             raise SandboxGone("the spawner process of this program has ended, and all its sandboxes with it") from None
 
 
-def _receive_within(sock: socket.socket, timeout: float | None) -> bytes:
+def _receive_within(sock: socket.socket, timeout: float) -> bytes:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-    if not poll.poll(None if timeout is None else timeout * 1000):
+    if not poll.poll(timeout * 1000):
         raise TimeoutError(f"the spawner did not answer within {timeout} s")
     return wire.receive(sock)[0]
 

@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 
 MAGIC = 0x3153494C
-READY, FAULT, CREATE, KILL, COLLECT, COLLECTED = 1, 2, 16, 17, 18, 19
+READY, FAULT, CREATE, KILL = 1, 2, 16, 17
 EXEC, FILES, QUIT, DRAIN, MEMORY = 32, 33, 34, 35, 36
 EXITED, NOT_STARTED, TERMINAL, FILE = 48, 49, 50, 64
 
@@ -20,7 +20,6 @@ OPEN_READ, OPEN_WRITE, LIST, MKDIR, SYMLINK, STAT = 1, 2, 3, 4, 5, 6
 _HEADER = struct.Struct("=II")
 _FAULT = struct.Struct("=IIii248s")
 _CREATE = struct.Struct("=II24s")
-_COUNT = struct.Struct("=III")
 _EXEC = struct.Struct("=IIIIIIQ")
 _EXIT = struct.Struct("=IIIiiiQQQ")
 _FILE_REQUEST = struct.Struct("=IIII")
@@ -140,10 +139,6 @@ def decode_fault(message: bytes) -> Fault:
 def decode_exit(message: bytes) -> Exit:
     _, number, flags, status, errno, at, wall, cpu, rss = _EXIT.unpack(message)
     return Exit(number, bool(flags & 1), bool(flags & 2), status, errno, at, wall / 1e9, cpu / 1e9, rss)
-
-
-def decode_count(message: bytes) -> int:
-    return int(_COUNT.unpack(message)[2])
 
 
 def decode_file_reply(message: bytes) -> FileReply:
