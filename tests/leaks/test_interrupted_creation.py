@@ -229,7 +229,10 @@ def test_helpers_die_at_any_moment(tmp_path: Path, scratch: Path, victim: str) -
         deadline = time.monotonic() + 30
         while killed < 12 and time.monotonic() < deadline:
             time.sleep(chance.uniform(0, 0.1))
-            found = [pid for pid in helpers(scratch) if name_of(pid) == victim]
+            names = {pid: name_of(pid) for pid in helpers(scratch)}
+            if "lisrt-init" not in names.values() and killed % 3:
+                continue  # a spawner may be killed before it is ready, but not every time: lisrt gives up after three
+            found = [pid for pid, name in names.items() if name == victim]
             with contextlib.suppress(ProcessLookupError):  # it has ended by itself
                 if found:
                     os.kill(chance.choice(found), signal.SIGKILL)
