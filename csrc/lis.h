@@ -137,8 +137,6 @@ enum lis_message_kind {
     LIS_FAULT = 2,
     LIS_CREATE = 16,  /* to the spawner: id, plan; one descriptor: the sandbox's control socket */
     LIS_KILL = 17,    /* to the spawner: id */
-    LIS_COLLECT = 18, /* to the spawner: delete what dead owners left; answered with LIS_COLLECTED */
-    LIS_COLLECTED = 19,
     LIS_CGROUPS = 20, /* to the spawner: a descriptor for each control group directory that sandboxes get theirs in */
     LIS_EXEC = 32,    /* to init */
     LIS_FILES = 33,   /* to init: one descriptor, a socket on which file requests follow */
@@ -157,10 +155,6 @@ struct lis_header {
 struct lis_fault_message {
     struct lis_header header;
     struct lis_fault fault;
-};
-struct lis_count_message {
-    struct lis_header header;
-    uint32_t count;
 };
 struct lis_cgroups_message {
     struct lis_header header;
@@ -320,18 +314,13 @@ enum { LIS_SPAWNER_CONTROL = 3, LIS_SPAWNER_BASE_DIR = 6 };
 
 struct lis_trash {
     pid_t pid;
-    int in, collected; /* names of directories to delete go in; numbers of directories that were come out */
-    unsigned asked;    /* how many such numbers Python waits for */
+    int names[2]; /* a pipe; both ends are the spawner's: what one who was killed left, the next reads */
 };
 
+int lis_trash_open(struct lis_trash *trash);
+/* Another one, for one that was killed: what it was deleting goes with the owner's directory. */
 int lis_trash_start(struct lis_trash *trash);
-/* Somebody has killed it: what it had not deleted yet goes with the owner's directory. */
-void lis_trash_restart(struct lis_trash *trash);
 void lis_trash_throw(struct lis_trash *trash, const char id[LIS_ID_SIZE]);
-/* What dead owners left; Python is told how much it was. */
-void lis_trash_collect(struct lis_trash *trash);
-/* When `collected` has something to read. */
-void lis_trash_answer(struct lis_trash *trash);
 
 enum lis_watchdog { LIS_WATCHDOG_MEMORY, LIS_WATCHDOG_DISK, LIS_WATCHDOGS };
 pid_t lis_watchdog_start(enum lis_watchdog which, struct lis_accounts *accounts);
@@ -489,8 +478,20 @@ void lis_init_main(int sock, const struct lis_meter *meter) __attribute__((noret
 int lis_remove_tree(int dir, const char *name);
 /* The same, but -ETIME when CLOCK_MONOTONIC has passed `deadline` (ns) and something is left. */
 int lis_remove_tree_until(int dir, const char *name, uint64_t deadline);
-/* Removes the directories under base whose owner is gone (their lock is free). Returns how many. */
+/* Removes the directories under base whose owner is gone (see owner.c). Returns how many. */
 int lis_collect(int base);
+
+/* ---- owner.c: what an owner leaves ------------------------------------------------------------------------------- */
+
+/* The file in an owner's directory that says whose it is: lines of "key value". kernel/owners.py writes it. */
+#define LIS_OWNER_RECORD "owner"
+
+/* 1: an owner whose lock is free is dead; 0: it may live on another host that shares the file system. */
+int lis_owner_is_of_here(int base, const char *name);
+/* Removes an owner's directory, its record last. -ETIME when CLOCK_MONOTONIC has passed `deadline` (ns) and more is left. */
+int lis_owner_remove(int base, const char *name, uint64_t deadline);
+/* The same for Python: some milliseconds at a time, so that signals are served in between. */
+int lis_owner_remove_within(int base, const char *name, unsigned milliseconds);
 
 /* ---- spawn.c: the spawner --------------------------------------------------------------------------------------- */
 

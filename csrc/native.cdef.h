@@ -4,3 +4,5 @@ const char *lis_stage_slug(int stage);
 const char *lis_stage_words(int stage);
 int lis_plan_check(const char *plan, size_t size, char *ret_reason, size_t reason_size);
 int lis_open_beneath(int dir, const char *path, int flags, unsigned mode);
+int lis_owner_is_of_here(int base, const char *name);
+int lis_owner_remove_within(int base, const char *name, unsigned milliseconds);

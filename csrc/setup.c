@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include "sys.h"
 #include "util.h"
@@ -117,6 +118,19 @@ static int make_writable_layer(struct context *ctx) {
     return 0;
 }
 
+/* Where there is no room for its work directory, overlayfs mounts all the same, but read-only. */
+static int check_writable(const struct context *ctx) {
+    char path[LIS_ID_SIZE + 16];
+    struct statvfs fs;
+    if (fstatvfs(ctx->root, &fs) < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_OVERLAY, errno, "/");
+    if (!(fs.f_flag & ST_RDONLY))
+        return 0;
+    snprintf(path, sizeof path, "/s/%s/w/room", ctx->resources->id);
+    int err = mkdir(path, 0700) < 0 ? errno : EROFS;
+    return lis_fail(ctx->fault, LIS_STAGE_WRITABLE_LAYER, err, ctx->resources->id);
+}
+
 static int step_overlay(struct context *ctx, const struct lis_step *step) {
     const char *id = ctx->resources->id;
     char options[4096];
@@ -134,7 +148,7 @@ static int step_overlay(struct context *ctx, const struct lis_step *step) {
     if (mount("overlay", "/m", "overlay", MS_NODEV | MS_NOSUID, options) < 0)
         return lis_fail(ctx->fault, LIS_STAGE_OVERLAY, errno, "/");
     ctx->root = open("/m", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    return ctx->root < 0 ? lis_fail(ctx->fault, LIS_STAGE_OVERLAY, errno, "/") : 0;
+    return ctx->root < 0 ? lis_fail(ctx->fault, LIS_STAGE_OVERLAY, errno, "/") : check_writable(ctx);
 }
 
 static int step_bind(struct context *ctx, const struct lis_step *step) {

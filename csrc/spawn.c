@@ -279,8 +279,6 @@ static bool serve(struct spawner *spawner) {
         kill_sandbox(spawner, (size_t)size);
     else if (kind == LIS_CGROUPS)
         take_cgroups(spawner, (size_t)size, fds, &nfds);
-    else if (kind == LIS_COLLECT)
-        lis_trash_collect(&spawner->trash);
     for (int i = 0; i < nfds; i++)
         close(fds[i]);
     return true;
@@ -302,7 +300,7 @@ static void reap(struct spawner *spawner) {
         ;
     for (pid_t pid; (pid = waitpid(-1, NULL, WNOHANG)) > 0;) {
         if (pid == spawner->trash.pid)
-            lis_trash_restart(&spawner->trash);
+            lis_trash_start(&spawner->trash);
         for (int which = 0; which < LIS_WATCHDOGS; which++)
             if (pid == spawner->watchdogs[which]) { /* somebody has killed it */
                 spawner->watchdogs[which] = 0;
@@ -326,14 +324,14 @@ static int prepare(struct spawner *spawner, struct lis_fault *fault) {
     r = lis_accounts_open(&spawner->accounts);
     if (r < 0)
         return lis_fail(fault, LIS_STAGE_PROCESS, -r, "accounts");
-    r = lis_trash_start(&spawner->trash);
+    r = lis_trash_open(&spawner->trash);
     if (r < 0)
         return lis_fail(fault, LIS_STAGE_PROCESS, -r, "trash");
     sigset_t child, blocked;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
     blocked = child;
-    sigaddset(&blocked, SIGPIPE); /* the trash process may have been killed */
+    sigaddset(&blocked, SIGPIPE); /* Python may have closed its end */
     sigprocmask(SIG_SETMASK, &blocked, NULL);
     spawner->signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
     return spawner->signals < 0 ? lis_fail(fault, LIS_STAGE_PROCESS, errno, "signalfd") : 0;
@@ -349,7 +347,7 @@ static void end_all(const struct spawner *spawner) {
     struct pollfd owner = {.fd = OWNER, .events = POLLIN};
     uint64_t patience = poll(&owner, 1, 0) == 0 ? LIVING_OWNER_NS : DEAD_OWNER_NS;
     const char *name = strrchr(spawner->owner_path, '/');
-    lis_remove_tree_until(BASE_DIR, name ? name + 1 : spawner->owner_path, lis_now_ns() + patience);
+    lis_owner_remove(BASE_DIR, name ? name + 1 : spawner->owner_path, lis_now_ns() + patience);
 }
 
 static int run(struct spawner *spawner) {
@@ -358,16 +356,11 @@ static int run(struct spawner *spawner) {
         return fail(&fault);
     struct lis_header ready = {LIS_MAGIC, LIS_READY};
     lis_send(CONTROL, &ready, sizeof ready, NULL, 0);
-    struct pollfd polled[] = {{.fd = CONTROL, .events = POLLIN},
-                              {.fd = OWNER, .events = POLLIN},
-                              {.fd = spawner->signals, .events = POLLIN},
-                              {.fd = spawner->trash.collected, .events = POLLIN}};
+    struct pollfd polled[] = {
+        {.fd = CONTROL, .events = POLLIN}, {.fd = OWNER, .events = POLLIN}, {.fd = spawner->signals, .events = POLLIN}};
     for (bool owned = true; owned;) {
-        polled[3].fd = spawner->trash.collected;
         if (poll(polled, LIS_COUNT(polled), -1) < 0)
             continue;
-        if (polled[3].revents)
-            lis_trash_answer(&spawner->trash);
         if (polled[2].revents)
             reap(spawner);
         if (polled[0].revents)

@@ -15,6 +15,12 @@ static int open_dir(int dir, const char *name) {
     int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 && errno == EACCES && fchmodat(dir, name, 0700, 0) == 0) /* overlay's work/work has mode 000 */
         fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat st;
+    /* it can be listed and not written to: whoever is not root in U0 (`lisrt gc`) must be allowed to, to empty it */
+    if (fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & 0700) != 0700 && fchmod(fd, 0700) < 0) {
+        lis_close(fd);
+        return -errno;
+    }
     return fd < 0 ? -errno : fd;
 }
 
@@ -123,7 +129,7 @@ int lis_collect(int base) {
         if (entry->d_name[0] == '.')
             continue;
         int fd = open_dir(base, entry->d_name);
-        if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0 || !lis_owner_is_of_here(base, entry->d_name)) {
             lis_close(fd);
             continue;
         }
@@ -142,7 +148,7 @@ int lis_collect(int base) {
     close(lis_take_fd(&lock)); /* the rest takes long, and the directories themselves are locked now */
     int removed = 0;
     for (int i = 0; i < count; i++) {
-        removed += lis_remove_tree(base, names[i]) == 0;
+        removed += lis_owner_remove(base, names[i], UINT64_MAX) == 0;
         close(locks[i]);
     }
     free(names);

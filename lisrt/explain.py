@@ -28,6 +28,10 @@ _CONTAINER = (
 )
 _NAMESPACES = "The number of namespaces is used up. Ask for higher user.max_user_namespaces, user.max_mnt_namespaces and so on"
 _SCRATCH = "Name a directory on a local disk (ext4, xfs, btrfs or tmpfs) with $LISRT_SCRATCH or `scratch` in the settings file"
+_OR_SCRATCH = _SCRATCH[0].lower() + _SCRATCH[1:]
+_FULL = "The scratch file system is full, or your quota on it. Free some space (`lisrt gc`), or " + _OR_SCRATCH
+_WRITES = ("writable-layer", "overlay", "directory", "mount-point")
+"""Stages that write to the scratch file system."""
 
 # (stage, errno or None for any) -> (row of doctor, what to do). These are the host's limits, not a plan's mistakes.
 _HOST_FAULTS: dict[tuple[str, int | None], tuple[str, str]] = {
@@ -39,7 +43,7 @@ _HOST_FAULTS: dict[tuple[str, int | None], tuple[str, str]] = {
     ("proc", errno.EPERM): ("proc", _CONTAINER),
     ("overlay-probe", None): ("scratch", _SCRATCH),
     ("scratch", None): ("scratch", _SCRATCH),
-    ("writable-layer", errno.ENOSPC): ("scratch", "The scratch file system is full. Free some space, or " + _SCRATCH.lower()),
+    **{(stage, code): ("scratch", _FULL) for stage in _WRITES for code in (errno.ENOSPC, errno.EDQUOT)},
     ("network-namespace", errno.ENOSPC): (
         "network-namespace",
         "This host forbids network namespaces, or their number is used up (user.max_net_namespaces)."
@@ -57,7 +61,7 @@ _HOST_FAULTS: dict[tuple[str, int | None], tuple[str, str]] = {
     ),
     ("writable-layer", errno.ENOENT): (
         "scratch",
-        "Somebody has deleted the scratch directory under this program. Start the program again, or " + _SCRATCH.lower(),
+        "Somebody has deleted the scratch directory under this program. Start the program again, or " + _OR_SCRATCH,
     ),
     ("pid-namespace", errno.ENOSPC): ("user-namespaces", _NAMESPACES),
     ("cgroup", None): (

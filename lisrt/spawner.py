@@ -22,7 +22,9 @@ from lisrt.explain import fault_error, limit_error
 from lisrt.image import Image, host_image
 from lisrt.kernel import cgroup, helper, scope, scratch, wire
 
+LAUNCHER = "native"
 START_TIMEOUT = 30.0
+START_TRIES = 3
 STOP_TIMEOUT = 5.0
 
 
@@ -120,19 +122,13 @@ class Spawner:
         """Kills a sandbox whose PID 1 no longer answers."""
         self._send(wire.encode_kill(name))
 
-    def collect(self) -> int:
-        """Deletes what dead owners left on the scratch file system; returns how many directories. Blocks."""
-        self._send(wire.encode_plain(wire.COLLECT))
-        answer = _receive_within(self._sock, None)
-        return wire.decode_count(answer) if wire.kind(answer) == wire.COLLECTED else 0
-
     def wait_ready(self) -> None:
         """Waits for the first message; raises what it reports."""
         answer = _receive_within(self._sock, START_TIMEOUT)
         if wire.kind(answer) == wire.FAULT:
             raise fault_error(wire.decode_fault(answer))
         if wire.kind(answer) != wire.READY:
-            raise HostError("the spawner ended before it was ready", check="helper", fix="Run `lisrt doctor`")
+            raise _Vanished
 
     def stop(self) -> None:
         """Ends the spawner and all its sandboxes, and waits (5 s at most) until it has cleaned up."""
@@ -165,10 +161,10 @@ class Spawner:
             raise SandboxGone("the spawner process of this program has ended, and all its sandboxes with it") from None
 
 
-def _receive_within(sock: socket.socket, timeout: float | None) -> bytes:
+def _receive_within(sock: socket.socket, timeout: float) -> bytes:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-    if not poll.poll(None if timeout is None else timeout * 1000):
+    if not poll.poll(timeout * 1000):
         raise TimeoutError(f"the spawner did not answer within {timeout} s")
     return wire.receive(sock)[0]
 
@@ -211,7 +207,22 @@ def running() -> Spawner | None:
     return spawner if spawner is not None and spawner.alive else None
 
 
+class _Vanished(Exception):
+    """The spawner ended before it was ready, and did not say why: somebody has killed it."""
+
+
 def _start(enforce: str) -> Spawner:
+    for _ in range(START_TRIES):
+        with contextlib.suppress(_Vanished):
+            return _start_somewhere(enforce)
+    raise HostError(
+        f"the spawner ended before it was ready, {START_TRIES} times",
+        check="helper",
+        fix="Something kills it, or memory is short: see `dmesg`, and run `lisrt doctor`",
+    )
+
+
+def _start_somewhere(enforce: str) -> Spawner:
     if not os.access(helper.PATH, os.R_OK):
         raise HostError(
             f"lisrt's helper program is missing ({helper.PATH})", check="helper", fix="Install lisrt again: pip install lisrt"
@@ -241,9 +252,9 @@ def _start(enforce: str) -> Spawner:
 def _start_on(directory: str, unit: str | None) -> Spawner:
     cleanups: list[Callable[[], object]] = []
     try:
-        owner = scratch.claim(directory)
+        owner = scratch.claim(directory, LAUNCHER)
         cleanups.append(owner.close)
-        cleanups.append(lambda: os.rmdir(owner.path))
+        cleanups.append(owner.remove)
         ours, theirs = wire.pair()
         cleanups.append(ours.close)
         with theirs:

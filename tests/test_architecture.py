@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LEVELS = (
     ("__main__",),
     ("cli",),
-    ("agent", "bench", "build", "doctor"),
+    ("agent", "bench", "build", "doctor", "census"),
     ("pool", "aio"),
     ("sandbox",),
     ("session", "process", "transfer", "files", "channel", "plan", "image", "hostimage", "spawner", "explain"),

@@ -18,6 +18,7 @@ _COMMANDS = {
     "doctor": "lisrt.cli.doctor",
     "exec": "lisrt.cli.execute",
     "gc": "lisrt.cli.gc",
+    "ps": "lisrt.cli.ps",
     "run": "lisrt.cli.run",
     "shell": "lisrt.cli.shell",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from lisrt.kernel._native import ffi, lib
@@ -30,3 +31,16 @@ def open_beneath(dir_fd: int, path: bytes, flags: int, mode: int = 0) -> int:
     if fd < 0:
         raise OSError(-fd, os.strerror(-fd), os.fsdecode(path))
     return fd
+
+
+def owner_is_of_here(base_fd: int, name: str) -> bool:
+    """Whether the owner directory's lock, when it is free, proves that its owner is dead: see csrc/owner.c."""
+    return bool(lib.lis_owner_is_of_here(base_fd, os.fsencode(name)))
+
+
+def remove_owner(base_fd: int, name: str) -> None:
+    """Removes an owner directory and all below it, its record last; takes as long as it takes. OSError."""
+    while (result := lib.lis_owner_remove_within(base_fd, os.fsencode(name), 100)) == -errno.ETIME:
+        pass  # back in Python, where Ctrl-C is heard
+    if result < 0:
+        raise OSError(-result, os.strerror(-result), name)

@@ -2,19 +2,28 @@
 
     DIR/lisrt-UID/            "base", mode 0700, ours
         .lock                 taken shared to make an owner directory, exclusively to look for dead ones
+        .elsewhere/           in one of the fixed places: links to bases that are not in one
         PID-TOKEN/            "owner directory", locked as long as anyone of its owner lives
+            owner             the record that says whose it is (owners.py)
 """
 
 from __future__ import annotations
 
 import array
+import contextlib
 import fcntl
+import hashlib
 import os
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from lisrt.kernel import native, owners
 
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
 _TOP_OF_HIERARCHY = 0x00020000
+_FIXED = ("/var/tmp", "/tmp", "/dev/shm")
+_ELSEWHERE = ".elsewhere"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +33,10 @@ class Owner:
     path: str
     fd: int
     base_fd: int
+
+    def remove(self) -> None:
+        """Deletes it. OSError; FileNotFoundError when the helper has done so."""
+        native.remove_owner(self.base_fd, os.path.basename(self.path))
 
     def close(self) -> None:
         os.close(self.fd)
@@ -35,34 +48,112 @@ def candidates(named: str | None) -> list[str]:
     if named:
         return [named]
     environment = (os.environ.get(name) for name in ("SLURM_TMPDIR", "TMPDIR"))
-    ordered = [place for place in environment if place] + ["/var/tmp", "/tmp", "/dev/shm"]
+    ordered = [place for place in environment if place] + list(_FIXED)
     return list(dict.fromkeys(os.path.abspath(place) for place in ordered))
 
 
-def claim(directory: str) -> Owner:
+def bases(named: str | None) -> list[str]:
+    """Where this user's owner directories may be on this host, whether or not there are any now."""
+    places = [*([named] if named else []), *candidates(None)]
+    found = [_base(place) for place in places]
+    for place in _FIXED:
+        found += [target for _, target in _links(os.path.join(_base(place), _ELSEWHERE))]
+    return list(dict.fromkeys(found))
+
+
+def claim(directory: str, launcher: str) -> Owner:
     """Makes and locks an owner directory under `directory`. OSError; PermissionError when the base is not ours."""
-    base = os.path.join(os.path.realpath(directory), f"lisrt-{os.geteuid()}")
+    base = _base(directory)
+    base_fd = _open_base(base)
     try:
-        os.mkdir(base, 0o700)
-    except FileExistsError:
-        pass
-    base_fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        _check_ours(base, base_fd)
         lock = os.open(".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=base_fd)
         try:
             fcntl.flock(lock, fcntl.LOCK_SH)
-            name = f"{os.getpid()}-{secrets.token_hex(6)}"
-            os.mkdir(name, 0o700, dir_fd=base_fd)
-            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=base_fd)
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _spread(fd)
+            name, fd = _make_owner(base_fd, launcher)
         finally:
             os.close(lock)
     except BaseException:
         os.close(base_fd)
         raise
+    if os.path.dirname(base) not in _FIXED:
+        _remember(base)
     return Owner(os.path.join(base, name), fd, base_fd)
+
+
+def forget_empty(base: str) -> None:
+    """Drops the note about a base that has nothing in it any more."""
+    with owners.held_empty(base) as is_empty:
+        if is_empty:
+            for place in _FIXED:
+                for link, target in _links(os.path.join(_base(place), _ELSEWHERE)):
+                    if target == base:
+                        with contextlib.suppress(OSError):  # another one was faster, or the place is read-only now
+                            os.unlink(link)
+
+
+def _base(directory: str) -> str:
+    return os.path.join(os.path.realpath(directory), f"lisrt-{os.geteuid()}")
+
+
+def _open_base(base: str) -> int:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(base, 0o700)
+    fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _check_ours(base, fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _make_owner(base_fd: int, launcher: str) -> tuple[str, int]:
+    name = f"{os.getpid()}-{secrets.token_hex(6)}"
+    os.mkdir(name, 0o700, dir_fd=base_fd)
+    fd = -1
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=base_fd)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _spread(fd)
+        owners.write(fd, owners.this_process(launcher))
+    except BaseException:
+        native.remove_owner(base_fd, name)  # the disk is full, say
+        if fd >= 0:
+            os.close(fd)
+        raise
+    return name, fd
+
+
+def _remember(base: str) -> None:
+    """Notes where a base is, for `lisrt gc` of a program with other settings. On this host's disk: other hosts have others.
+
+    One link a base, made when it is first used; links that lead nowhere go then. It is a courtesy: a host with no room for
+    it loses nothing but the note.
+    """
+    for place in _FIXED:
+        with contextlib.suppress(OSError):
+            os.close(_open_base(_base(place)))
+            notes = os.path.join(_base(place), _ELSEWHERE)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(notes, 0o700)
+            with contextlib.suppress(FileExistsError):
+                os.symlink(base, os.path.join(notes, hashlib.sha256(os.fsencode(base)).hexdigest()[:24]))
+                for link, target in _links(notes):
+                    if not os.path.isdir(target):
+                        os.unlink(link)
+            return
+
+
+def _links(directory: str) -> Iterator[tuple[str, str]]:
+    """(link, what it names)"""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return
+    for name in names:
+        link = os.path.join(directory, name)
+        with contextlib.suppress(OSError):  # no link, or gone meanwhile
+            yield link, os.readlink(link)
 
 
 def _spread(fd: int) -> None:

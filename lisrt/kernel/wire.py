@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 
 MAGIC = 0x3153494C
-READY, FAULT, CREATE, KILL, COLLECT, COLLECTED, CGROUPS = 1, 2, 16, 17, 18, 19, 20
+READY, FAULT, CREATE, KILL, CGROUPS = 1, 2, 16, 17, 20
 EXEC, FILES, QUIT, DRAIN, MEMORY = 32, 33, 34, 35, 36
 EXITED, NOT_STARTED, TERMINAL, FILE = 48, 49, 50, 64
 
@@ -20,7 +20,6 @@ OPEN_READ, OPEN_WRITE, LIST, MKDIR, SYMLINK, STAT = 1, 2, 3, 4, 5, 6
 _HEADER = struct.Struct("=II")
 _FAULT = struct.Struct("=IIii248s")
 _CREATE = struct.Struct("=II24s")
-_COUNT = struct.Struct("=III")
 _EXEC = struct.Struct("=IIIIIIQ")
 _EXIT = struct.Struct("=IIIiiiQQQQQ")
 _CGROUPS = struct.Struct("=IIIII")
@@ -171,10 +170,6 @@ def decode_exit(message: bytes) -> Exit:
         disk_full=bool(flags & 8),
         pids_full=bool(flags & 16),
     )
-
-
-def decode_count(message: bytes) -> int:
-    return int(_COUNT.unpack(message)[2])
 
 
 def decode_file_reply(message: bytes) -> FileReply:
