@@ -142,6 +142,18 @@ void lis_cgroup_remove(const struct lis_cgroups *cgroups, const char *id) {
             unlinkat(cgroups->dir[i], id, AT_REMOVEDIR);
 }
 
+/* The directory itself: its name is what the link to its descriptor ends in. */
+static void remove_own(int dir) {
+    char link[40], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", dir);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    cleanup_fd int above = openat(dir, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    path[length < 0 ? 0 : length] = 0;
+    const char *name = strrchr(path, '/');
+    if (name && name[1] && above >= 0)
+        unlinkat(above, name + 1, AT_REMOVEDIR);
+}
+
 void lis_cgroup_remove_all(const struct lis_cgroups *cgroups) {
     for (int i = 0; i < LIS_CONTROLLERS; i++) {
         int listing = cgroups->version[i] ? openat(cgroups->dir[i], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
@@ -154,5 +166,6 @@ void lis_cgroup_remove_all(const struct lis_cgroups *cgroups) {
             if (entry->d_type == DT_DIR && entry->d_name[0] == 'b') /* a sandbox's name, see channel.py */
                 unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR);
         closedir(dir);
+        remove_own(cgroups->dir[i]);
     }
 }

@@ -299,7 +299,7 @@ int lis_cgroup_make(const struct lis_cgroups *cgroups, const char *id, const str
 int lis_cgroup_join(const struct lis_member *member, struct lis_fault *fault);
 void lis_member_close(struct lis_member *member);
 void lis_cgroup_remove(const struct lis_cgroups *cgroups, const char *id);
-/* All that are left in our directories. */
+/* All that are left in our directories, and those themselves. */
 void lis_cgroup_remove_all(const struct lis_cgroups *cgroups);
 
 /* ---- watchdog.c, disk.c: limits that no control group enforces ------------------------------------------------- */

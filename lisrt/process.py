@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import array
 import errno
-import fcntl
 import os
 import signal as signals
 import socket
-import termios
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,12 +15,12 @@ from lisrt.channel import Channel
 from lisrt.errors import SandboxGone, SetupError
 from lisrt.kernel import wire
 from lisrt.limits import Limits
+from lisrt.pipes import Capture, Input, Pump, Stream, close_end
 from lisrt.result import ExecResult, Outcome, Usage
 from lisrt.waiting import Flow, Ready
 
 # How long after its own limit, or after a kill, PID 1 may take to say that the command is dead.
 GRACE = 10.0
-CHUNK = 64 * 1024
 DEFAULT_MAX_OUTPUT = 1 << 20
 
 
@@ -42,158 +39,24 @@ class Command:
     limits: Limits = field(default_factory=Limits)
 
 
-class Capture:
-    """Head and tail of a stream, within a number of bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self._head_room = (limit + 1) // 2
-        self._tail_room = limit // 2
-        self._head = bytearray()
-        self._tail = bytearray()
-        self.total = 0
-
-    def add(self, data: bytes) -> None:
-        self.total += len(data)
-        room = self._head_room - len(self._head)
-        if room > 0:
-            self._head += data[:room]
-            data = data[room:]
-        self._tail += data
-        if len(self._tail) > 2 * self._tail_room + CHUNK:  # trimmed now and then, not at every read
-            del self._tail[: len(self._tail) - self._tail_room]
-
-    def result(self) -> tuple[bytes, int]:
-        """(bytes kept, number of bytes dropped between head and tail)"""
-        tail = self._tail[max(0, len(self._tail) - self._tail_room) :]
-        return bytes(self._head + tail), self.total - len(self._head) - len(tail)
-
-
-def _close(owner: _Stream | _Input, name: str) -> None:
-    """Closes a descriptor that has been forgotten first: a fork in another thread, between the two, closes it in the child."""
-    fd = getattr(owner, name)
-    setattr(owner, name, -1)
-    if fd >= 0:
-        os.close(fd)
-
-
-class _Stream:
-    """The reading end of a pipe whose writing end is the command's."""
-
-    def __init__(self, sink: Callable[[bytes], object]) -> None:
-        self.fd, self.theirs = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self.fd, False)
-        self._sink = sink
-        self.total = 0
-
-    def read(self) -> bool:
-        """Takes what is there, one chunk; False at end of file."""
-        try:
-            data = os.read(self.fd, CHUNK)
-        except BlockingIOError:
-            return True
-        if data:
-            self.total += len(data)
-            self._sink(data)
-        return bool(data)
-
-    def drain(self) -> bool:
-        """Takes what was there when the command ended, and not what a child left behind goes on writing."""
-        waiting = array.array("i", [0])
-        fcntl.ioctl(self.fd, termios.FIONREAD, waiting)
-        left = waiting[0]
-        while left > 0:
-            data = os.read(self.fd, min(CHUNK, left))
-            if not data:
-                return False
-            self.total += len(data)
-            self._sink(data)
-            left -= len(data)
-        try:
-            return os.read(self.fd, 1) != b""  # false: nobody holds it open any more
-        except BlockingIOError:
-            return True
-
-    def close(self) -> None:
-        _close(self, "fd")
-        _close(self, "theirs")
-
-
-class _Input:
-    """The writing end of a command's stdin, and the bytes that go into it."""
-
-    def __init__(self, data: bytes | memoryview = b"") -> None:
-        self.theirs, self.fd = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self.fd, False)
-        self._rest = memoryview(data)
-
-    def readers(self) -> tuple[int, ...]:
-        return ()
-
-    def writers(self) -> tuple[int, ...]:
-        return (self.fd,) if self._rest and self.fd >= 0 else ()
-
-    def advance(self, ready: frozenset[int]) -> None:
-        """Writes what fits; closes the pipe when all is written or nobody reads it."""
-        if self.fd >= 0 and self._write() and not self.readers():
-            _close(self, "fd")
-
-    def close(self) -> None:
-        _close(self, "fd")
-        _close(self, "theirs")
-
-    def _write(self) -> bool:
-        """True when there is nothing left to write, or nobody to read it."""
-        try:
-            while self._rest:
-                self._rest = self._rest[os.write(self.fd, self._rest[: 1 << 20]) :]
-        except BlockingIOError:
-            return False
-        except BrokenPipeError:
-            self._rest = memoryview(b"")  # a program need not read its input
-        return True
-
-
-class _Pump(_Input):
-    """Stdin from a descriptor of ours, as it comes.
-
-    The descriptor itself must not go into the sandbox: through /proc/self/fd a program there could open the file
-    behind it again, to write to it.
-    """
-
-    def __init__(self, source: int) -> None:
-        super().__init__()
-        self._source = source
-
-    def readers(self) -> tuple[int, ...]:
-        return (self._source,) if self._source >= 0 and not self._rest else ()
-
-    def advance(self, ready: frozenset[int]) -> None:
-        if self._source in ready:
-            data = os.read(self._source, CHUNK)
-            self._rest = memoryview(data)
-            if not data:
-                self._source = -1
-        super().advance(ready)
-
-
 class Running:
     """A command that was handed to PID 1: its socket and its streams."""
 
     def __init__(self, channel: Channel, command: Command, sinks: tuple[Callable[[bytes], object], ...]) -> None:
         self.channel = channel
         self.command = command
-        self.streams: list[_Stream] = []
-        self.input: _Input | None = None
+        self.streams: list[Stream] = []
+        self.input: Input | None = None
         self.over_output = False
         self.ctl, self.ctl_theirs = wire.pair()
         spawner.keep_from_children(self)
         try:
             for sink in sinks:
-                self.streams.append(_Stream(sink))
+                self.streams.append(Stream(sink))
             if isinstance(command.stdin, int):
-                self.input = _Pump(command.stdin)
+                self.input = Pump(command.stdin)
             elif command.stdin:
-                self.input = _Input(command.stdin)
+                self.input = Input(command.stdin)
         except BaseException:
             self.close()
             raise
@@ -207,9 +70,9 @@ class Running:
         fds += [self.streams[0].theirs, self.streams[-1].theirs]
         yield from send_exec(self.channel, self.command, flags, tuple(fds))
         self.ctl_theirs.close()
-        ends: list[_Stream | _Input] = [*self.streams, *([self.input] if self.input else [])]
+        ends: list[Stream | Input] = [*self.streams, *([self.input] if self.input else [])]
         for end in ends:
-            _close(end, "theirs")
+            close_end(end, "theirs")
 
     def wait(self) -> Flow[wire.Exit]:
         """Moves bytes until PID 1 says how the command ended."""
@@ -270,7 +133,7 @@ class Running:
         if self.input:
             self.input.close()
 
-    def _leave(self, still_open: list[_Stream]) -> None:
+    def _leave(self, still_open: list[Stream]) -> None:
         # A child left behind holds the pipe: without a reader its next line would kill it (SIGPIPE), so PID 1 reads on.
         if still_open:
             fds = tuple(stream.fd for stream in still_open)

@@ -23,7 +23,7 @@ LEVELS = (
     ("agent", "bench", "build", "doctor", "census"),
     ("pool", "aio"),
     ("sandbox",),
-    ("session", "process", "transfer", "files", "channel", "plan", "image", "hostimage", "spawner", "explain"),
+    ("session", "process", "pipes", "transfer", "files", "channel", "plan", "image", "hostimage", "spawner", "explain"),
     ("enforcement",),
     ("waiting", "kernel"),
     ("kernel.native",),

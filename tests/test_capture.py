@@ -5,7 +5,7 @@ import tracemalloc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lisrt.process import CHUNK, Capture
+from lisrt.pipes import CHUNK, Capture
 
 #: No piece of it is repeated within any distance that the tests reach, so a byte in the wrong place is noticed.
 STREAM = b"".join(number.to_bytes(4, "big") for number in range(300_000))

@@ -271,7 +271,7 @@ def test_explain_prints_the_plan_and_does_nothing(cli: Cli, marker: str) -> None
     assert [int(line.split(".")[0]) for line in lines] == list(range(1, len(lines) + 1))
     assert f"bind the host's {cli.cwd.resolve()}/data on /data, WRITABLE" in done.stdout
     assert "set the host name to box" in done.stdout
-    assert "drop every capability" in lines[-1]
+    assert "become PID 1" in lines[-1]
     assert not marked(marker)
 
 

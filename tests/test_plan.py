@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lisrt import Sandbox
+from lisrt import Limits, Sandbox
+from lisrt.enforcement import Enforcement
 from lisrt.image import Image
 from lisrt.kernel import steps
 from lisrt.kernel.native import check_plan
@@ -23,7 +24,7 @@ HOST = Image("host", ("/layers/skeleton",), (("/usr", "usr"), ("/lib64", "lib64"
 DESCRIPTION = """\
  1. create namespaces: pid, mount, net, ipc, uts, cgroup
  2. mount the root: a writable layer over /layers/skeleton
- 3. mount a fresh proc on /proc
+ 3. mount a fresh proc on /proc, read-only, and hide what it tells about the host
  4. mount the read-only device directory on /dev
  5. mount a new devpts on /dev/pts
  6. mount a tmpfs of 64 MiB and 16384 inodes on /dev/shm
@@ -35,7 +36,9 @@ DESCRIPTION = """\
 12. bring the loopback interface up
 13. enter a nested user namespace as uid 0, gid 0
 14. forbid further namespaces
-15. drop every capability, set no_new_privs, become PID 1"""
+15. drop every capability, set no_new_privs
+16. allow the system calls of an ordinary program only; chown, setuid and mknod succeed and do nothing
+17. become PID 1"""
 
 
 def plan_of(**changes: object) -> Plan:
@@ -56,6 +59,25 @@ def whole(*parts: bytes, count: int | None = None) -> bytes:
 
 
 # What a plan says
+
+
+def test_limits_are_steps() -> None:
+    """Each where it can be carried out; the set of CPUs is kept by the filter."""
+    limits = Limits("100MiB", cpus=2, pids=64, disk="1GiB", files=1000, open_files=256)
+    plan = plan_of(limits=limits, by=Enforcement(steps.BY_OURSELVES, steps.BY_OURSELVES, steps.BY_OURSELVES))
+    assert plan.steps[-7:] == (
+        steps.Memory(100 << 20, 0, steps.BY_OURSELVES),
+        steps.Cpus(2000, steps.BY_OURSELVES),
+        steps.Disk(1 << 30, 1000),
+        steps.User(0, 0),
+        steps.NoNesting(),
+        steps.Pids(64, steps.BY_OURSELVES),
+        steps.Filter(steps.Filter.EMULATE_ROOT | steps.Filter.KEEP_CPUS),
+    )
+    assert steps.Tmpfs("dev/shm", 50 << 20, 16384, 0o1777) in plan.steps
+    assert steps.Rlimit(resource.RLIMIT_NOFILE, 256, 256) in plan.steps
+    assert steps.Rlimit(resource.RLIMIT_FSIZE, 1 << 30, 1 << 30) in plan.steps
+    check_plan(plan.encode())
 
 
 def test_the_description_of_the_host_plan() -> None:
@@ -80,13 +102,14 @@ def test_the_encoding_of_the_host_plan() -> None:
         packed(10),
         packed(12),
         packed(13),
+        packed(14, numbers=(1, 0, 0)),
     )
     assert struct.pack("=I", MAGIC) == b"LIS1"
 
 
 def test_the_decoder_takes_the_host_plan() -> None:
     """And counts its steps."""
-    assert check_plan(plan_of().encode()) == 14
+    assert check_plan(plan_of().encode()) == 15
 
 
 def test_the_network_of_the_host_has_no_namespace_and_no_loopback_step() -> None:
@@ -94,7 +117,7 @@ def test_the_network_of_the_host_has_no_namespace_and_no_loopback_step() -> None
     isolated, shared = plan_of(), plan_of(network="host")
     assert set(isolated.steps) - set(shared.steps) == {isolated.steps[0], steps.Loopback()}
     assert "net" not in shared.describe().splitlines()[0]
-    assert check_plan(shared.encode()) == 13
+    assert check_plan(shared.encode()) == 14
 
 
 @pytest.mark.parametrize("workdir", ["/", "/tmp"])
@@ -146,7 +169,8 @@ def test_a_plan_is_a_pure_function() -> None:
     assert plan_of() == plan_of()
     assert hash(plan_of()) == hash(plan_of())
     assert plan_of(user=1000) != plan_of()
-    assert plan_of(user=1000).steps[-2] == steps.User(1000, 1000)
+    assert plan_of(user=1000).steps[-3] == steps.User(1000, 1000)
+    assert plan_of(user=1000).steps[-1] == steps.Filter(0)
 
 
 def test_bytes_that_are_no_text_stay_as_they_are() -> None:
@@ -171,6 +195,11 @@ SAMPLES: dict[type[steps.Step], steps.Step] = {
     steps.Rlimit: steps.Rlimit(resource.RLIMIT_NOFILE, 1024, 4096),
     steps.User: steps.User(65534, 65534),
     steps.NoNesting: steps.NoNesting(),
+    steps.Filter: steps.Filter(steps.Filter.EMULATE_ROOT | steps.Filter.KEEP_CPUS),
+    steps.Memory: steps.Memory(200 << 20, 1 << 20, steps.BY_CGROUP),
+    steps.Pids: steps.Pids(64, steps.BY_OURSELVES),
+    steps.Cpus: steps.Cpus(1500, steps.BY_CGROUP),
+    steps.Disk: steps.Disk(1 << 30, 100_000),
 }
 BEFORE_THE_USER = (steps.Proc, steps.Dev, steps.Devpts, steps.Tmpfs, steps.Directory, steps.Bind)
 KINDS = [kind for kind in vars(steps).values() if inspect.isclass(kind) and steps.Step in kind.__bases__]
@@ -183,8 +212,8 @@ def plan_with(*extra: steps.Step) -> tuple[steps.Step, ...]:
         next((step for step in extra if isinstance(step, steps.Overlay)), steps.Overlay(("/lower",))),
     ]
     files = [step for step in extra if isinstance(step, BEFORE_THE_USER)]
-    system = [step for step in extra if isinstance(step, steps.Hostname | steps.Loopback | steps.Rlimit)]
-    late = [step for step in extra if isinstance(step, steps.NoNesting)]
+    system = [step for step in extra if isinstance(step, steps.Hostname | steps.Loopback | steps.Rlimit | steps.Memory | steps.Cpus | steps.Disk)]
+    late = [step for step in extra if isinstance(step, steps.NoNesting | steps.Pids | steps.Filter)]
     user = next((step for step in extra if isinstance(step, steps.User)), steps.User(0, 0))
     return (*begin, *files, *system, user, *late)
 

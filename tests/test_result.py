@@ -25,7 +25,7 @@ from lisrt import (
     Transfer,
     Usage,
 )
-from lisrt.process import Capture
+from lisrt.pipes import Capture
 
 
 def result_of(**changes: Any) -> ExecResult:

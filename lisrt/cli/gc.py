@@ -23,7 +23,7 @@ from lisrt.kernel import owners, scratch
 )
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def command(dry_run: bool, all_hosts: bool, as_json: bool) -> int:
-    """Delete what programs that were killed have left, in every scratch directory of yours. Never what a living one has.
+    """Delete what programs that were killed have left, in every scratch directory of yours, and control groups. Never what a living one has.
 
     The next sandbox does so, too, in the directory that it uses. Needs no user namespaces. Exits 1 when something could not
     be removed.
@@ -41,10 +41,13 @@ def command(dry_run: bool, all_hosts: bool, as_json: bool) -> int:
                 kept.append({**_facts(found), "why": why})
         if not dry_run:
             scratch.forget_empty(base)
+    groups = 0 if dry_run else census.remove_groups()
     if as_json:
-        click.echo(json.dumps({"dry_run": dry_run, "removed": removed, "kept": kept}, indent=2))
+        click.echo(json.dumps({"dry_run": dry_run, "removed": removed, "groups": groups, "kept": kept}, indent=2))
     else:
         _report(counts, dry_run)
+        if groups:
+            click.echo(f"{groups} control group{'' if groups == 1 else 's'} removed")
         for one in kept:
             tell(f"lisrt: {one['path']} stays: {one['why']}")
     return int(any(one["state"] == owners.State.DEAD for one in kept))

@@ -16,7 +16,7 @@ import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lisrt import process
+from lisrt import pipes, process
 from lisrt.cli.streams import write_all
 from lisrt.kernel import wire
 from lisrt.sandbox import Box
@@ -45,11 +45,11 @@ def _relay(ctl: socket.socket, master: int, in_fd: int, out_fd: int, resized: in
         ready = {fd for fd, _ in poll.poll()}
         if master in ready:
             try:
-                write_all(out_fd, os.read(master, process.CHUNK))
+                write_all(out_fd, os.read(master, pipes.CHUNK))
             except OSError:  # EIO: nobody has the other side open
                 poll.unregister(master)
         if in_fd in ready:
-            data = os.read(in_fd, process.CHUNK)
+            data = os.read(in_fd, pipes.CHUNK)
             if not data:
                 poll.unregister(in_fd)
             write_all(master, data or b"\x04")
@@ -64,7 +64,7 @@ def _relay(ctl: socket.socket, master: int, in_fd: int, out_fd: int, resized: in
 def _drain(master: int, out_fd: int) -> None:
     os.set_blocking(master, False)
     try:
-        while data := os.read(master, process.CHUNK):
+        while data := os.read(master, pipes.CHUNK):
             write_all(out_fd, data)
     except OSError:
         pass  # EAGAIN or EIO: that was all

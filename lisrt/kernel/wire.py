@@ -27,7 +27,7 @@ _FILE_REQUEST = struct.Struct("=IIII")
 _FILE_REPLY = struct.Struct("=IIiIQI4x")
 
 # How long the answers are: just so long, but for those of a file server, which may go on with a name.
-_SIZES = {FAULT: _FAULT.size, COLLECTED: _COUNT.size, EXITED: _EXIT.size, NOT_STARTED: _EXIT.size}
+_SIZES = {FAULT: _FAULT.size, EXITED: _EXIT.size, NOT_STARTED: _EXIT.size}
 
 MAX_MESSAGE = 128 * 1024
 # Above this a message's strings travel in a memory file: a socket takes about 200 kB at once, an argv may be larger.

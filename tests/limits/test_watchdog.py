@@ -16,7 +16,8 @@ from .bombs import DISK, MEMORY
 
 def services(spawner: int) -> dict[str, int]:
     """The spawner's own children by name."""
-    return {(Path("/proc") / str(pid) / "comm").read_text().strip(): pid for pid in descendants(spawner) if parent(pid) == spawner}
+    own = (pid for pid in descendants(spawner) if parent(pid) == spawner)
+    return {(Path("/proc") / str(pid) / "comm").read_text().strip(): pid for pid in own}
 
 
 def kill(pid: int) -> None:
