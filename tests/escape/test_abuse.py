@@ -164,3 +164,30 @@ def test_it_can_stop_itself(box: Box) -> None:
         assert result.outcome is Outcome.TIMED_OUT
         assert pending.result().outcome is Outcome.TIMED_OUT
     assert box.run(["echo", "alive"]).stdout == "alive\n"
+
+
+def test_all_descriptors_in_use(box: Box) -> None:
+    """Programs that open files, pipes, watches and timers to their limits: PID 1 keeps its own, and serves."""
+    source = """
+import os, signal
+from kernel import libc
+for make in (lambda: os.open("/dev/null", 0), os.pipe, lambda: os.eventfd(0), lambda: libc.epoll_create1(0),
+             lambda: libc.timerfd_create(1, 0), lambda: os.open("f", os.O_CREAT | os.O_WRONLY)):
+    if os.fork() == 0:
+        try:
+            for _ in range(100_000):
+                if make() == -1:
+                    break
+        except OSError:
+            pass
+        os.write(1, b"full ")
+        break
+signal.pause()
+"""
+    pending = box.start("run", ["python3", "-c", source], timeout=6)
+    with not_blocked(30):
+        while not pending.done():
+            assert box.run(["echo", "served"]).stdout == "served\n"
+            box.write("after", "x")
+            assert box.read("after") == b"x"
+    assert pending.result().stdout.split() == ["full"] * 6
