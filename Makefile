@@ -4,19 +4,21 @@
 #   make bench   the benchmark, into build/out/bench.json  make docs     links and examples of the documents
 #   make venv    .venv with lisrt and the tools in it      make format   lay out C and Python's imports
 #   make fuzz    the fuzzers, SECONDS=10 each               make clean    remove what the above made
-# ARGS='...' goes to pytest or to `lisrt bench`; `make c-test` and `make c-asan` run the C tests alone.
+# ARGS='...' goes to pytest or to `lisrt bench`; `make c-test` and `make c-asan` run the C tests alone, and
+# `make c-arm64` those that need no sandbox as they are built for that processor, in QEMU.
 
 ARGS =
 SECONDS = 10
-USER_TARGETS = demo test lint types bench docs c-test c-asan fuzz
+USER_TARGETS = demo test lint types bench docs c-test c-asan c-arm64 fuzz
 C_FILES = $(wildcard csrc/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch])
 
-.PHONY: $(USER_TARGETS) venv format clean system clang
+.PHONY: $(USER_TARGETS) venv format clean system system-arm64 clang
 .NOTPARALLEL:
 
 ifeq ($(shell id -u),0)
 
 export ARGS
+c-arm64: system-arm64
 $(USER_TARGETS): system
 	@.ci/as-user make --no-print-directory $@ "ARGS=$$ARGS" SECONDS=$(SECONDS)
 
@@ -54,8 +56,12 @@ LIBRARY = $(filter-out main,$(basename $(notdir $(wildcard csrc/*.c))))
 C_TESTS = $(basename $(notdir $(wildcard tests/c/test_*.c)))
 HEADERS = $(wildcard csrc/*.h tests/c/*.h) csrc/cflags
 
+plain_CC = gcc
 plain_FLAGS = -O2 -g
+asan_CC = gcc
 asan_FLAGS = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+arm64_CC = aarch64-linux-gnu-gcc
+arm64_FLAGS = -O2 -g -static
 
 c-test: $(C_TESTS:%=build/c/plain/%)
 	.ci/c-tests $^
@@ -63,16 +69,21 @@ c-test: $(C_TESTS:%=build/c/plain/%)
 c-asan: $(C_TESTS:%=build/c/asan/%)
 	.ci/c-tests $^
 
+c-arm64: $(addprefix build/c/arm64/,test_plan test_seccomp test_wire) | system-arm64
+	RUNNER=qemu-aarch64-static .ci/c-tests $^
+
 define flavour
 .SECONDARY: $$(LIBRARY:%=build/c/$(1)/lib/%.o)
 build/c/$(1)/lib/%.o: csrc/%.c $$(HEADERS) | system
 	@mkdir -p $$(@D)
-	gcc @csrc/cflags -Werror $$($(1)_FLAGS) -c $$< -o $$@
+	$$($(1)_CC) @csrc/cflags -Werror $$($(1)_FLAGS) -c $$< -o $$@
 build/c/$(1)/%: tests/c/%.c $$(LIBRARY:%=build/c/$(1)/lib/%.o) $$(HEADERS) | system
-	gcc @csrc/cflags -Werror $$($(1)_FLAGS) -Icsrc $$< $$(filter %.o,$$^) -o $$@
+	$$($(1)_CC) @csrc/cflags -Werror $$($(1)_FLAGS) -Icsrc $$< $$(filter %.o,$$^) -o $$@
 endef
 $(eval $(call flavour,plain))
 $(eval $(call flavour,asan))
+$(eval $(call flavour,arm64))
+$(LIBRARY:%=build/c/arm64/lib/%.o): | system-arm64
 
 # Fuzzers: each tests/fuzz/fuzz_*.c is a program of its own, by clang, which has libFuzzer. fuzz_messages runs what starts
 # commands: its fork is one that never forks.
@@ -99,6 +110,9 @@ system:
 
 clang: # with libFuzzer and the sanitizers in it; llvm names functions and lines in what they print
 	@.ci/system clang libclang-rt-dev llvm
+
+system-arm64: system
+	@.ci/system gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 
 venv: .venv/installed
 

@@ -93,8 +93,10 @@ static int make_dev(int root, struct lis_fault *fault) {
             return lis_fail(fault, LIS_STAGE_DEV, errno, device_links[i].name);
     if (mkdirat(tmpfs, "pts", 0755) < 0 || mkdirat(tmpfs, "shm", 01777) < 0)
         return lis_fail(fault, LIS_STAGE_DEV, errno, "/dev");
+    /* The devices' own mounts, too: they are the host's nodes, and one that root has started could chmod them. What is
+     * written to a device is no write to its file system. */
     struct sys_mount_attr read_only = {.attr_set = SYS_MOUNT_ATTR_RDONLY};
-    if (sys_mount_setattr(tmpfs, "", AT_EMPTY_PATH, &read_only) < 0)
+    if (sys_mount_setattr(tmpfs, "", AT_EMPTY_PATH | SYS_AT_RECURSIVE, &read_only) < 0)
         return lis_fail(fault, LIS_STAGE_DEV, errno, "/dev");
     return 0;
 }
@@ -120,10 +122,10 @@ static int make_empty(int root, struct lis_fault *fault) {
 
 /* What /proc tells about the machine and its user beyond the sandbox, where this user may read it: the rest needs no
  * cover. Kernel keys are the user's in every namespace; the interrupt counters time other people's key strokes. */
-static const char *const private_in_proc[] = {"acpi",          "asound",      "bus",        "interrupts", "kcore",
-                                              "key-users",     "keys",        "kmsg",       "kpagecount", "kpageflags",
-                                              "latency_stats", "sched_debug", "scsi",       "slabinfo",   "softirqs",
-                                              "timer_list",    "timer_stats", "vmallocinfo"};
+static const char *const private_in_proc[] = {"acpi",       "asound",        "bus",         "interrupts",  "kcore",
+                                              "key-users",  "keys",          "kmsg",        "kpagecgroup", "kpagecount",
+                                              "kpageflags", "latency_stats", "sched_debug", "scsi",        "slabinfo",
+                                              "softirqs",   "timer_list",    "timer_stats", "vmallocinfo"};
 
 static void choose_masks(struct lis_host *host) {
     for (size_t i = 0; i < LIS_COUNT(private_in_proc); i++) {

@@ -44,7 +44,8 @@
 #endif
 
 #define NEW_NAMESPACES 0x7e020000u /* CLONE_NEW*, but for CLONE_NEWTIME, which clone takes for a signal's number */
-#define NEW_TIME 0x80u
+#define UNSHARABLE (CLONE_FS | CLONE_FILES | CLONE_SYSVSEM | CLONE_VM | CLONE_SIGHAND | CLONE_THREAD)
+#define SOCK_TYPE_MASK 0xfu /* the rest are SOCK_CLOEXEC and SOCK_NONBLOCK */
 #define DENY(error) (SECCOMP_RET_ERRNO | (error))
 #define PRETEND DENY(0)
 
@@ -79,10 +80,11 @@ static void judge_clone(struct lis_filter *filter, unsigned flags) {
     answer(filter, SECCOMP_RET_ALLOW);
 }
 
+/* By what is allowed, unlike clone: kernels give it flags of its own that bring a namespace along. */
 static void judge_unshare(struct lis_filter *filter, unsigned flags) {
     (void)flags;
     load_argument(filter, 0);
-    emit(filter, BPF_JMP | BPF_JSET | BPF_K, NEW_NAMESPACES | NEW_TIME, 0, 1);
+    emit(filter, BPF_JMP | BPF_JSET | BPF_K, ~(uint32_t)UNSHARABLE, 0, 1);
     answer(filter, DENY(EPERM));
     answer(filter, SECCOMP_RET_ALLOW);
 }
@@ -99,8 +101,10 @@ static void judge_ioctl(struct lis_filter *filter, unsigned flags) {
 }
 
 /* Families by name: each one is code of the kernel that any user can reach (AF_ALG: CVE-2026-31431). Of the internet's
- * protocols those that programs use; asked for multipath TCP, they fall back. */
+ * protocols those that programs use; asked for multipath TCP, they fall back. And types, because with protocol 0 a type
+ * alone names DCCP or SCTP, and AF_INET with SOCK_PACKET is AF_PACKET. */
 static void judge_socket(struct lis_filter *filter, unsigned flags) {
+    static const uint32_t types[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_RAW};
     static const uint32_t protocols[] = {0, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMPV6};
     (void)flags;
     load_argument(filter, 0);
@@ -112,6 +116,11 @@ static void judge_socket(struct lis_filter *filter, unsigned flags) {
     emit(filter, BPF_JMP | BPF_JEQ | BPF_K, AF_INET, 2, 0);
     emit(filter, BPF_JMP | BPF_JEQ | BPF_K, AF_INET6, 1, 0);
     answer(filter, DENY(EAFNOSUPPORT));
+    load_argument(filter, 1);
+    emit(filter, BPF_ALU | BPF_AND | BPF_K, SOCK_TYPE_MASK, 0, 0);
+    for (uint8_t i = 0; i < LIS_COUNT(types); i++) /* past the other types and the refusal */
+        emit(filter, BPF_JMP | BPF_JEQ | BPF_K, types[i], (uint8_t)(LIS_COUNT(types) - i), 0);
+    answer(filter, DENY(ESOCKTNOSUPPORT));
     load_argument(filter, 2);
     for (size_t i = 0; i < LIS_COUNT(protocols); i++)
         answer_if_equal(filter, protocols[i], SECCOMP_RET_ALLOW);

@@ -17,7 +17,8 @@ from lisrt.waiting import Flow, Offload, Ready
 
 # Moved here and now up to this size; more of it goes to a worker thread, where a loop would have to wait.
 INLINE = 1 << 20
-ANSWER_TIMEOUT = 300.0
+# A program inside can stop the process that answers; a file server on a network has this long.
+ANSWER_TIMEOUT = 30.0
 
 
 class FileServer:

@@ -102,6 +102,11 @@ SUBJECTS: dict[str, Callable[[], Subject]] = {
     "async": AsyncSubject,
 }
 
+#: One for each launcher, for suites to which both faces are the same. Another launcher is another line.
+LAUNCHERS: dict[str, Callable[[], Subject]] = {
+    "native": lambda: SyncSubject(launcher="native"),
+}
+
 
 class Box:
     """A sandbox of either kind; every verb looks synchronous."""
