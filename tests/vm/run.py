@@ -36,13 +36,28 @@ class Broken(Exception):
     """The machine didn't do its work; no verdict on the tests."""
 
 
+#: Runs in every environment, where there is such a folder.
+LIMITS = "tests/limits"
+
+#: Of the contract, what a cgroup has a part in: how programs end, and that all of them do. Once is enough here: both faces
+#: and the rest run on the host. So do tests whose program must get somewhere within a second, and some that only take long.
+TOO_SLOW = ("async", "timeout", "deadline", "many_threads", "twenty_commands", "hundreds_of_commands")
+CONTRACT = [f"tests/contract/test_{name}.py" for name in ("outcomes", "lifetime", "sandbox")]
+CONTRACT += ["-k", " and ".join(f"not {words}" for words in TOO_SLOW)]
+
+
 def suites(arguments: list[str]) -> Iterator[tuple[str, str, list[str]]]:
     """Each pytest run in the machine: environment, name, arguments."""
-    hosts = [host for host in HOSTS if host in os.environ.get("LISRT_VM_HOSTS", " ".join(HOSTS)).split()]
-    for host in hosts:
+    wanted = os.environ.get("LISRT_VM_HOSTS", "").split() or HOSTS
+    for host in (host for host in HOSTS if host in wanted):
         yield host, "host", ["tests/vm/test_host.py"]
         if arguments:
             yield host, "chosen", arguments
+            continue
+        if (ROOT / LIMITS).is_dir():
+            yield host, "limits", [LIMITS]
+        if host == "v2-delegated":
+            yield host, "contract", CONTRACT
 
 
 def make_wheel(folder: Path) -> Path:
@@ -60,7 +75,7 @@ def make_site(folder: Path, wheel: Path) -> None:
     """
     shutil.rmtree(folder, ignore_errors=True)
     frozen = folder.with_suffix(".frozen")
-    frozen.write_text(output(sys.executable, "-m", "pip", "freeze", "--exclude-editable"))
+    frozen.write_text(call(sys.executable, "-m", "pip", "freeze", "--exclude-editable"))
     tags = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014", "linux")
     platforms = [f"--platform={tag}_x86_64" for tag in tags]
     target = ["--python-version=3.11", "--implementation=cp", "--abi=cp311", "--abi=abi3", "--abi=none"]
@@ -71,14 +86,19 @@ def make_site(folder: Path, wheel: Path) -> None:
         shutil.rmtree(path)
 
 
-def call(*command: str) -> None:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode:
-        raise Broken(f"{shlex.join(command)} ended with {done.returncode}:\n{done.stdout}")
-
-
-def output(*command: str) -> str:
-    return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True).stdout
+def call(*command: str, stderr: int | None = subprocess.PIPE) -> str:
+    """Run a command to its end; its stdout. `timeout` also ends what the command has started."""
+    bounded = ["timeout", "-k", "10", "600", *command]
+    with subprocess.Popen(
+        bounded, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True
+    ) as process:
+        try:
+            said, complaints = process.communicate()
+        finally:
+            process.terminate()  # only after a Ctrl-C is there still something to end
+    if process.returncode:
+        raise Broken(f"{shlex.join(command)} ended with {process.returncode}:\n{said}{complaints or ''}")
+    return said
 
 
 def make_payload(arguments: list[str]) -> Path:
@@ -196,11 +216,11 @@ def main(arguments: list[str]) -> int:
     for old in OUT.glob("vm-*"):
         old.unlink()
     try:
-        image = Path(output(str(HERE / "image")).strip())
+        image = Path(call(str(HERE / "image"), stderr=None).strip())
         payload, results = make_payload(arguments), WORK / "results.img"
         boot(image, payload, results)
         fetch(results, WORK / "results")
-    except (Broken, subprocess.CalledProcessError) as error:
+    except Broken as error:
         print(f"vm: {error}", file=sys.stderr)
         return 2
     return 1 if verdict(WORK / "results", arguments) else 0
