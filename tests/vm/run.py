@@ -177,6 +177,7 @@ def boot(image: Path, payload: Path, results: Path) -> None:
             raise Broken(f"the machine still ran after {SECONDS} s\n{tail(console)}") from None
         finally:
             machine.kill()
+            machine.wait()
     if status:
         raise Broken(f"QEMU ended with {status}\n{tail(console)}")
 
@@ -223,6 +224,9 @@ def main(arguments: list[str]) -> int:
     except Broken as error:
         print(f"vm: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # or SIGTERM
+        print("vm: interrupted, and the machine is gone", file=sys.stderr)
+        return 130
     return 1 if verdict(WORK / "results", arguments) else 0
 
 
