@@ -3,16 +3,18 @@
 #   make test    C tests, also under ASan + UBSan; pytest  make types    mypy --strict
 #   make bench   the benchmark, into build/out/bench.json  make docs     links and examples of the documents
 #   make venv    .venv with lisrt and the tools in it      make format   lay out C and Python's imports
-#   make fuzz    the fuzzers, SECONDS=10 each               make clean    remove what the above made
+#   make fuzz    the fuzzers, SECONDS=10 each               make test-vm pytest in a virtual machine (tests/vm/)
+#   make clean   remove what the above made
 # ARGS='...' goes to pytest or to `lisrt bench`; `make c-test` and `make c-asan` run the C tests alone, and
 # `make c-arm64` those that need no sandbox as they are built for that processor, in QEMU.
 
 ARGS =
 SECONDS = 10
-USER_TARGETS = demo test lint types bench docs c-test c-asan c-arm64 fuzz
-C_FILES = $(wildcard csrc/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch])
+USER_TARGETS = demo test test-vm lint types bench docs c-test c-asan c-arm64 fuzz
+C_FILES = $(wildcard csrc/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] tests/vm/*.c)
+VM_PACKAGES = qemu-system-x86 mmdebstrap fakechroot fakeroot e2fsprogs
 
-.PHONY: $(USER_TARGETS) venv format clean system system-arm64 clang
+.PHONY: $(USER_TARGETS) venv format clean system system-arm64 system-vm clang
 .NOTPARALLEL:
 
 ifeq ($(shell id -u),0)
@@ -35,7 +37,7 @@ test: c-test c-asan venv | build/out
 lint: venv
 	.venv/bin/ruff check
 	.venv/bin/clang-format --dry-run --Werror $(C_FILES)
-	for script in .ci/*; do case $$script in *.py) ;; *) bash -n $$script || exit 1 ;; esac; done
+	for script in .ci/* tests/vm/image tests/vm/guest/*; do case $$script in *.py) ;; *) bash -n $$script || exit 1 ;; esac; done
 
 types: venv
 	.venv/bin/mypy
@@ -45,6 +47,9 @@ bench: venv | build/out
 
 docs: venv
 	.venv/bin/python .ci/check_docs.py
+
+test-vm: venv
+	.venv/bin/python tests/vm/run.py $(ARGS)
 
 build/out:
 	mkdir -p $@
@@ -113,6 +118,10 @@ clang: # with libFuzzer and the sanitizers in it; llvm names functions and lines
 
 system-arm64: system
 	@.ci/system gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
+
+test-vm: system-vm
+system-vm:
+	@.ci/system $(VM_PACKAGES)
 
 venv: .venv/installed
 
