@@ -55,7 +55,7 @@ def suites(arguments: list[str]) -> Iterator[tuple[str, str, list[str]]]:
             yield host, "chosen", arguments
             continue
         if (ROOT / LIMITS).is_dir():
-            yield host, "limits", [LIMITS]
+            yield host, "limits", [LIMITS, "-m", "not slow"]
         if host == "v2-delegated":
             yield host, "contract", CONTRACT
 
