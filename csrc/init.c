@@ -293,7 +293,9 @@ static int prepare(struct init *init) {
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || prctl(PR_SET_NAME, "lisrt-init", 0, 0, 0) < 0)
         return -errno;
     int r = lis_tag_base(&init->base);
-    init->base.pids = init->meter.pids;
+    struct rlimit processes;
+    if (getrlimit(RLIMIT_NPROC, &processes) == 0) /* the host may allow fewer */
+        init->base.pids = init->meter.pids < processes.rlim_max ? init->meter.pids : processes.rlim_max;
     lis_meter_init(&init->meter);
     if (r == 0)
         r = lis_meter_offer(&init->meter, init->proc);
