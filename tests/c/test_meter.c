@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "lis.h"
 #include "tap.h"
