@@ -114,7 +114,8 @@
     X(creat)                                                                                                                                    \
     X(dup)                                                                                                                                      \
     X(dup2)                                                                                                                                     \
-    X(dup3) X(faccessat) X(faccessat2) X(fadvise64) X(fallocate) X(fchdir) X(fchmod) X(fchmodat) X(fchmodat2) X(fcntl)                          \
+    X(dup3)                                                                                                                                     \
+    X(faccessat) X(faccessat2) X(fadvise64) X(fallocate) X(fchdir) X(fchmod) X(fchmodat) X(fchmodat2) X(fcntl)                                  \
         X(fdatasync) X(flock) X(fstat) X(fstatfs) X(fsync) X(ftruncate) X(futimesat) X(getcwd) X(getdents)                                      \
             X(getdents64) X(link) X(linkat) X(lseek) X(lstat) X(mkdir) X(mkdirat) X(name_to_handle_at) X(newfstatat)                            \
                 X(open) X(openat) X(openat2) X(pread64) X(preadv) X(preadv2) X(pwrite64) X(pwritev) X(pwritev2)                                 \
@@ -173,12 +174,13 @@
     X(clock_adjtime)                                                                                                   \
     X(clock_settime)                                                                                                   \
     X(delete_module)                                                                                                   \
-    X(fanotify_init) X(fanotify_mark) X(finit_module) X(fsconfig) X(fsmount) X(fsopen) X(fspick) X(init_module)        \
-        X(ioperm) X(iopl) X(kcmp) X(kexec_file_load) X(kexec_load) X(keyctl) X(migrate_pages) X(modify_ldt) X(mount)   \
-            X(mount_setattr) X(move_mount) X(move_pages) X(open_by_handle_at) X(open_tree) X(open_tree_attr)           \
-                X(perf_event_open) X(pidfd_getfd) X(pivot_root) X(process_madvise) X(quotactl) X(quotactl_fd)          \
-                    X(reboot) X(request_key) X(setdomainname) X(sethostname) X(setns) X(settimeofday) X(swapoff)       \
-                        X(swapon) X(syslog) X(umount2) X(userfaultfd) X(vhangup) X(vmsplice)
+    X(fanotify_init)                                                                                                   \
+    X(fanotify_mark) X(finit_module) X(fsconfig) X(fsmount) X(fsopen) X(fspick) X(init_module) X(ioperm) X(iopl)       \
+        X(kcmp) X(kexec_file_load) X(kexec_load) X(keyctl) X(migrate_pages) X(modify_ldt) X(mount) X(mount_setattr)    \
+            X(move_mount) X(move_pages) X(open_by_handle_at) X(open_tree) X(open_tree_attr) X(perf_event_open)         \
+                X(pidfd_getfd) X(pivot_root) X(process_madvise) X(quotactl) X(quotactl_fd) X(reboot) X(request_key)    \
+                    X(setdomainname) X(sethostname) X(setns) X(settimeofday) X(swapoff) X(swapon) X(syslog) X(umount2) \
+                        X(userfaultfd) X(vhangup) X(vmsplice)
 
 /* Where root is emulated these succeed and do nothing, which is what packages need to be installed: there is one user.
  * Elsewhere the kernel answers. */
@@ -202,5 +204,6 @@
     X(prlimit64)                                                                                                       \
     X(setpriority)                                                                                                     \
     X(ioprio_set)                                                                                                      \
-    X(sched_setaffinity) X(sched_setattr) X(sched_setparam) X(sched_setscheduler) X(rt_sigqueueinfo)                   \
-        X(rt_tgsigqueueinfo) X(mknod) X(mknodat) X(setfsuid) X(setfsgid)
+    X(sched_setaffinity)                                                                                               \
+    X(sched_setattr) X(sched_setparam) X(sched_setscheduler) X(rt_sigqueueinfo) X(rt_tgsigqueueinfo) X(mknod)          \
+        X(mknodat) X(setfsuid) X(setfsgid)

@@ -33,8 +33,8 @@ class Enforcement:
 
 def wants_groups(limits: Limits) -> bool:
     """Whether to look for control groups at all: pids alone are held by a resource limit, except root's."""
-    if limits.enforce == "watchdog":
-        return False
+    if limits.enforce in ("watchdog", "cgroup1", "cgroup2", "scope"):
+        return limits.enforce != "watchdog"
     return limits.memory is not None or limits.cpus is not None or (limits.pids is not None and os.geteuid() == 0)
 
 

@@ -93,7 +93,7 @@ class Box:
         # the common case without a worker thread: a spawner that runs and has the image ready
         home = spawner.running()
         if home is None or not home.has_image(self.image_name):
-            home = yield Offload(partial(spawner.current, self.limits.enforce if wants_groups(self.limits) else "watchdog"))
+            home = yield Offload(spawner.current)
             yield Offload(lambda: home.image(self.image_name))
         self.by = choose(self.limits, (yield from self._controllers(home)))
         image = home.image(self.image_name)
@@ -104,7 +104,8 @@ class Box:
     def _controllers(self, home: spawner.Spawner) -> Flow[Mapping[str, int]]:
         if not wants_groups(self.limits):
             return {}
-        return home.controllers if home.controllers is not None else (yield Offload(home.find_controllers))
+        known = home.known_controllers(self.limits.enforce)
+        return known if known is not None else (yield Offload(partial(home.find_controllers, self.limits.enforce)))
 
     def plan(self, image: Image) -> Plan:
         return make_plan(

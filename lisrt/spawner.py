@@ -38,17 +38,18 @@ class Closable(Protocol):
 class Spawner:
     """A running spawner. Sends never block; each is one message, so threads need no lock among themselves."""
 
-    def __init__(self, sock: socket.socket, owner: scratch.Owner, scope: str | None = None) -> None:
-        self.scope = scope
-        """The control group of the systemd scope that it runs in, when it was started in one."""
+    def __init__(self, sock: socket.socket, owner: scratch.Owner) -> None:
+        self.pid = 0
+        """As this process sees it; known once it is ready."""
         self.scratch = owner.path
         self.base = os.path.dirname(owner.path)
         self._sock = sock
         self._owner = owner
         self._images: dict[str, Image] = {}
         self._forgotten = False
-        self.controllers: dict[str, int] | None = None
-        """Versions of the control groups that sandboxes can have, by controller; None: not looked for yet."""
+        self._controllers: dict[str, int] | None = None
+        self._settled: dict[str, dict[str, int]] = {}
+        """What was found out, by who was asked to enforce."""
         self._groups: dict[str, cgroup.Place] = {}
         self._locks: list[int] = []
         """Descriptors that keep what the images are made of."""
@@ -96,23 +97,37 @@ class Spawner:
                     ) from None
             return self._images[name]
 
-    def find_controllers(self) -> dict[str, int]:
+    def known_controllers(self, enforce: str) -> dict[str, int] | None:
+        """Versions of the control groups that sandboxes can have, by controller; None when that is to be found out."""
+        found = self._controllers
+        return found if found and "memory" in found else self._settled.get(enforce)
+
+    def find_controllers(self, enforce: str) -> dict[str, int]:
         """Looks for control groups that this user may make, and hands the spawner a place for them. Blocks: offload it."""
         with self._lock:
-            if self.controllers is None:
-                self._groups = cgroup.find(self.scope or settings.get("cgroup"))
-                prepared = cgroup.prepare(self._groups)
-                fds = [fd for _, fd in prepared.values()]
-                versions = {name: version for name, (version, _) in prepared.items()}
-                memory, pids, cpu = (versions.get(name, 0) for name in cgroup.CONTROLLERS)
-                try:
-                    if fds:
-                        self._send(wire.encode_cgroups((memory, pids, cpu)), tuple(fds))
-                finally:
-                    for fd in fds:
-                        os.close(fd)
-                self.controllers = versions
-            return self.controllers
+            if self._controllers is None:
+                self._controllers = self._hand_over(cgroup.find(settings.get("cgroup")))
+            # only where nothing was handed over yet: the spawner takes groups once
+            unit = None if self._controllers else scope.wanted(enforce, settings.get("cgroup"))
+            place = scope.adopt(unit, self.pid) if unit else None
+            if place:
+                self._controllers = self._hand_over(cgroup.find(place))
+            self._settled[enforce] = self._controllers
+            return self._controllers
+
+    def _hand_over(self, places: dict[str, cgroup.Place]) -> dict[str, int]:
+        self._groups = places
+        prepared = cgroup.prepare(places)
+        fds = [fd for _, fd in prepared.values()]
+        versions = {name: version for name, (version, _) in prepared.items()}
+        memory, pids, cpu = (versions.get(name, 0) for name in cgroup.CONTROLLERS)
+        try:
+            if fds:
+                self._send(wire.encode_cgroups((memory, pids, cpu)), tuple(fds))
+        finally:
+            for fd in fds:
+                os.close(fd)
+        return versions
 
     def create(self, name: str, plan: bytes, sock: socket.socket) -> None:
         """Asks for a sandbox whose PID 1 will answer on `sock`. BlockingIOError when the spawner is behind."""
@@ -124,7 +139,9 @@ class Spawner:
 
     def wait_ready(self) -> None:
         """Waits for the first message; raises what it reports."""
-        answer = _receive_within(self._sock, START_TIMEOUT)
+        _await(self._sock, START_TIMEOUT)
+        answer, self.pid = wire.receive_from(self._sock)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
         if wire.kind(answer) == wire.FAULT:
             raise fault_error(wire.decode_fault(answer))
         if wire.kind(answer) != wire.READY:
@@ -134,7 +151,7 @@ class Spawner:
         """Ends the spawner and all its sandboxes, and waits (5 s at most) until it has cleaned up."""
         try:
             self._sock.shutdown(socket.SHUT_WR)
-            _receive_within(self._sock, STOP_TIMEOUT)
+            _await(self._sock, STOP_TIMEOUT)
         except OSError:
             pass  # it was gone already
         cgroup.remove_manager(self._groups)
@@ -161,12 +178,11 @@ class Spawner:
             raise SandboxGone("the spawner process of this program has ended, and all its sandboxes with it") from None
 
 
-def _receive_within(sock: socket.socket, timeout: float) -> bytes:
+def _await(sock: socket.socket, timeout: float) -> None:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     if not poll.poll(timeout * 1000):
         raise TimeoutError(f"the spawner did not answer within {timeout} s")
-    return wire.receive(sock)[0]
 
 
 _lock = threading.Lock()
@@ -185,11 +201,8 @@ def keep_from_children(what: Closable) -> None:
     _forked.add(what)
 
 
-def current(enforce: str = "watchdog") -> Spawner:
-    """The spawner of this process; starts one when there is none, or when it has died. Blocks: offload it.
-
-    `enforce` is that of the Limits that are wanted first: whether it starts in a systemd scope is settled then.
-    """
+def current() -> Spawner:
+    """The spawner of this process; starts one when there is none, or when it has died. Blocks: offload it."""
     global _current
     with _lock:
         if _current is not None and _current.alive:
@@ -197,7 +210,7 @@ def current(enforce: str = "watchdog") -> Spawner:
         if _current is not None:
             _current.forget()
             _current = None
-        _current = _start(enforce)
+        _current = _start()
         return _current
 
 
@@ -211,10 +224,10 @@ class _Vanished(Exception):
     """The spawner ended before it was ready, and did not say why: somebody has killed it."""
 
 
-def _start(enforce: str) -> Spawner:
+def _start() -> Spawner:
     for _ in range(START_TRIES):
         with contextlib.suppress(_Vanished):
-            return _start_somewhere(enforce)
+            return _start_somewhere()
     raise HostError(
         f"the spawner ended before it was ready, {START_TRIES} times",
         check="helper",
@@ -222,7 +235,7 @@ def _start(enforce: str) -> Spawner:
     )
 
 
-def _start_somewhere(enforce: str) -> Spawner:
+def _start_somewhere() -> Spawner:
     if not os.access(helper.PATH, os.R_OK):
         raise HostError(
             f"lisrt's helper program is missing ({helper.PATH})", check="helper", fix="Install lisrt again: pip install lisrt"
@@ -231,7 +244,7 @@ def _start_somewhere(enforce: str) -> Spawner:
     refused: list[tuple[str, LisrtError | OSError]] = []
     for directory in scratch.candidates(named):
         try:
-            return _start_on(directory, scope.wanted(enforce, settings.get("cgroup")))
+            return _start_on(directory)
         except HostError as error:
             if error.check != "scratch":
                 raise
@@ -249,7 +262,7 @@ def _start_somewhere(enforce: str) -> Spawner:
     )
 
 
-def _start_on(directory: str, unit: str | None) -> Spawner:
+def _start_on(directory: str) -> Spawner:
     cleanups: list[Callable[[], object]] = []
     try:
         owner = scratch.claim(directory, LAUNCHER)
@@ -257,14 +270,14 @@ def _start_on(directory: str, unit: str | None) -> Spawner:
         cleanups.append(owner.remove)
         ours, theirs = wire.pair()
         cleanups.append(ours.close)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # the first message tells who the spawner is
         with theirs:
             pidfd = os.pidfd_open(os.getpid())
             try:
-                prefix = scope.command(unit) if unit else []
-                helper.start(["spawn", owner.path], (theirs.fileno(), pidfd, owner.fd, owner.base_fd), prefix)
+                helper.start(["spawn", owner.path], (theirs.fileno(), pidfd, owner.fd, owner.base_fd))
             finally:
                 os.close(pidfd)
-        spawner = Spawner(ours, owner, scope.path(unit) if unit else None)
+        spawner = Spawner(ours, owner)
         spawner.wait_ready()
         keep_from_children(ours)
         return spawner

@@ -95,3 +95,4 @@ def test_groups_are_not_looked_for_in_vain(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     assert not wants_groups(Limits())
     assert wants_groups(Limits(memory="1G")) and not wants_groups(Limits(memory="1G", enforce="watchdog"))
+    assert wants_groups(Limits(enforce="scope"))

@@ -41,11 +41,8 @@ def sealed_copy(path: Path = PATH) -> int:
     return fd
 
 
-def start(arguments: list[str], fds: tuple[int, ...], prefix: list[str] | None = None) -> None:
+def start(arguments: list[str], fds: tuple[int, ...]) -> None:
     """Runs the helper with `fds` as its descriptors 3, 4, ... and nothing of our environment.
-
-    `prefix` is a program that ends in executing its arguments (systemd-run --scope); it gets our environment, and hands
-    none of it on that matters: the helper looks at none.
 
     posix_spawn shares our memory until the exec, so the size of this process does not matter and no Python code runs
     in the child. What we start forks and leaves at once: the process that stays is not our child. OSError when it
@@ -57,13 +54,7 @@ def start(arguments: list[str], fds: tuple[int, ...], prefix: list[str] | None =
         for fd in (program, *fds):
             moved.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY))
         actions = [(os.POSIX_SPAWN_DUP2, fd, 3 + i) for i, fd in enumerate(moved[1:])]
-        if prefix:
-            number = 3 + len(fds)  # not close-on-exec, or it would be gone when the prefix executes it
-            actions.append((os.POSIX_SPAWN_DUP2, moved[0], number))
-            argv = [*prefix, f"/proc/self/fd/{number}", *arguments]
-            pid = os.posix_spawn(prefix[0], argv, dict(os.environ), file_actions=actions)
-        else:
-            pid = os.posix_spawn(f"/proc/self/fd/{moved[0]}", ["lisrt-helper", *arguments], {}, file_actions=actions)
+        pid = os.posix_spawn(f"/proc/self/fd/{moved[0]}", ["lisrt-helper", *arguments], {}, file_actions=actions)
     finally:
         for fd in (program, *moved):
             os.close(fd)

@@ -14,7 +14,7 @@ _TIMEOUT = 10.0
 
 
 def wanted(enforce: str, named_group: str | None) -> str | None:
-    """The name of a scope to start the spawner in; None where none is wanted, or there is no manager to ask.
+    """The name of a scope for the spawner; None where none is wanted, or there is no manager to ask.
 
     Not under Slurm unless asked for by name: a scope lies outside the job's groups, and so outside its accounting.
     """
@@ -22,22 +22,29 @@ def wanted(enforce: str, named_group: str | None) -> str | None:
         return None
     if enforce != "scope" and (named_group or "SLURM_JOB_ID" in os.environ or "memory" in cgroup.find(None)):
         return None
-    if not cgroup.user_bus() or not shutil.which("systemd-run"):
+    if not cgroup.user_bus() or not shutil.which("busctl") or not shutil.which("systemctl"):
         return None
     unit = f"lisrt-{os.getpid()}-{secrets.token_hex(4)}.scope"
     return unit if _works() else None
 
 
-def command(unit: str) -> list[str]:
-    """What to put before a program that is to run in the scope."""
-    program = shutil.which("systemd-run") or "systemd-run"
-    return [program, "--user", "--scope", "--quiet", "--collect", "--property=Delegate=yes", f"--unit={unit}", "--"]
+def adopt(unit: str, pid: int) -> str | None:
+    """Moves a process into a new scope, delegated to this user; its directory below /sys/fs/cgroup, or None if that failed.
+
+    Asked of the user's service manager by systemd's own tool: a library for D-Bus would be a dependency for one call.
+    """
+    manager = ["org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"]
+    properties = ["Delegate", "b", "true", "CollectMode", "s", "inactive-or-failed", "PIDs", "au", "1", str(pid)]
+    call = ["StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "fail", "3", *properties, "0"]
+    asked = ["busctl", "--user", "--quiet", "call", *manager, *call]
+    if subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT).returncode:
+        return None
+    return _path(unit)
 
 
-def path(unit: str) -> str | None:
-    """The scope's directory below /sys/fs/cgroup, once it is there; None when it never comes."""
+def _path(unit: str) -> str | None:
     deadline = time.monotonic() + _TIMEOUT
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline:  # the call answers when the job is queued; each question takes milliseconds
         asked = ["systemctl", "--user", "show", "--property=ControlGroup", "--value", unit]
         shown = subprocess.run(asked, capture_output=True, text=True, timeout=_TIMEOUT, stdin=subprocess.DEVNULL).stdout.strip()
         if shown:

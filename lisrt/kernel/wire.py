@@ -22,6 +22,7 @@ _FAULT = struct.Struct("=IIii248s")
 _CREATE = struct.Struct("=II24s")
 _EXEC = struct.Struct("=IIIIIIQ")
 _EXIT = struct.Struct("=IIIiiiQQQQQ")
+_CREDENTIALS = struct.Struct("=iII")
 _CGROUPS = struct.Struct("=IIIII")
 _FILE_REQUEST = struct.Struct("=IIII")
 _FILE_REPLY = struct.Struct("=IIiIQI4x")
@@ -105,6 +106,15 @@ def receive(sock: socket.socket, *, with_fd: bool = False) -> tuple[bytes, int]:
     for extra in received[1:]:
         os.close(extra)
     return data, received[0] if received else -1
+
+
+def receive_from(sock: socket.socket) -> tuple[bytes, int]:
+    """One message that is there, and the pid of who sent it, as this process sees it. Wants SO_PASSCRED on the socket."""
+    data, ancillary, _, _ = sock.recvmsg(MAX_MESSAGE, socket.CMSG_SPACE(_CREDENTIALS.size), socket.MSG_CMSG_CLOEXEC)
+    for level, kind_, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind_ == socket.SCM_CREDENTIALS:
+            return data, int(_CREDENTIALS.unpack(payload[: _CREDENTIALS.size])[0])
+    return data, 0
 
 
 def kind(message: bytes) -> int:
