@@ -97,7 +97,7 @@ class Bench:
         box = None
         with timed(SERIAL, "create, limited"):
             box = Sandbox(self._config.image, limits=LIMITS)
-        for _ in range(self._config.commands if box else 0):
+        for _ in range(self._config.commands if box is not None else 0):
             with timed(SERIAL, "exec, limited"):
                 box.run(["/bin/true"]).check()
         if box is not None:
