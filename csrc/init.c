@@ -17,6 +17,7 @@
 #include "util.h"
 
 #define CONTROL 3
+#define LIFELINE 4
 #define MAX_MESSAGE (128 * 1024)
 #define GIVE_UP_NS 5000000000u /* a killed process that is still there after this is stuck in the kernel */
 #define FREEZE_NS 500000000u   /* one that still forks after this is stopped for the kill */
@@ -24,7 +25,7 @@
 #define RECHECK_NS 2000000u
 
 struct init {
-    struct lis_watch control, signals;
+    struct lis_watch control, signals, lifeline;
     int epoll, proc;
     uint32_t last_tag;
     struct lis_tag_base base;
@@ -225,7 +226,7 @@ static int run_clock(struct init *init) {
     return ms > INT_MAX ? INT_MAX : (int)ms;
 }
 
-static int prepare(struct init *init) {
+static int prepare(struct init *init, int lifeline) {
     sigset_t child;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
@@ -249,15 +250,21 @@ static int prepare(struct init *init) {
         r = watch(init->epoll, &init->control, EPOLLIN);
     if (r == 0)
         r = watch(init->epoll, &init->signals, EPOLLIN);
+    if (r == 0 && lifeline >= 0) {
+        init->lifeline = (struct lis_watch){LIS_WATCH_LIFELINE, lifeline};
+        r = watch(init->epoll, &init->lifeline, EPOLLIN);
+    }
     return r;
 }
 
-void lis_init_main(int sock) {
+void lis_init_main(int sock, int lifeline) {
     struct init init = {0};
     if (sock != CONTROL)
         dup3(sock, CONTROL, O_CLOEXEC);
-    sys_close_range(CONTROL + 1, ~0u, 0); /* the spawner's: the way out of here */
-    int r = prepare(&init);
+    if (lifeline >= 0 && lifeline != LIFELINE)
+        lifeline = dup3(lifeline, LIFELINE, O_CLOEXEC);
+    sys_close_range(lifeline >= 0 ? LIFELINE + 1 : CONTROL + 1, ~0u, 0); /* the spawner's: the way out of here */
+    int r = prepare(&init, lifeline);
     if (r < 0) {
         struct lis_fault fault;
         lis_fail(&fault, LIS_STAGE_INIT, -r, NULL);
@@ -274,6 +281,8 @@ void lis_init_main(int sock) {
             struct lis_watch *what = events[i].data.ptr;
             reaping |= what->kind == LIS_WATCH_SIGNALS;
             serving |= what->kind == LIS_WATCH_CONTROL;
+            if (what->kind == LIS_WATCH_LIFELINE)
+                _exit(0); /* nobody ever writes to it: the spawner has died */
             if (what->kind == LIS_WATCH_COMMAND)
                 begin_kill(&init, (struct lis_command *)what, 0);
             else if (what->kind == LIS_WATCH_DRAIN)

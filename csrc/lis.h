@@ -42,7 +42,8 @@
     X(NESTED_USER_NAMESPACE, "nested-user-namespace", "create the inner user namespace")                               \
     X(NO_NESTING, "no-nesting", "forbid further namespaces")                                                           \
     X(PRIVILEGES, "privileges", "drop all privileges")                                                                 \
-    X(INIT, "init", "start serving as PID 1")
+    X(INIT, "init", "start serving as PID 1")                                                                          \
+    X(BWRAP, "bwrap", "make a sandbox with bubblewrap")
 
 enum lis_stage {
 #define LIS_STAGE_ENUM(name, slug, words) LIS_STAGE_##name,
@@ -196,6 +197,51 @@ struct lis_resources {
 };
 
 int lis_setup(const struct lis_resources *resources, struct lis_fault *fault);
+/* The steps that need no privilege, for a process that bubblewrap has put in its place: limits, then the end of all
+ * privileges. Whoever adds a kind of step that holds for the process itself adds it there, too. */
+int lis_setup_rest(const struct lis_plan *plan, struct lis_fault *fault);
+
+/* ---- target.c: mount points in a root that may be the work of untrusted code ------------------------------------- */
+
+/* Opens `path` below the root, through no link. Parts that are missing are made, where `may_make` allows it (else -EROFS);
+ * the last one is a file when is_file is set. *ret_made, if not NULL: whether the last one was made. */
+int lis_open_target(int root, const char *path, bool is_file, bool may_make, bool *ret_made);
+/* 1: it is there, and of the right type; 0: it, or a directory on the way, is not there; -ELOOP: a link is on the way. */
+int lis_check_target(int layer, const char *path, bool is_file);
+
+/* ---- copy.c: a layer, copied ------------------------------------------------------------------------------------- */
+
+/* Copies all that is in a directory into another: files, directories, links, FIFOs; modes, and times of files. `onto`: there
+ * is something in that already; whiteouts and opaque directories of an overlay take away from it. */
+int lis_copy_layer(int from, int to, bool onto);
+
+/* ---- bwrap.c: sandboxes made by bubblewrap ------------------------------------------------------------------------- */
+
+struct lis_bwrap {
+    const char *program;
+    bool overlay; /* bubblewrap mounts the root's overlay; else the root is a copy of the layers */
+    int owner_dir;
+    pid_t spawner;
+    int lifeline[2], arrivals[2];
+};
+struct lis_bwrap_request {
+    const char *id;
+    const void *bytes; /* the plan as it came */
+    size_t size;
+    const struct lis_plan *plan; /* and decoded */
+    int sock, arguments;         /* the sandbox's control socket; a file with bubblewrap's arguments */
+};
+
+int lis_bwrap_open(struct lis_bwrap *bwrap, struct lis_fault *fault);
+/* In a child that stays: what keeps sandboxes alive is the spawner's alone. */
+void lis_bwrap_leave(const struct lis_bwrap *bwrap);
+/* Starts a process that attends to the start of one sandbox and then exits: 0 means that the sandbox's PID 1 is the
+ * spawner's child and serves. Returns its pid, or -errno. */
+pid_t lis_bwrap_start(const struct lis_bwrap *bwrap, const struct lis_bwrap_request *request, struct lis_fault *fault);
+/* The next PID 1 of which an attendant has told. It may not be the spawner's child before its attendant has exited. */
+bool lis_bwrap_arrival(const struct lis_bwrap *bwrap, char ret_id[LIS_ID_SIZE], pid_t *ret_pid);
+/* Helper mode `init`: what bubblewrap executes. */
+int lis_bwrap_init_main(void);
 
 /* ---- command.c: one program, started by PID 1 ------------------------------------------------------------------ */
 
@@ -217,7 +263,7 @@ struct lis_exit_message {
 };
 /* What init waits for, first in each of the structures that epoll hands back. */
 struct lis_watch {
-    enum { LIS_WATCH_CONTROL, LIS_WATCH_SIGNALS, LIS_WATCH_COMMAND, LIS_WATCH_DRAIN } kind;
+    enum { LIS_WATCH_CONTROL, LIS_WATCH_SIGNALS, LIS_WATCH_COMMAND, LIS_WATCH_DRAIN, LIS_WATCH_LIFELINE } kind;
     int fd;
 };
 struct lis_command {
@@ -277,7 +323,8 @@ void lis_files_serve(int sock) __attribute__((noreturn));
 
 /* ---- init.c: PID 1 of one sandbox ------------------------------------------------------------------------------- */
 
-void lis_init_main(int sock) __attribute__((noreturn));
+/* `lifeline`: when nobody holds the other end of this pipe any more, the sandbox ends; -EBADF: there is none. */
+void lis_init_main(int sock, int lifeline) __attribute__((noreturn));
 
 /* ---- trash.c: deleting trees that untrusted code made ----------------------------------------------------------- */
 
@@ -290,4 +337,10 @@ int lis_collect(int base);
 
 /* ---- spawn.c: the spawner --------------------------------------------------------------------------------------- */
 
-int lis_spawn_main(const char *owner_path);
+/* `bwrap`, if not NULL: bubblewrap makes the sandboxes, and this process enters no namespace. */
+int lis_spawn_main(const char *owner_path, struct lis_bwrap *bwrap);
+
+/* ---- run.c: a program of the host ----------------------------------------------------------------------------------- */
+
+/* Helper mode `run`: argv[0] is a path. */
+int lis_run_main(char *const argv[]);

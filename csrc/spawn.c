@@ -1,7 +1,8 @@
 /* The spawner: one per Python process. It owns U0, starts every sandbox, deletes what they leave, and ends with its owner.
  *
  * It is PID 1 of a pid namespace of its own, and every sandbox lives below that: whatever ends the spawner, SIGKILL
- * included, the kernel then kills all of them. It runs one thread and waits in one poll. */
+ * included, the kernel then kills all of them; under bubblewrap, which makes namespaces of its own, see bwrap.c. It runs one
+ * thread and waits in one poll. */
 #define _GNU_SOURCE
 #include "lis.h"
 
@@ -27,12 +28,13 @@ enum { CONTROL = 3, OWNER = 4, OWNER_DIR = 5, BASE_DIR = 6, FIRST_FREE = 7 };
 static const char collect_now[LIS_ID_SIZE]; /* no sandbox has the empty name */
 
 struct sandbox {
-    pid_t pid;
+    pid_t pid, attendant; /* 0: not there. attendant: the process that has bubblewrap make it, until it is made */
     char id[LIS_ID_SIZE];
 };
 
 struct spawner {
     struct lis_host host;
+    struct lis_bwrap *bwrap; /* NULL: sandboxes are made in here */
     const char *owner_path;
     int signals;
     pid_t trash_pid;
@@ -91,7 +93,7 @@ static void become_sandbox(const struct lis_resources *resources, int sock) {
         _exit(1);
     close(sock);
     if (lis_setup(resources, &fault) == 0)
-        lis_init_main(CONTROL);
+        lis_init_main(CONTROL, -EBADF);
     lis_send_fault(CONTROL, &fault);
     _exit(1);
 }
@@ -105,6 +107,7 @@ static int remember(struct spawner *spawner, const char *id) {
         spawner->sandboxes = more;
         spawner->capacity = capacity;
     }
+    spawner->sandboxes[spawner->count] = (struct sandbox){0};
     memcpy(spawner->sandboxes[spawner->count].id, id, LIS_ID_SIZE);
     return 0;
 }
@@ -114,7 +117,7 @@ static bool is_id(const char id[LIS_ID_SIZE]) {
     return length > 0 && length < LIS_ID_SIZE && strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789-") == length;
 }
 
-static int create(struct spawner *spawner, size_t size, int sock, struct lis_fault *fault) {
+static int create(struct spawner *spawner, size_t size, const int fds[], struct lis_fault *fault) {
     const struct lis_create_message *message = (const struct lis_create_message *)spawner->buffer;
     struct lis_plan plan;
     struct lis_resources resources;
@@ -128,12 +131,20 @@ static int create(struct spawner *spawner, size_t size, int sock, struct lis_fau
     r = remember(spawner, message->id);
     if (r < 0)
         return lis_fail(fault, LIS_STAGE_PROCESS, -r, NULL);
+    if (spawner->bwrap) {
+        const struct lis_bwrap_request request = {message->id, message + 1, size - sizeof *message,
+                                                  &plan,       fds[0],      fds[1]};
+        pid_t attendant = lis_bwrap_start(spawner->bwrap, &request, fault);
+        if (attendant > 0)
+            spawner->sandboxes[spawner->count++].attendant = attendant;
+        return attendant;
+    }
     r = gather(spawner, &plan, &resources, fault);
     if (r < 0)
         return r;
     pid_t pid = sys_fork_into(CLONE_NEWPID, SIGCHLD);
     if (pid == 0)
-        become_sandbox(&resources, sock);
+        become_sandbox(&resources, fds[0]);
     int err = errno;
     close_mounts(&plan, &resources);
     if (pid < 0)
@@ -142,13 +153,20 @@ static int create(struct spawner *spawner, size_t size, int sock, struct lis_fau
     return 0;
 }
 
+/* With its attendant bubblewrap dies, and what that has made. */
+static void kill_one(const struct sandbox *sandbox) {
+    pid_t pid = sandbox->attendant ? sandbox->attendant : sandbox->pid;
+    if (pid > 0)
+        kill(pid, SIGKILL);
+}
+
 static void kill_sandbox(struct spawner *spawner, size_t size) {
     const struct lis_create_message *message = (const struct lis_create_message *)spawner->buffer;
     if (size < sizeof *message || !is_id(message->id))
         return;
     for (size_t i = 0; i < spawner->count; i++)
         if (strcmp(spawner->sandboxes[i].id, message->id) == 0)
-            kill(spawner->sandboxes[i].pid, SIGKILL);
+            kill_one(&spawner->sandboxes[i]);
 }
 
 static void answer_collected(uint32_t count) {
@@ -165,9 +183,10 @@ static bool serve(struct spawner *spawner) {
     const struct lis_header *header = (const struct lis_header *)spawner->buffer;
     struct lis_fault fault;
     if (size >= (ssize_t)sizeof *header && header->magic == LIS_MAGIC) {
-        if (header->kind == LIS_CREATE && nfds == 1 && create(spawner, (size_t)size, fds[0], &fault) < 0)
-            lis_send_fault(fds[0], &fault);
-        else if (header->kind == LIS_KILL)
+        if (header->kind == LIS_CREATE && nfds == 1 + (spawner->bwrap != NULL)) {
+            if (create(spawner, (size_t)size, fds, &fault) < 0)
+                lis_send_fault(fds[0], &fault);
+        } else if (header->kind == LIS_KILL)
             kill_sandbox(spawner, (size_t)size);
         else if (header->kind == LIS_COLLECT) {
             if (write(spawner->trash, collect_now, LIS_ID_SIZE) == LIS_ID_SIZE)
@@ -189,7 +208,6 @@ static uint32_t collect(void) {
 static void serve_trash(int requests, int answers) __attribute__((noreturn));
 static void serve_trash(int requests, int answers) {
     uint32_t collected = collect();
-    cleanup_fd int scratch = open("/s", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     char id[LIS_ID_SIZE];
     while (LIS_RETRY(read(requests, id, sizeof id)) == (ssize_t)sizeof id)
         if (memcmp(id, collect_now, sizeof id) == 0) {
@@ -198,7 +216,7 @@ static void serve_trash(int requests, int answers) {
                 _exit(1);
             collected = 0;
         } else {
-            lis_remove_tree(scratch, id); /* what can't be removed now is tried again with the owner's directory */
+            lis_remove_tree(OWNER_DIR, id); /* what can't be removed now is tried again with the owner's directory */
         }
     _exit(0);
 }
@@ -219,6 +237,8 @@ static int start_trash(struct spawner *spawner) {
         close(in[1]);
         close(out[0]);
         close(CONTROL); /* or Python would take the spawner for alive while this one is */
+        if (spawner->bwrap)
+            lis_bwrap_leave(spawner->bwrap);
         prctl(PR_SET_NAME, "lisrt-trash", 0, 0, 0);
         setpriority(PRIO_PROCESS, 0, 19);
         serve_trash(in[0], out[1]);
@@ -255,28 +275,56 @@ static void pass_on_collected(struct spawner *spawner) {
     }
 }
 
+static void take_arrivals(struct spawner *spawner) {
+    char id[LIS_ID_SIZE];
+    for (pid_t pid; lis_bwrap_arrival(spawner->bwrap, id, &pid);)
+        for (size_t i = 0; i < spawner->count; i++)
+            if (memcmp(spawner->sandboxes[i].id, id, LIS_ID_SIZE) == 0)
+                spawner->sandboxes[i].pid = pid;
+}
+
+/* Whether that was the last process of the sandbox. */
+static bool forget_process(struct sandbox *sandbox, pid_t pid, int status) {
+    if (pid != sandbox->pid && pid != sandbox->attendant)
+        return false;
+    /* an attendant that fails leaves no PID 1 behind, or one that ends by itself and is not known to be our child */
+    if (pid == sandbox->pid || status != 0)
+        sandbox->pid = 0;
+    if (pid == sandbox->attendant)
+        sandbox->attendant = 0;
+    return !sandbox->pid && !sandbox->attendant;
+}
+
+static void discard(struct spawner *spawner, size_t i) {
+    if (spawner->trash_pid < 0)
+        restart_trash(spawner); /* it could not be started when it was last tried */
+    /* A full pipe means that deletion is far behind; this one then goes with the owner's directory. */
+    ssize_t written = write(spawner->trash, spawner->sandboxes[i].id, LIS_ID_SIZE);
+    (void)written;
+    spawner->sandboxes[i] = spawner->sandboxes[--spawner->count];
+}
+
 static void reap(struct spawner *spawner) {
     struct signalfd_siginfo info;
     while (read(spawner->signals, &info, sizeof info) > 0)
         ;
-    for (pid_t pid; (pid = waitpid(-1, NULL, WNOHANG)) > 0;) {
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
         if (pid == spawner->trash_pid)
             restart_trash(spawner);
+        if (spawner->bwrap)
+            take_arrivals(spawner); /* after the wait: whom it has reaped has been told of by now */
         for (size_t i = 0; i < spawner->count; i++)
-            if (spawner->sandboxes[i].pid == pid) {
-                if (spawner->trash_pid < 0)
-                    restart_trash(spawner); /* it could not be started when it was last tried */
-                /* A full pipe means that deletion is far behind; this one then goes with the owner's directory. */
-                ssize_t written = write(spawner->trash, spawner->sandboxes[i].id, LIS_ID_SIZE);
-                (void)written;
-                spawner->sandboxes[i] = spawner->sandboxes[--spawner->count];
+            if (forget_process(&spawner->sandboxes[i], pid, status)) {
+                discard(spawner, i);
                 break;
             }
     }
 }
 
 static int prepare(struct spawner *spawner, struct lis_fault *fault) {
-    int r = lis_host_open(&spawner->host, spawner->owner_path, OWNER_DIR, fault);
+    int r = spawner->bwrap ? lis_bwrap_open(spawner->bwrap, fault)
+                           : lis_host_open(&spawner->host, spawner->owner_path, OWNER_DIR, fault);
     if (r < 0)
         return r;
     cleanup_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -295,10 +343,22 @@ static int prepare(struct spawner *spawner, struct lis_fault *fault) {
     return spawner->signals < 0 ? lis_fail(fault, LIS_STAGE_PROCESS, errno, "signalfd") : 0;
 }
 
+/* Orphans of those that die meanwhile become our children too; they end by themselves: see bwrap.c. */
+static void kill_each(const struct spawner *spawner) {
+    close(spawner->bwrap->lifeline[1]);
+    for (size_t i = 0; i < spawner->count; i++)
+        kill_one(&spawner->sandboxes[i]);
+    if (spawner->trash_pid > 0)
+        kill(spawner->trash_pid, SIGKILL);
+}
+
 /* A slow disk must not keep a process of ours alive long after its owner: what is not deleted by then waits for the next
  * start, or for `lisrt gc`. An owner that lives is waiting for us, and may have a little more. */
 static void end_all(const struct spawner *spawner) {
-    kill(-1, SIGKILL);
+    if (spawner->bwrap) /* here -1 would be every process of the user */
+        kill_each(spawner);
+    else
+        kill(-1, SIGKILL);
     while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
         ;
     struct pollfd owner = {.fd = OWNER, .events = POLLIN};
@@ -335,7 +395,7 @@ static int run(struct spawner *spawner) {
     return 0;
 }
 
-int lis_spawn_main(const char *owner_path) {
+int lis_spawn_main(const char *owner_path, struct lis_bwrap *bwrap) {
     struct lis_fault fault;
     /* A program whose standard streams are closed starts us without them; what we opened would then be 0, 1 or 2. */
     for (int fd; (fd = open("/dev/null", O_RDWR)) >= 0 && fd < CONTROL;)
@@ -348,9 +408,9 @@ int lis_spawn_main(const char *owner_path) {
         lis_fail(&fault, LIS_STAGE_PROCESS, -r, "session keyring");
         return fail(&fault);
     }
-    if (lis_host_enter_user_namespace(&fault) < 0)
+    if (!bwrap && lis_host_enter_user_namespace(&fault) < 0)
         return fail(&fault);
-    if (unshare(CLONE_NEWPID) < 0) {
+    if (!bwrap && unshare(CLONE_NEWPID) < 0) {
         lis_fail(&fault, LIS_STAGE_PID_NAMESPACE, errno, NULL);
         return fail(&fault);
     }
@@ -366,5 +426,8 @@ int lis_spawn_main(const char *owner_path) {
         return 1;
     prctl(PR_SET_NAME, "lisrt-spawner", 0, 0, 0);
     spawner->owner_path = owner_path;
+    spawner->bwrap = bwrap;
+    if (bwrap)
+        bwrap->owner_dir = OWNER_DIR;
     return run(spawner);
 }

@@ -47,15 +47,15 @@ _STAGES = ("descriptors", "helper", "user-namespaces", "proc", "scratch", "proce
 
 def examine() -> list[Check]:
     """Runs all checks. Leaves nothing behind but the spawner that any sandbox would have started."""
-    return [*_probe(), _python()]
+    return [*_probe(), _bubblewrap(), _python()]
 
 
 def _probe() -> Iterator[Check]:
     error: LisrtError | None = None
     failed = len(_STAGES)
     try:
-        spawner.current()
-        with Sandbox("host") as box:
+        spawner.current("native")
+        with Sandbox("host", launcher="native") as box:
             works = box.run(["/bin/sh", "-c", "echo works >/tmp/file && cat /tmp/file"]).stdout == "works\n"
         if not works:
             error, failed = LisrtError("a shell in a sandbox could not write and read a file"), _STAGES.index("sandbox")
@@ -74,7 +74,7 @@ def _probe() -> Iterator[Check]:
 
 
 def _found(name: str) -> str:
-    running = spawner.running()
+    running = spawner.running("native")
     words = {
         "helper": str(helper.PATH),
         "user-namespaces": "created, with pid, mount, ipc, uts and cgroup namespaces inside",
@@ -85,6 +85,24 @@ def _found(name: str) -> str:
         "sandbox": "made, used and destroyed",
     }
     return words[name]
+
+
+def _bubblewrap() -> Check:
+    """The other launcher: no failure where it is missing, because it is needed only where the native one does not work."""
+    try:
+        program = spawner.current("bwrap").bubblewrap
+        with Sandbox("host", launcher="bwrap") as box:
+            box.run(["/bin/true"]).check()
+    except LisrtError as error:
+        fix = error.fix if isinstance(error, HostError) else ""
+        return Check("bwrap", Status.NOTE, f"launcher bwrap can't be used: {error}", fix)
+    assert program is not None
+    root = "mounts overlays" if program.overlay else "copies the image for each sandbox"
+    found = f"{program.path}, bubblewrap {program.version}, works, and {root}"
+    if program.resists_links:
+        return Check("bwrap", Status.PASS, found)
+    fix = "Nothing, unless you want mounts inside mounts with it, or images that sandboxes have written: bubblewrap 0.12"
+    return Check("bwrap", Status.NOTE, f"{found}; it follows links in a root (CVE-2026-87766), so lisrt shows it none", fix)
 
 
 def _python() -> Check:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from lisrt import spec
+from lisrt import spawner, spec
 from lisrt.plan import NETWORKS
 from lisrt.spec import Mount
 
@@ -33,8 +33,15 @@ def _workdir(_context: click.Context, option: click.Parameter, value: str) -> st
 
 
 def sandbox_options(function: Decorated) -> Decorated:
-    """--image, --network, --mount, --env, --workdir, --user, --hostname."""
+    """--image, --network, --mount, --env, --workdir, --user, --hostname, --launcher."""
     for option in (
+        click.option(
+            "--launcher",
+            type=click.Choice(spawner.LAUNCHERS),
+            default="auto",
+            show_default=True,
+            help="What makes the sandbox; auto: native where that works, else bwrap (bubblewrap).",
+        ),
         click.option("--hostname", help="Host name inside; 'sandbox' by default."),
         click.option(
             "--user",
@@ -66,6 +73,7 @@ def sandbox_arguments(
     workdir: str,
     user: int,
     hostname: str | None,
+    launcher: str,
 ) -> dict[str, Any]:
     """Sandbox's keyword arguments from the options' values."""
     return {
@@ -76,6 +84,7 @@ def sandbox_arguments(
         "workdir": workdir,
         "user": user,
         "hostname": hostname,
+        "launcher": launcher,
     }
 
 

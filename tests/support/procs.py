@@ -1,5 +1,6 @@
 """The host's view: which processes, mounts and descriptors exist. Reads /proc, trusts nothing that lisrt says."""
 
+import contextlib
 import itertools
 import os
 from pathlib import Path
@@ -105,9 +106,17 @@ def tree(root: Path) -> list[str]:
 
 
 def helpers(scratch: Path) -> set[int]:
-    """The processes that serve the sandboxes of a scratch base, and all that live below them: found by their mounts."""
+    """The processes that serve the sandboxes of a scratch base, and all that live below them: found by their mounts, and
+    where bubblewrap makes the sandboxes by the directories that they hold open."""
     roots = set(mounts_naming(str(scratch))) - {os.getpid()}
+    roots |= {pid for pid in pids() if _read(pid, "comm") in (b"lisrt-spawner\n", b"lisrt-trash\n") and _holds(pid, scratch)}
     return roots.union(*(descendants(pid) for pid in roots))
+
+
+def _holds(pid: int, directory: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return any(os.readlink(fd).startswith(f"{directory}/") for fd in Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
 def leftovers(scratch: Path) -> list[str]:

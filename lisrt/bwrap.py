@@ -1,0 +1,118 @@
+"""From a plan to the arguments of bubblewrap. Pure: nothing in here touches the system.
+
+Binds go by descriptor (csrc/bwrap.c opens their sources, through no link) to places that are there already, or, in a root
+that is an overlay, that no untrusted program has had a hand in: CVE-2026-87766 needs a root with a link in the way.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from lisrt.errors import HostError
+from lisrt.kernel import steps
+from lisrt.kernel.bubblewrap import Program
+
+FIRST_BIND = 8
+"""The number of the first bind's descriptor; csrc/bwrap.c has it, too."""
+FIX = "Bubblewrap 0.12 or later does it safely: name one with $LISRT_BWRAP; so does launcher=\"native\""
+
+_BY_INIT = (steps.Rlimit,)
+"""What needs no privilege: PID 1 does it itself (lis_setup_rest in csrc/setup.c)."""
+
+
+def arguments(plan: tuple[steps.Step, ...], *, root: str, program: Program, trusted: bool = True) -> list[str]:
+    """What bwrap gets, before the program. `root` is the directory of this sandbox in the scratch directory.
+
+    `trusted`: no program in a sandbox has had a hand in the image's layers. HostError where it would not be safe.
+    """
+    if not trusted and not program.resists_links:
+        raise HostError(
+            f"bubblewrap {program.version} follows links in a root out of it (CVE-2026-87766), and this image was written to"
+            " by programs in a sandbox",
+            check="bwrap",
+            fix=FIX,
+        )
+    _check_mounts(plan, program)
+    made = ["--unshare-user", "--unshare-pid"]
+    binds: list[steps.Bind] = []
+    for step in plan:
+        made += _of(step, root, program, binds)
+        if isinstance(step, steps.Bind):
+            binds.append(step)
+    return [*made, "--remount-ro", "/dev", "--chdir", "/", "--as-pid-1", "--die-with-parent", "--new-session"]
+
+
+def describe(made: list[str]) -> str:
+    """One line an option, for people."""
+    lines: list[str] = []
+    for word in made:
+        if word.startswith("--") or not lines:
+            lines.append(word)
+        else:
+            lines[-1] += f" {shlex.quote(word)}"
+    return "\n".join(f"    {line}" for line in lines)
+
+
+def _of(step: steps.Step, root: str, program: Program, binds: list[steps.Bind]) -> list[str]:
+    match step:
+        case steps.Namespaces():
+            names = {steps.NEWIPC: "ipc", steps.NEWUTS: "uts", steps.NEWCGROUP: "cgroup", steps.NEWNET: "net"}
+            return [f"--unshare-{name}" for flag, name in names.items() if step.flags & flag]
+        case steps.Overlay() if program.overlay:
+            sources = [word for layer in reversed(step.lowers) for word in ("--overlay-src", layer)]
+            return [*sources, "--overlay", f"{root}/u", f"{root}/w", "/"]
+        case steps.Overlay():
+            return ["--bind", f"{root}/r", "/"]
+        case steps.Bind():
+            option = "--bind-fd" if step.mode == steps.Bind.WRITABLE else "--ro-bind-fd"
+            return [option, str(FIRST_BIND + len(binds)), f"/{step.target}"]
+        case steps.Proc():
+            return ["--proc", f"/{step.target}"]
+        case steps.Dev():
+            return ["--dev", f"/{step.target}"]
+        case steps.Devpts():
+            return []  # --dev has made it
+        case steps.Tmpfs():
+            return ["--perms", f"{step.mode:04o}", "--size", str(step.size), "--tmpfs", f"/{step.target}"]
+        case steps.Directory():
+            return list(_directory(step, program, binds))
+        case steps.Hostname():
+            return ["--hostname", step.name]
+        case steps.Loopback():
+            return []  # it is up with --unshare-net
+        case steps.User():
+            return ["--uid", str(step.uid), "--gid", str(step.gid)]
+        case steps.NoNesting():
+            return ["--disable-userns"]
+        case _ if isinstance(step, _BY_INIT):
+            return []
+    raise TypeError(f"nobody has said what bubblewrap has to do with {step}")
+
+
+def _directory(step: steps.Directory, program: Program, binds: list[steps.Bind]) -> Iterator[str]:
+    """In a copied root, and in a mount, csrc/bwrap.c makes it."""
+    if program.overlay and not any(_covers(bind, step.target) for bind in binds):
+        yield from ("--perms", f"{step.mode:04o}", "--dir", f"/{step.target}")
+        if step.exact:
+            yield from ("--chmod", f"{step.mode:04o}", f"/{step.target}")
+
+
+def _check_mounts(plan: tuple[steps.Step, ...], program: Program) -> None:
+    """A mount inside another one's directory: a program that may write there could swap a link into its way."""
+    above: list[steps.Bind] = []
+    for step in plan:
+        if not isinstance(step, steps.Bind) or step.mode == steps.Bind.OF_IMAGE:
+            continue
+        if not program.resists_links and any(_covers(bind, step.target) for bind in above):
+            raise HostError(
+                f"bubblewrap {program.version} can't put a mount (/{step.target}) inside another one's directory safely"
+                " (CVE-2026-87766)",
+                check="bwrap",
+                fix=FIX,
+            )
+        above.append(step)
+
+
+def _covers(bind: steps.Bind, target: str) -> bool:
+    return target == bind.target or target.startswith(f"{bind.target}/")
