@@ -23,7 +23,7 @@ LEVELS = (
     ("agent", "bench", "build", "doctor"),
     ("pool", "aio"),
     ("sandbox",),
-    ("session", "process", "transfer", "files", "channel", "plan", "image", "hostimage", "spawner", "explain"),
+    ("session", "process", "transfer", "files", "channel", "plan", "image", "hostimage", "spawner", "bwrap", "explain"),
     ("waiting", "kernel"),
     ("kernel.native",),
     ("kernel._native",),

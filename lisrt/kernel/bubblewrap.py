@@ -114,7 +114,7 @@ def _overlay(place: Path) -> tuple[str, ...]:
 
 
 def _try(path: str, root: tuple[str, ...]) -> None:
-    """Runs this package's helper inside, from a descriptor, as a sandbox's PID 1 will be run."""
+    """Runs this package's helper inside, from a descriptor, as PID 1: that is what it is for."""
     status, _, complaint = helper.run([path, *root, *_ARGUMENTS, "--", _HELPER])
     if os.waitstatus_to_exitcode(status) != helper.NO_USE_BY_HAND:
         words = complaint.strip().rpartition("\n")[2]

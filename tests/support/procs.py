@@ -58,6 +58,11 @@ def parent(pid: int) -> int:
     return int(stat.rpartition(b")")[2].split()[1]) if stat else 0
 
 
+def name_of(pid: int) -> str:
+    """What a process calls itself (its comm); empty when it is gone."""
+    return _read(pid, "comm").decode(errors="replace").strip()
+
+
 def children(pid: int) -> set[int]:
     """The direct children, zombies included."""
     return {other for other in pids() if parent(other) == pid}
@@ -109,7 +114,7 @@ def helpers(scratch: Path) -> set[int]:
     """The processes that serve the sandboxes of a scratch base, and all that live below them: found by their mounts, and
     where bubblewrap makes the sandboxes by the directories that they hold open."""
     roots = set(mounts_naming(str(scratch))) - {os.getpid()}
-    roots |= {pid for pid in pids() if _read(pid, "comm") in (b"lisrt-spawner\n", b"lisrt-trash\n") and _holds(pid, scratch)}
+    roots |= {pid for pid in pids() if name_of(pid) in ("lisrt-spawner", "lisrt-trash") and _holds(pid, scratch)}
     return roots.union(*(descendants(pid) for pid in roots))
 
 
