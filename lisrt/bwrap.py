@@ -6,6 +6,8 @@ that is an overlay, that no untrusted program has had a hand in: CVE-2026-87766 
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 from collections.abc import Iterator
 
@@ -41,6 +43,32 @@ def arguments(plan: tuple[steps.Step, ...], *, root: str, program: Program, trus
         if isinstance(step, steps.Bind):
             binds.append(step)
     return [*made, "--remount-ro", "/dev", "--chdir", "/", "--as-pid-1", "--die-with-parent", "--new-session"]
+
+
+def check_automounts(plan: tuple[steps.Step, ...], mountinfo: str) -> None:
+    """HostError for a read-only mount in which the host is going to mount something: autofs lies in wait there.
+
+    Bubblewrap's mounts go on receiving what the host mounts below them, and that comes as writable as it is.
+    `mountinfo` is the text of /proc/self/mountinfo.
+    """
+    lines = (line.partition(" - ") for line in mountinfo.splitlines())
+    points = [os.fsdecode(_unescaped(left.split()[4])) for left, _, right in lines if right.startswith("autofs ")]
+    for step in plan:
+        if isinstance(step, steps.Bind) and step.mode == steps.Bind.READ_ONLY:
+            inside = f"{step.source.rstrip('/')}/"
+            below = [point for point in points if f"{point}/".startswith(inside)]
+            if below:
+                raise HostError(
+                    f"what this host mounts on demand on {below[0]} would be writable inside the read-only mount /{step.target}:"
+                    " bubblewrap can't prevent it",
+                    check="bwrap",
+                    fix="Mount the directory that you need, which lies deeper, or use launcher=\"native\"",
+                )
+
+
+def _unescaped(field: str) -> bytes:
+    """A path of mountinfo, in which space, tab, newline and backslash are octal."""
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), os.fsencode(field))
 
 
 def describe(made: list[str]) -> str:

@@ -171,8 +171,10 @@ class Box:
         return (yield from transfer.download(self.channel, source, os.fsdecode(host_path), max_bytes))
 
     def guarantees(self) -> Mapping[str, str]:
+        arriving = ""
         launcher, killer, root, nesting = "native", "the kernel", "writable layer", "no further namespaces"
         if self.bubblewrap is not None:
+            arriving = "; what the host mounts LATER below /usr or a mount appears inside, writable where it is"
             nesting = "no further user namespaces, and for all others a capability is missing"
             launcher, killer = _by_bubblewrap(self.bubblewrap, self.launcher), "its spawner, and with that by the kernel"
             root = "writable layer" if self.bubblewrap.overlay else "root, a copy of the image,"
@@ -183,7 +185,8 @@ class Box:
                 "processes": f"own pid, ipc, uts, cgroup and user namespaces; killed with this process by {killer}",
                 "privileges": f"no capabilities, no_new_privs, {nesting}",
                 "files": "own root; "
-                + (f"the host's files are WRITABLE below {', '.join(writable)}" if writable else "no host file is writable"),
+                + (f"the host's files are WRITABLE below {', '.join(writable)}" if writable else "no host file is writable")
+                + arriving,
                 "network": "loopback only" if self.network == "none" else "NOT ISOLATED: the host's network",
                 "system calls": "not filtered",
                 "memory": "not limited",

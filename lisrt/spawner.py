@@ -14,6 +14,7 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from lisrt import bwrap, settings
@@ -99,6 +100,8 @@ class Spawner:
             self._send(wire.encode_create(name, plan.encode()), (sock.fileno(),))
             return
         words = bwrap.arguments(plan.steps, root=os.path.join(self.scratch, name), program=self.bubblewrap, trusted=trusted)
+        if plan.has_mounts:
+            bwrap.check_automounts(plan.steps, Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
         arguments = os.memfd_create("arguments")
         try:
             os.pwrite(arguments, b"".join(os.fsencode(word) + b"\0" for word in words), 0)

@@ -95,6 +95,55 @@ def test_unsafe_combinations_are_refused_by_name(program: Program, tmp_path: Pat
     assert "--ro-bind-fd 9 /usr/local/x" in words(program, mounts=(Mount(tmp_path, "/usr/local/x"),)), "/usr is root's"
 
 
+def test_where_the_host_mounts_on_demand(tmp_path: Path) -> None:
+    """A read-only mount that contains an automount point, or lies right on one, is refused; deeper ones are not."""
+    mountinfo = (
+        "22 1 254:0 / / rw - ext4 /dev/vda rw\n30 22 0:1 / /net/my\\040homes rw,relatime shared:9 - autofs map rw\n"
+        "31 30 0:2 / /net/my\\040homes/me rw - nfs server:/me rw\n"
+    )
+
+    def check(source: str, mode: int) -> None:
+        bwrap.check_automounts((steps.Bind("/usr", "usr", steps.Bind.OF_IMAGE), steps.Bind(source, "data", mode)), mountinfo)
+
+    for source in ("/", "/net", "/net/my homes"):
+        with pytest.raises(HostError, match="on demand on /net/my homes") as refused:
+            check(source, steps.Bind.READ_ONLY)
+        assert refused.value.check == "bwrap"
+        check(source, steps.Bind.WRITABLE)
+    for source in ("/net/my homes/me/data", "/ne", "/net/my"):
+        check(source, steps.Bind.READ_ONLY)
+
+
+#: A host where mounts are shared, as systemd has them: an outer namespace in which the user may mount.
+SHARED = ("unshare", "--user", "--map-current-user", "--keep-caps", "--mount", "bash", "-ec")
+
+
+@pytest.mark.parametrize(("launcher", "seen"), [("native", ""), ("bwrap", "file\n")])
+def test_what_the_host_mounts_later(installed: Program, tmp_path: Path, scratch: Path, launcher: str, seen: str) -> None:
+    """It stays outside under the native launcher. Bubblewrap's mounts receive it: the guarantees and the manual say so."""
+    (tmp_path / "data/below").mkdir(parents=True)
+    source = """
+        import os
+        from lisrt import Mount, Sandbox
+
+        with Sandbox(launcher=os.environ["LAUNCHER"], mounts=[Mount("data", "/data")]) as box:
+            open("ready", "w").close()
+            assert open("mounted").read() == "mounted\\n"
+            print(box.sh("ls /data/below").stdout, end="")
+            assert ("LATER" in box.guarantees["files"]) == (os.environ["LAUNCHER"] == "bwrap")
+    """
+    host = """
+        mount --make-rshared /; mount --bind data data; mkfifo ready mounted
+        (cat ready; mount -t tmpfs none data/below; touch data/below/file; echo mounted >mounted) &
+        exec setpriv --ambient-caps=-all --inh-caps=-all --bounding-set=-all "$@"
+    """
+    prefix = (*SHARED, host, "bash")
+    if subprocess.run([*SHARED, "mount --make-rshared /"], capture_output=True).returncode != 0:
+        missing("outer user namespace")
+    done = python(source, cwd=tmp_path, env={"LISRT_SCRATCH": str(scratch), "LAUNCHER": launcher}, prefix=prefix)
+    assert done.stdout == seen
+
+
 # The program
 
 

@@ -79,7 +79,10 @@ def examine(path: str, workplace: str) -> Program:
     version = re.fullmatch(r"bubblewrap (\S+)\n?", said)
     if status != 0 or version is None:
         raise Unusable(f"{path} is no bubblewrap: {complaint.strip() or said.strip() or f'wait status {status}'}")
-    offered = set(re.findall(r"^ +(--[a-z0-9-]+)", helper.run([path, "--help"])[1], re.MULTILINE))
+    status, said, complaint = helper.run([path, "--help"])
+    if status != 0:
+        raise Unusable(f"{path} does not work here: {complaint.strip()}", complaint.strip())
+    offered = set(re.findall(r"^ +(--[a-z0-9-]+)", said, re.MULTILINE))
     missing = sorted(set(NEEDED) - offered)
     if missing:
         raise Unusable(f"{path}, bubblewrap {version[1]}, is too old: it has no {', '.join(missing)}")
