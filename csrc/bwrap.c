@@ -8,13 +8,15 @@
  *            init becomes the child of the spawner, a subreaper, lets init go on (GO, with the plan), and exits.
  * init       does what is left of the plan, and serves as ever (init.c).
  *
- * Here the spawner is not PID 1 of anything, so two locks hold a sandbox to it. While it starts: bubblewrap dies with the
- * attendant, the attendant with the spawner (PDEATHSIG), and init with the socket between the two. Afterwards: init has
- * PDEATHSIG, now the spawner's death, and a pipe, the lifeline, whose only writer is the spawner. */
+ * Here the spawner is not PID 1 of anything. What holds a sandbox to it: while it starts, the attendant's PDEATHSIG, and
+ * init's socket to the attendant; afterwards init's PDEATHSIG, now the spawner's death, and a pipe, the lifeline, whose only
+ * writer is the spawner. Bubblewrap itself gets no PDEATHSIG: killed at the wrong moment it leaves a process that waits for
+ * ever (strays.c); left alone it comes to executing init, which finds the attendant dead and leaves. */
 #define _GNU_SOURCE
 #include "lis.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -224,7 +226,6 @@ static void exec_bwrap(struct start *start) {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     int fds[FIRST_BIND - CONTROL + LIS_MAX_STEPS] = {
         CONTROL,
         start->theirs,
@@ -254,8 +255,8 @@ static int report(struct start *start) {
     return lis_fail(start->fault, LIS_STAGE_BWRAP, EIO, line ? line + 1 : text);
 }
 
-/* Waits for init's first word. Its pid, as seen from here, comes from the kernel. */
-static pid_t receive_hello(int handshake) {
+/* Waits for init's first word, or bubblewrap's end. Init's pid, as seen from here, comes from the kernel. */
+static pid_t receive_hello(int handshake, int monitor) {
     char byte;
     union {
         struct cmsghdr header;
@@ -264,7 +265,11 @@ static pid_t receive_hello(int handshake) {
     struct iovec iov = {&byte, 1};
     struct msghdr message = {
         .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    if (LIS_RETRY(recvmsg(handshake, &message, MSG_CMSG_CLOEXEC)) != 1)
+    struct pollfd polled[] = {{.fd = handshake, .events = POLLIN}, {.fd = monitor, .events = POLLIN}};
+    while (poll(polled, LIS_COUNT(polled), -1) < 0 && errno == EINTR)
+        ;
+    /* when both are ready, init has been executed, whatever has become of bubblewrap since */
+    if (recvmsg(handshake, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) != 1)
         return 0;
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
     if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_CREDENTIALS)
@@ -288,7 +293,10 @@ static int run_bwrap(struct start *start) {
     if (monitor < 0)
         return lis_fail(start->fault, LIS_STAGE_PROCESS, errno, "bwrap");
     close(start->theirs);
-    struct arrival arrival = {.pid = receive_hello(start->handshake)};
+    cleanup_fd int monitor_fd = sys_pidfd_open(monitor);
+    if (monitor_fd < 0)
+        return lis_fail(start->fault, LIS_STAGE_PROCESS, errno, "pidfd");
+    struct arrival arrival = {.pid = receive_hello(start->handshake, monitor_fd)};
     snprintf(arrival.id, sizeof arrival.id, "%s", start->request->id);
     /* before init can become the spawner's child: that one must never reap a PID 1 it has not heard of */
     bool told =
@@ -340,7 +348,6 @@ static int prepare_init(struct lis_fault *fault) {
     cleanup_free struct lis_plan *plan = malloc(sizeof *plan);
     if (!bytes || !plan)
         return lis_fail(fault, LIS_STAGE_INIT, ENOMEM, NULL);
-    prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0); /* bubblewrap's outer process is about to be killed */
     char hello = 1;
     if (send(HANDSHAKE, &hello, 1, MSG_NOSIGNAL) != 1)
         _exit(1);

@@ -340,6 +340,11 @@ int lis_collect(int base);
 /* `bwrap`, if not NULL: bubblewrap makes the sandboxes, and this process enters no namespace. */
 int lis_spawn_main(const char *owner_path, struct lis_bwrap *bwrap);
 
+/* ---- strays.c: children that nobody knows ---------------------------------------------------------------------------- */
+
+/* SIGKILL to every child of the calling process that is not spared. */
+void lis_kill_children(bool (*is_spared)(const void *context, pid_t pid), const void *context);
+
 /* ---- run.c: a program of the host ----------------------------------------------------------------------------------- */
 
 /* Helper mode `run`: argv[0] is a path. */

@@ -295,6 +295,14 @@ static bool forget_process(struct sandbox *sandbox, pid_t pid, int status) {
     return !sandbox->pid && !sandbox->attendant;
 }
 
+static bool is_known(const void *context, pid_t pid) {
+    const struct spawner *spawner = context;
+    bool known = pid == spawner->trash_pid;
+    for (size_t i = 0; i < spawner->count && !known; i++)
+        known = pid == spawner->sandboxes[i].pid || pid == spawner->sandboxes[i].attendant;
+    return known;
+}
+
 static void discard(struct spawner *spawner, size_t i) {
     if (spawner->trash_pid < 0)
         restart_trash(spawner); /* it could not be started when it was last tried */
@@ -310,6 +318,7 @@ static void reap(struct spawner *spawner) {
         ;
     int status;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+        bool as_expected = is_known(spawner, pid) && status == 0;
         if (pid == spawner->trash_pid)
             restart_trash(spawner);
         if (spawner->bwrap)
@@ -319,6 +328,8 @@ static void reap(struct spawner *spawner) {
                 discard(spawner, i);
                 break;
             }
+        if (spawner->bwrap && !as_expected)
+            lis_kill_children(is_known, spawner);
     }
 }
 
@@ -343,24 +354,23 @@ static int prepare(struct spawner *spawner, struct lis_fault *fault) {
     return spawner->signals < 0 ? lis_fail(fault, LIS_STAGE_PROCESS, errno, "signalfd") : 0;
 }
 
-/* Orphans of those that die meanwhile become our children too; they end by themselves: see bwrap.c. */
-static void kill_each(const struct spawner *spawner) {
-    close(spawner->bwrap->lifeline[1]);
-    for (size_t i = 0; i < spawner->count; i++)
-        kill_one(&spawner->sandboxes[i]);
-    if (spawner->trash_pid > 0)
-        kill(spawner->trash_pid, SIGKILL);
+static bool is_nobody(const void *context, pid_t pid) {
+    (void)context;
+    (void)pid;
+    return false;
 }
 
 /* A slow disk must not keep a process of ours alive long after its owner: what is not deleted by then waits for the next
  * start, or for `lisrt gc`. An owner that lives is waiting for us, and may have a little more. */
 static void end_all(const struct spawner *spawner) {
-    if (spawner->bwrap) /* here -1 would be every process of the user */
-        kill_each(spawner);
-    else
-        kill(-1, SIGKILL);
-    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
-        ;
+    if (spawner->bwrap)
+        close(spawner->bwrap->lifeline[1]);
+    do { /* under bubblewrap -1 would be every process of the user; there each death may bring us new children */
+        if (spawner->bwrap)
+            lis_kill_children(is_nobody, NULL);
+        else
+            kill(-1, SIGKILL);
+    } while (waitpid(-1, NULL, 0) > 0 || errno == EINTR);
     struct pollfd owner = {.fd = OWNER, .events = POLLIN};
     uint64_t patience = poll(&owner, 1, 0) == 0 ? LIVING_OWNER_NS : DEAD_OWNER_NS;
     const char *name = strrchr(spawner->owner_path, '/');

@@ -23,6 +23,9 @@
 #ifndef SYS_fsmount
 #define SYS_fsmount 432
 #endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
 #ifndef SYS_close_range
 #define SYS_close_range 436
 #endif
@@ -94,6 +97,10 @@ static inline int sys_pivot_root(const char *new_root, const char *put_old) {
 /* clone(2) as fork, into new namespaces. Not clone3: Docker's default filter answers ENOSYS to it. */
 static inline pid_t sys_fork_into(unsigned long namespaces, int exit_signal) {
     return (pid_t)syscall(SYS_clone, namespaces | (unsigned long)exit_signal, NULL, NULL, NULL, 0);
+}
+/* pidfd_open(2), since 5.3 */
+static inline int sys_pidfd_open(pid_t pid) {
+    return (int)syscall(SYS_pidfd_open, pid, 0);
 }
 /* close_range(2), since 5.9 */
 static inline int sys_close_range(unsigned first, unsigned last, unsigned flags) {

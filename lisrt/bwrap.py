@@ -42,7 +42,7 @@ def arguments(plan: tuple[steps.Step, ...], *, root: str, program: Program, trus
         made += _of(step, root, program, binds)
         if isinstance(step, steps.Bind):
             binds.append(step)
-    return [*made, "--remount-ro", "/dev", "--chdir", "/", "--as-pid-1", "--die-with-parent", "--new-session"]
+    return [*made, "--remount-ro", "/dev", "--chdir", "/", "--as-pid-1", "--new-session"]
 
 
 def check_automounts(plan: tuple[steps.Step, ...], mountinfo: str) -> None:

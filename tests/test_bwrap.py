@@ -1,18 +1,30 @@
 """Bubblewrap as the launcher: its arguments, what is refused, what a link in a root can do, when "auto" takes it, and what
 differs inside. That the rest is the same, the contract suite shows."""
 
+import contextlib
 import dataclasses
 import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from support.command import Cli
 from support.features import missing
 from support.fresh import environment, program, python
-from support.procs import assert_gone, assert_lives, descendants, helpers, init_of, leftovers, name_of, parent
+from support.procs import (
+    assert_gone,
+    assert_lives,
+    descendants,
+    helpers,
+    init_of,
+    leftovers,
+    name_of,
+    parent,
+    pids,
+)
 from support.waiting import await_deaths, eventually, open_pidfds
 
 from lisrt import HostError, Mount, Sandbox, SetupError, bwrap, explain, spawner
@@ -40,7 +52,7 @@ def words(program: Program, *, mounts: tuple[Mount, ...] = (), trusted: bool = T
 COPIED = (
     "--unshare-user --unshare-pid --unshare-ipc --unshare-uts --unshare-cgroup --unshare-net --bind /s/b1/r / --proc /proc"
     " --dev /dev --perms 1777 --size 67108864 --tmpfs /dev/shm --ro-bind-fd 8 /usr --hostname sandbox --uid 0 --gid 0"
-    " --disable-userns --remount-ro /dev --chdir / --as-pid-1 --die-with-parent --new-session"
+    " --disable-userns --remount-ro /dev --chdir / --as-pid-1 --new-session"
 )
 OVERLAID = COPIED.replace(
     "--bind /s/b1/r /", "--overlay-src /layers/base --overlay-src /layers/top --overlay /s/b1/u /s/b1/w /"
@@ -465,3 +477,42 @@ def test_a_stop_in_the_middle_of_a_start(installed: Program, tmp_path: Path, scr
         script.process.kill()
         script.finish()
     eventually(lambda: not helpers(scratch), within=5, what="the end of every helper")
+    eventually(lambda: not started_for(scratch), within=10, what="the end of every process of bubblewrap's")
+
+
+def started_for(scratch: Path) -> set[int]:
+    """Processes of bubblewrap's that make sandboxes with that scratch base: the arguments that they hold open name it."""
+    found = set()
+    for pid in pids():
+        with contextlib.suppress(OSError):
+            if name_of(pid) == "bwrap" and os.fsencode(scratch) in Path(f"/proc/{pid}/fd/7").read_bytes():
+                found.add(pid)
+    return found
+
+
+def test_bubblewrap_killed_in_the_middle(installed: Program, tmp_path: Path, scratch: Path) -> None:
+    """Its outer process, whatever it was doing: an error for that sandbox, and no process that waits for ever."""
+    source = """
+        from lisrt import LisrtError, Sandbox
+
+        Sandbox(launcher="bwrap").close()
+        print("ready", flush=True)
+        failures = 0
+        while failures < 20:
+            try:
+                Sandbox(launcher="bwrap").close()
+            except LisrtError:
+                failures += 1
+        print("done", flush=True)
+        input()
+    """
+    with program(source, cwd=tmp_path, env={"LISRT_SCRATCH": str(scratch)}) as script:
+        script.expect("ready")
+        with ThreadPoolExecutor(1) as listener:
+            done = listener.submit(script.expect, "done", within=50)
+            while not done.done():
+                for pid in {pid for pid in helpers(scratch) if name_of(pid) == "bwrap"}:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            done.result()
+        eventually(lambda: {name_of(pid) for pid in helpers(scratch)} == {"lisrt-spawner", "lisrt-trash"}, within=10)
