@@ -80,11 +80,11 @@ static uint64_t time_to_fill(const struct lis_account *account, const struct usa
     return ms * MS;
 }
 
-static void look(struct watched *w, struct lis_account *account, uint64_t now) {
+static void look(struct watched *w, struct lis_account *account, int dir, const char *part, uint64_t now) {
     struct usage usage = {0, 0};
     char path[LIS_ID_SIZE + 8];
-    snprintf(path, sizeof path, "/s/%.*s/u", LIS_ID_SIZE, account->id);
-    add_up(AT_FDCWD, path, 0, &usage);
+    snprintf(path, sizeof path, "%.*s/%s", LIS_ID_SIZE, account->id, part);
+    add_up(dir, path, 0, &usage);
     LIS_STORE(account->disk, usage.bytes);
     LIS_STORE(account->files, usage.files);
     if (!is_over(account, &usage)) {
@@ -103,21 +103,21 @@ static void look(struct watched *w, struct lis_account *account, uint64_t now) {
     w->due = lis_now_ns() + (pause > 10 * took ? pause : 10 * took);
 }
 
-void lis_watch_disk(struct lis_accounts *accounts) {
+void lis_watch_disk(struct lis_account_table *table, int dir, const char *part) {
     struct watched *watched = calloc(LIS_MAX_ACCOUNTS, sizeof *watched);
     if (!watched)
         _exit(1);
     for (;;) {
-        uint32_t used = LIS_LOAD(accounts->used);
+        uint32_t used = LIS_LOAD(table->used);
         for (uint32_t i = 0; i < used; i++) {
-            struct lis_account *account = &accounts->at[i];
+            struct lis_account *account = &table->at[i];
             int32_t pid = LIS_LOAD(account->pid);
             uint64_t now = lis_now_ns();
             if (watched[i].pid != pid)
                 watched[i] = (struct watched){.pid = pid};
             bool limited = pid && (account->disk_limit || account->files_limit);
             if (limited && (watched[i].told || (LIS_LOAD(account->busy) && now >= watched[i].due)))
-                look(&watched[i], account, now);
+                look(&watched[i], account, dir, part, now);
         }
         nanosleep(&(struct timespec){0, TICK_NS}, NULL);
     }

@@ -120,12 +120,7 @@ static int make_empty(int root, struct lis_fault *fault) {
     return r < 0 ? lis_fail(fault, LIS_STAGE_PROC, -r, "/e") : 0;
 }
 
-/* What /proc tells about the machine and its user beyond the sandbox, where this user may read it: the rest needs no
- * cover. Kernel keys are the user's in every namespace; the interrupt counters time other people's key strokes. */
-static const char *const private_in_proc[] = {"acpi",       "asound",        "bus",         "interrupts",  "kcore",
-                                              "key-users",  "keys",          "kmsg",        "kpagecgroup", "kpagecount",
-                                              "kpageflags", "latency_stats", "sched_debug", "scsi",        "slabinfo",
-                                              "softirqs",   "timer_list",    "timer_stats", "vmallocinfo"};
+static const char *const private_in_proc[] = {LIS_PRIVATE_IN_PROC};
 
 static void choose_masks(struct lis_host *host) {
     for (size_t i = 0; i < LIS_COUNT(private_in_proc); i++) {

@@ -24,7 +24,7 @@
 #define RECHECK_NS 2000000u
 
 struct init {
-    struct lis_watch control, signals, limit;
+    struct lis_watch control, signals, limit, lifeline;
     struct lis_meter meter;
     int epoll, proc;
     uint32_t last_tag;
@@ -275,7 +275,7 @@ static int run_clock(struct init *init) {
     return ms > INT_MAX ? INT_MAX : (int)ms;
 }
 
-static int prepare(struct init *init) {
+static int prepare(struct init *init, int lifeline) {
     sigset_t child;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
@@ -312,12 +312,16 @@ static int prepare(struct init *init) {
         init->limit = (struct lis_watch){LIS_WATCH_LIMIT, has_event ? init->meter.oom_event : init->meter.oom};
         r = watch(init->epoll, &init->limit, (has_event ? EPOLLIN : EPOLLPRI) | EPOLLET);
     }
+    if (r == 0 && lifeline >= 0) {
+        init->lifeline = (struct lis_watch){LIS_WATCH_LIFELINE, lifeline};
+        r = watch(init->epoll, &init->lifeline, EPOLLIN);
+    }
     return r;
 }
 
 /* The descriptors that are kept, side by side after the control socket; all others are the spawner's: the way out. */
-static void keep_descriptors(struct lis_meter *meter) {
-    int *const kept[] = {&meter->offers, &meter->oom, &meter->oom_event, &meter->peak, &meter->pids_events};
+static void keep_descriptors(struct lis_meter *meter, int *lifeline) {
+    int *const kept[] = {lifeline, &meter->offers, &meter->oom, &meter->oom_event, &meter->peak, &meter->pids_events};
     int next = CONTROL + 1, above = CONTROL + 1 + (int)LIS_COUNT(kept);
     for (size_t i = 0; i < LIS_COUNT(kept); i++) /* out of the way first: one may lie where another is to go */
         if (*kept[i] >= 0)
@@ -328,12 +332,12 @@ static void keep_descriptors(struct lis_meter *meter) {
     sys_close_range((unsigned)next, ~0u, 0);
 }
 
-void lis_init_main(int sock, const struct lis_meter *meter) {
+void lis_init_main(int sock, int lifeline, const struct lis_meter *meter) {
     struct init init = {.meter = *meter};
     if (sock != CONTROL)
         dup3(sock, CONTROL, O_CLOEXEC);
-    keep_descriptors(&init.meter);
-    int r = prepare(&init);
+    keep_descriptors(&init.meter, &lifeline);
+    int r = prepare(&init, lifeline);
     if (r < 0) {
         struct lis_fault fault;
         lis_fail(&fault, LIS_STAGE_INIT, -r, NULL);
@@ -351,6 +355,8 @@ void lis_init_main(int sock, const struct lis_meter *meter) {
             reaping |= what->kind == LIS_WATCH_SIGNALS;
             serving |= what->kind == LIS_WATCH_CONTROL;
             looking |= what->kind == LIS_WATCH_LIMIT;
+            if (what->kind == LIS_WATCH_LIFELINE)
+                _exit(0); /* nobody ever writes to it: the spawner has died */
             if (what->kind == LIS_WATCH_COMMAND)
                 begin_kill(&init, (struct lis_command *)what, 0);
             else if (what->kind == LIS_WATCH_DRAIN)

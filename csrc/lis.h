@@ -47,7 +47,8 @@
     X(FILTER, "filter", "load the filter of system calls")                                                             \
     X(CGROUP, "cgroup", "make the control group")                                                                      \
     X(LIMIT, "limit", "set up a limit")                                                                                \
-    X(WATCHDOG, "watchdog", "start the process that watches the limits")
+    X(WATCHDOG, "watchdog", "start the process that watches the limits")                                               \
+    X(BWRAP, "bwrap", "make a sandbox with bubblewrap")
 
 enum lis_stage {
 #define LIS_STAGE_ENUM(name, slug, words) LIS_STAGE_##name,
@@ -123,6 +124,8 @@ struct lis_plan {
 /* The plan refers to the buffer, which must outlive it. -EPROTO with the reason in the fault's path when it is not valid. */
 int lis_plan_decode(const void *buffer, size_t size, struct lis_plan *ret_plan, struct lis_fault *fault);
 enum lis_phase lis_step_phase(uint16_t kind);
+/* The first step of a kind; NULL when there is none. */
+const struct lis_step *lis_find_step(const struct lis_plan *plan, uint16_t kind);
 
 static inline const char *lis_string(const struct lis_plan *plan, const struct lis_step *step, uint32_t i) {
     return plan->strings[step->first + i];
@@ -209,6 +212,13 @@ int lis_filter_load(struct lis_filter *filter);
 #define LIS_MAX_LAYERS 4096
 #define LIS_MAX_MASKS 24
 
+/* What /proc tells about the machine and its user beyond the sandbox; hidden where this user may read it: the rest needs no
+ * cover. Kernel keys are the user's in every namespace; the interrupt counters time other people's key strokes. */
+#define LIS_PRIVATE_IN_PROC                                                                                            \
+    "acpi", "asound", "bus", "interrupts", "kcore", "key-users", "keys", "kmsg", "kpagecgroup", "kpagecount",          \
+        "kpageflags", "latency_stats", "sched_debug", "scsi", "slabinfo", "softirqs", "timer_list", "timer_stats",     \
+        "vmallocinfo"
+
 struct lis_mask {
     const char *name; /* below /proc */
     bool is_dir;
@@ -258,11 +268,16 @@ struct lis_account {
 #define LIS_SIGNAL_LOOK SIGUSR2
 #define LIS_SIGNAL_OFFER SIGUSR1
 
+struct lis_account_table {
+    uint32_t used;           /* no account from here on has ever been given out; read by the watchdogs */
+    struct lis_account at[]; /* LIS_MAX_ACCOUNTS of them; pages that were never touched cost nothing */
+};
+
 struct lis_accounts {
-    struct lis_account *at; /* LIS_MAX_ACCOUNTS of them; pages that were never touched cost nothing */
-    uint32_t used;          /* no account from here on has ever been given out; read by the watchdogs */
+    struct lis_account_table *table;
+    int memory;            /* the file that it is */
     int offers, offers_in; /* PID 1 of a sandbox sends struct lis_offer_message with its /proc and /dev/shm: it does not
-                             * let anybody in, so the watchdog can't open them by way of /proc/PID/root */
+                            * let anybody in, so the watchdog can't open them by way of /proc/PID/root */
 };
 
 struct lis_offer_message {
@@ -270,9 +285,10 @@ struct lis_offer_message {
     char id[LIS_ID_SIZE];
 };
 
-int lis_accounts_open(struct lis_accounts **ret_accounts);
+int lis_accounts_open(struct lis_accounts *ret_accounts);
+int lis_accounts_map(int memory, struct lis_account_table **ret_table);
 /* A free one, cleared, and not yet watched: that begins when its pid is stored. NULL when there are too many. */
-struct lis_account *lis_account_take(struct lis_accounts *accounts);
+struct lis_account *lis_account_take(struct lis_account_table *table);
 void lis_account_free(struct lis_account *account);
 
 /* ---- cgroup.c: control groups, version 1 and 2 ------------------------------------------------------------------ */
@@ -304,26 +320,32 @@ void lis_cgroup_remove_all(const struct lis_cgroups *cgroups);
 
 /* ---- watchdog.c, disk.c: limits that no control group enforces ------------------------------------------------- */
 
-void lis_watch_memory(struct lis_accounts *accounts, int offers) __attribute__((noreturn));
-void lis_watch_disk(struct lis_accounts *accounts) __attribute__((noreturn));
+void lis_watch_memory(struct lis_account_table *table, int offers) __attribute__((noreturn));
+/* `dir`: the owner's; what a sandbox has written lies in ID/`part` of it. */
+void lis_watch_disk(struct lis_account_table *table, int dir, const char *part) __attribute__((noreturn));
+
+struct lis_bwrap;
 
 /* ---- service.c: processes beside the sandboxes ------------------------------------------------------------------ */
 
 /* Numbers under which the spawner and its services have what Python handed over. */
-enum { LIS_SPAWNER_CONTROL = 3, LIS_SPAWNER_BASE_DIR = 6 };
+enum { LIS_SPAWNER_CONTROL = 3, LIS_SPAWNER_OWNER_DIR = 5, LIS_SPAWNER_BASE_DIR = 6 };
 
 struct lis_trash {
     pid_t pid;
+    const struct lis_bwrap *bwrap;
     int names[2]; /* a pipe; both ends are the spawner's: what one who was killed left, the next reads */
 };
 
-int lis_trash_open(struct lis_trash *trash);
+/* `bwrap`, if not NULL: what the process must not hold open. */
+int lis_trash_open(struct lis_trash *trash, const struct lis_bwrap *bwrap);
 /* Another one, for one that was killed: what it was deleting goes with the owner's directory. */
 int lis_trash_start(struct lis_trash *trash);
 void lis_trash_throw(struct lis_trash *trash, const char id[LIS_ID_SIZE]);
 
 enum lis_watchdog { LIS_WATCHDOG_MEMORY, LIS_WATCHDOG_DISK, LIS_WATCHDOGS };
-pid_t lis_watchdog_start(enum lis_watchdog which, struct lis_accounts *accounts);
+/* `part`: see lis_watch_disk. */
+pid_t lis_watchdog_start(enum lis_watchdog which, const struct lis_accounts *accounts, const char *part);
 
 /* ---- meter.c: what PID 1 knows of its limits ---------------------------------------------------------------------- */
 
@@ -365,6 +387,53 @@ struct lis_resources {
 };
 
 int lis_setup(const struct lis_resources *resources, struct lis_fault *fault);
+/* The steps that need no privilege, for a process that bubblewrap has put in its place: limits, the end of all privileges,
+ * the filter. Whoever adds a kind of step that holds for the process itself adds it there, too. */
+int lis_setup_rest(const struct lis_plan *plan, uint32_t number, struct lis_fault *fault);
+
+/* ---- target.c: mount points in a root that may be the work of untrusted code ------------------------------------- */
+
+/* Opens `path` below the root, through no link. Parts that are missing are made, where `may_make` allows it (else -EROFS);
+ * the last one is a file when is_file is set. *ret_made, if not NULL: whether the last one was made. */
+int lis_open_target(int root, const char *path, bool is_file, bool may_make, bool *ret_made);
+/* 1: it is there, and of the right type; 0: it, or a directory on the way, is not there; -ELOOP: a link is on the way. */
+int lis_check_target(int layer, const char *path, bool is_file);
+
+/* ---- copy.c: a layer, copied ------------------------------------------------------------------------------------- */
+
+/* Copies all that is in a directory into another: files, directories, links, FIFOs; modes, and times of files. `onto`: there
+ * is something in that already; whiteouts and opaque directories of an overlay take away from it. */
+int lis_copy_layer(int from, int to, bool onto);
+
+/* ---- bwrap.c: sandboxes made by bubblewrap ------------------------------------------------------------------------- */
+
+struct lis_bwrap {
+    const char *program;
+    bool overlay; /* bubblewrap mounts the root's overlay; else the root is a copy of the layers */
+    int owner_dir;
+    pid_t spawner;
+    int lifeline[2], arrivals[2];
+};
+struct lis_bwrap_request {
+    const char *id;
+    const void *bytes; /* the plan as it came */
+    size_t size;
+    const struct lis_plan *plan;       /* and decoded */
+    int sock, arguments;               /* the sandbox's control socket; a file with bubblewrap's arguments */
+    const struct lis_account *account; /* NULL: nothing to watch */
+    const struct lis_accounts *accounts;
+};
+
+int lis_bwrap_open(struct lis_bwrap *bwrap, struct lis_fault *fault);
+/* In a child that stays: what keeps sandboxes alive is the spawner's alone. */
+void lis_bwrap_leave(const struct lis_bwrap *bwrap);
+/* Starts a process that attends to the start of one sandbox and then exits: 0 means that the sandbox's PID 1 is the
+ * spawner's child and serves. Returns its pid, or -errno. */
+pid_t lis_bwrap_start(const struct lis_bwrap *bwrap, const struct lis_bwrap_request *request, struct lis_fault *fault);
+/* The next PID 1 of which an attendant has told. It may not be the spawner's child before its attendant has exited. */
+bool lis_bwrap_arrival(const struct lis_bwrap *bwrap, char ret_id[LIS_ID_SIZE], pid_t *ret_pid);
+/* Helper mode `init`: what bubblewrap executes. */
+int lis_bwrap_init_main(void);
 
 /* ---- command.c: one program, started by PID 1 ------------------------------------------------------------------ */
 
@@ -393,7 +462,14 @@ struct lis_exit_message {
 };
 /* What init waits for, first in each of the structures that epoll hands back. */
 struct lis_watch {
-    enum { LIS_WATCH_CONTROL, LIS_WATCH_SIGNALS, LIS_WATCH_COMMAND, LIS_WATCH_DRAIN, LIS_WATCH_LIMIT } kind;
+    enum {
+        LIS_WATCH_CONTROL,
+        LIS_WATCH_SIGNALS,
+        LIS_WATCH_COMMAND,
+        LIS_WATCH_DRAIN,
+        LIS_WATCH_LIMIT,
+        LIS_WATCH_LIFELINE
+    } kind;
     int fd;
 };
 struct lis_command {
@@ -469,8 +545,9 @@ void lis_files_serve(int sock) __attribute__((noreturn));
 
 /* ---- init.c: PID 1 of one sandbox ------------------------------------------------------------------------------- */
 
-/* `meter`: its descriptors are moved, and those that are not in it are closed. */
-void lis_init_main(int sock, const struct lis_meter *meter) __attribute__((noreturn));
+/* `lifeline`: when nobody holds the other end of this pipe any more, the sandbox ends; -EBADF: there is none. The
+ * descriptors in `meter` are moved; those that are named nowhere are closed. */
+void lis_init_main(int sock, int lifeline, const struct lis_meter *meter) __attribute__((noreturn));
 
 /* ---- trash.c: deleting trees that untrusted code made ----------------------------------------------------------- */
 
@@ -495,7 +572,18 @@ int lis_owner_remove_within(int base, const char *name, unsigned milliseconds);
 
 /* ---- spawn.c: the spawner --------------------------------------------------------------------------------------- */
 
-int lis_spawn_main(const char *owner_path);
+/* `bwrap`, if not NULL: bubblewrap makes the sandboxes, and this process enters no namespace. */
+int lis_spawn_main(const char *owner_path, struct lis_bwrap *bwrap);
+
+/* ---- strays.c: children that nobody knows ---------------------------------------------------------------------------- */
+
+/* SIGKILL to every child of the calling process that is not spared. */
+void lis_kill_children(bool (*is_spared)(const void *context, pid_t pid), const void *context);
+
+/* ---- run.c: a program of the host ----------------------------------------------------------------------------------- */
+
+/* Helper mode `run`: argv[0] is a path. */
+int lis_run_main(char *const argv[]);
 
 /* ---- probe.c: what this host's kernel lets us do, for `lisrt doctor` --------------------------------------------- */
 

@@ -4,6 +4,9 @@
  *
  *   Python ──exec──> spawner ──clone──> init (PID 1 of one sandbox) ──clone──> commands
  *
+ * Modes: spawn, and spawn-bwrap where bubblewrap makes the sandboxes; init, which bubblewrap executes; run, for programs of
+ * the host that are asked about bubblewrap.
+ *
  * spawner  one per Python process, small and single-threaded, so that cloning it is cheap and safe while Python has many
  *          threads and gigabytes. Owns the outer user namespace U0 and PID 1 of a pid namespace around all sandboxes.
  *          Ends when its control socket closes or its owner's pidfd fires; then everything below it is killed.
@@ -19,23 +22,42 @@
  * So nobody has to sort answers by request, requests from many threads need no lock, and to forget one is to end it.
  * stdin, stdout and stderr travel with EXEC as descriptors: no byte of them passes through init.
  *
- * Files: plan.c decodes and checks a Plan with no side effect; host.c and setup.c carry it out; process.c, wire.c,
- * fault.c serve all; command.c and tree.c start and kill; trash.c deletes; probe*.c are `lisrt doctor`'s. */
+ * Files: plan.c decodes and checks a Plan with no side effect; host.c and setup.c carry it out, or bwrap.c
+ * and copy.c do; target.c, process.c, wire.c, fault.c serve all; command.c and tree.c start and kill; trash.c deletes;
+ * probe*.c are `lisrt doctor`'s. */
 #include <stdio.h>
 #include <string.h>
 
 #include "lis.h"
 
+/* What PID 1 of every sandbox would show to whoever asks `ps`: no path of the host among it. */
+static char *take(char *argument) {
+    char *copy = strdup(argument);
+    memset(argument, 0, strlen(argument));
+    return copy;
+}
+
 int main(int argc, char **argv) {
-    if (argc == 3 && strcmp(argv[1], "spawn") == 0) {
-        char *owner_path = strdup(argv[2]);
-        /* PID 1 of every sandbox shows these to whoever asks `ps`: no path of the host among them */
-        memset(argv[1], 0, strlen(argv[1]));
-        memset(argv[2], 0, strlen(argv[2]));
-        return owner_path ? lis_spawn_main(owner_path) : 1;
+    const char *mode = argc > 1 ? take(argv[1]) : NULL;
+    if (mode && argc == 3 && strcmp(mode, "spawn") == 0) {
+        const char *owner_path = take(argv[2]);
+        return owner_path ? lis_spawn_main(owner_path, NULL) : 1;
     }
-    if (argc >= 3 && strcmp(argv[1], "probe") == 0)
+    if (mode && argc >= 3 && strcmp(mode, "probe") == 0)
         return lis_probe_main(argc - 2, argv + 2);
+    if (mode && argc == 5 && strcmp(mode, "spawn-bwrap") == 0) {
+        const char *owner_path = take(argv[2]), *program = take(argv[3]), *root = take(argv[4]);
+        if (!owner_path || !program || !root)
+            return 1;
+        struct lis_bwrap bwrap = {.program = program, .overlay = strcmp(root, "overlay") == 0};
+        return lis_spawn_main(owner_path, &bwrap);
+    }
+    if (mode && argc == 2 && strcmp(mode, "init") == 0) {
+        memset(argv[0], 0, strlen(argv[0])); /* the number of a descriptor */
+        return lis_bwrap_init_main();
+    }
+    if (mode && argc > 2 && strcmp(mode, "run") == 0)
+        return lis_run_main(argv + 2);
     fprintf(stderr, "lisrt-helper is started by lisrt; it has no use by hand.\n");
     return 100;
 }

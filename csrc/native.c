@@ -28,3 +28,9 @@ int lis_open_beneath(int dir, const char *path, int flags, unsigned mode) {
                          SYS_RESOLVE_BENEATH | SYS_RESOLVE_NO_SYMLINKS | SYS_RESOLVE_NO_MAGICLINKS);
     return fd < 0 ? -errno : fd;
 }
+
+/* The names below /proc that are hidden in sandboxes, one after the other; NULL at the end. */
+const char *lis_private_in_proc(size_t number) {
+    static const char *const names[] = {LIS_PRIVATE_IN_PROC};
+    return number < LIS_COUNT(names) ? names[number] : NULL;
+}

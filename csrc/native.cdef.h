@@ -6,3 +6,4 @@ int lis_plan_check(const char *plan, size_t size, char *ret_reason, size_t reaso
 int lis_open_beneath(int dir, const char *path, int flags, unsigned mode);
 int lis_owner_is_of_here(int base, const char *name);
 int lis_owner_remove_within(int base, const char *name, unsigned milliseconds);
+const char *lis_private_in_proc(size_t number);

@@ -6,3 +6,4 @@
 int lis_stage_count(void);
 int lis_plan_check(const char *plan, size_t size, char *ret_reason, size_t reason_size);
 int lis_open_beneath(int dir, const char *path, int flags, unsigned mode);
+const char *lis_private_in_proc(size_t number);

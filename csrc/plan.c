@@ -144,6 +144,13 @@ static const struct {
     [LIS_STEP_FILTER] = {LIS_PHASE_POWERLESS, 0, 0, check_filter},
 };
 
+const struct lis_step *lis_find_step(const struct lis_plan *plan, uint16_t kind) {
+    for (uint32_t i = 0; i < plan->nsteps; i++)
+        if (plan->steps[i].kind == kind)
+            return &plan->steps[i];
+    return NULL;
+}
+
 enum lis_phase lis_step_phase(uint16_t kind) {
     return kinds[kind].phase;
 }

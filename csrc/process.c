@@ -59,8 +59,11 @@ int lis_forget_parent(void) {
 int lis_drop_privileges(void) {
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
         return -errno;
-    for (int capability = 0; prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0; capability++)
-        ;
+    int is_held;
+    for (int capability = 0; (is_held = prctl(PR_CAPBSET_READ, capability, 0, 0, 0)) >= 0; capability++)
+        if (is_held &&
+            prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0) /* refused where all are gone already: bwrap.c */
+            return -errno;
     if (errno != EINVAL) /* EINVAL: past the last one this kernel knows */
         return -errno;
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};

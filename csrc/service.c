@@ -13,10 +13,10 @@
 static void serve_trash(int requests) __attribute__((noreturn));
 static void serve_trash(int requests) {
     lis_collect(LIS_SPAWNER_BASE_DIR);
-    cleanup_fd int scratch = open("/s", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     char id[LIS_ID_SIZE];
     while (LIS_RETRY(read(requests, id, sizeof id)) == (ssize_t)sizeof id)
-        lis_remove_tree(scratch, id); /* what can't be removed now is tried again with the owner's directory */
+        lis_remove_tree(LIS_SPAWNER_OWNER_DIR,
+                        id); /* what can't be removed now is tried again with the owner's directory */
     _exit(0);
 }
 
@@ -25,6 +25,8 @@ int lis_trash_start(struct lis_trash *trash) {
     if (pid == 0) {
         close(trash->names[1]);
         close(LIS_SPAWNER_CONTROL); /* or Python would take the spawner for alive while this one is */
+        if (trash->bwrap)
+            lis_bwrap_leave(trash->bwrap);
         prctl(PR_SET_NAME, "lisrt-trash", 0, 0, 0);
         setpriority(PRIO_PROCESS, 0, 19);
         serve_trash(trash->names[0]);
@@ -33,7 +35,8 @@ int lis_trash_start(struct lis_trash *trash) {
     return pid < 0 ? -errno : 0;
 }
 
-int lis_trash_open(struct lis_trash *trash) {
+int lis_trash_open(struct lis_trash *trash, const struct lis_bwrap *bwrap) {
+    trash->bwrap = bwrap;
     if (pipe2(trash->names, O_CLOEXEC) < 0 || fcntl(trash->names[1], F_SETFL, O_NONBLOCK) < 0)
         return -errno;
     return lis_trash_start(trash);
@@ -47,16 +50,17 @@ void lis_trash_throw(struct lis_trash *trash, const char id[LIS_ID_SIZE]) {
     (void)written;
 }
 
-pid_t lis_watchdog_start(enum lis_watchdog which, struct lis_accounts *accounts) {
+pid_t lis_watchdog_start(enum lis_watchdog which, const struct lis_accounts *accounts, const char *part) {
     pid_t pid = fork();
     if (pid != 0)
         return pid < 0 ? -errno : pid;
-    /* with the owner's descriptors open it would keep the owner's lock */
-    const int offers = 0;
-    if (dup2(accounts->offers_in, offers) < 0)
+    /* With the owner's descriptors open, or the lifeline, it would keep what it serves alive. The directory it needs, but not
+     * as the spawner has it: the lock on that is the owner's life, too. */
+    const bool memory = which == LIS_WATCHDOG_MEMORY;
+    int needed = memory ? accounts->offers_in : openat(LIS_SPAWNER_OWNER_DIR, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (needed < 0 || dup2(needed, 0) < 0)
         _exit(1);
-    sys_close_range(offers + 1, ~0u, 0);
-    bool memory = which == LIS_WATCHDOG_MEMORY;
+    sys_close_range(1, ~0u, 0);
     prctl(PR_SET_NAME, memory ? "lisrt-watchdog" : "lisrt-disk", 0, 0, 0);
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) { /* two for each sandbox; one a level of a tree */
@@ -64,6 +68,6 @@ pid_t lis_watchdog_start(enum lis_watchdog which, struct lis_accounts *accounts)
         setrlimit(RLIMIT_NOFILE, &files);
     }
     if (memory)
-        lis_watch_memory(accounts, offers);
-    lis_watch_disk(accounts);
+        lis_watch_memory(accounts->table, 0);
+    lis_watch_disk(accounts->table, 0, part);
 }

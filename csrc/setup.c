@@ -31,41 +31,8 @@ static const char *text(const struct context *ctx, const struct lis_step *step, 
     return lis_string(ctx->resources->plan, step, i);
 }
 
-/* Opens `path` below the root; parts that are missing are made. The last one is a file when is_file is set.
- * *ret_made, if not NULL: whether the last one was. */
-static int open_target(const struct context *ctx, const char *path, bool is_file, bool *ret_made) {
-    const uint64_t resolve = SYS_RESOLVE_NO_SYMLINKS | SYS_RESOLVE_NO_MAGICLINKS | SYS_RESOLVE_BENEATH;
-    const int last_flags = O_PATH | O_CLOEXEC | (is_file ? 0 : O_DIRECTORY);
-    int fd = sys_openat2(ctx->root, path, last_flags, 0, resolve);
-    if (fd >= 0 || errno != ENOENT)
-        return fd < 0 ? -errno : fd;
-    char part[256];
-    cleanup_fd int dir = fcntl(ctx->root, F_DUPFD_CLOEXEC, 3);
-    for (const char *at = path;;) {
-        size_t length = strcspn(at, "/");
-        bool is_last = at[length] == 0;
-        if (length >= sizeof part)
-            return -ENAMETOOLONG;
-        memcpy(part, at, length);
-        part[length] = 0;
-        int made = is_last && is_file ? mknodat(dir, part, S_IFREG | 0644, 0) : mkdirat(dir, part, 0755);
-        if (made < 0 && errno != EEXIST)
-            return -errno;
-        if (ret_made)
-            *ret_made = made == 0;
-        int next = sys_openat2(dir, part, is_last ? last_flags : O_PATH | O_CLOEXEC | O_DIRECTORY, 0, resolve);
-        if (next < 0)
-            return -errno;
-        close(dir);
-        dir = next;
-        if (is_last)
-            return lis_take_fd(&dir);
-        at += length + 1;
-    }
-}
-
 static int attach(const struct context *ctx, int mount_fd, const char *target, bool is_file) {
-    cleanup_fd int place = open_target(ctx, target, is_file, NULL);
+    cleanup_fd int place = lis_open_target(ctx->root, target, is_file, true, NULL);
     if (place < 0)
         return lis_fail(ctx->fault, LIS_STAGE_MOUNT_POINT, -place, target);
     if (sys_move_mount(mount_fd, "", place, "", SYS_MOVE_MOUNT_F_EMPTY_PATH | SYS_MOVE_MOUNT_T_EMPTY_PATH) < 0)
@@ -210,7 +177,7 @@ static int step_tmpfs(struct context *ctx, const struct lis_step *step) {
 
 static int step_directory(struct context *ctx, const struct lis_step *step) {
     bool made = false;
-    cleanup_fd int place = open_target(ctx, text(ctx, step, 0), false, &made);
+    cleanup_fd int place = lis_open_target(ctx->root, text(ctx, step, 0), false, true, &made);
     if (place < 0)
         return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, -place, text(ctx, step, 0));
     if (!made && !step->b)
@@ -373,4 +340,25 @@ int lis_setup(const struct lis_resources *resources, struct lis_fault *fault) {
     cleanup_fd int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
     struct context ctx = {.resources = resources, .fault = fault, .root = -EBADF, .proc = proc};
     return proc < 0 ? lis_fail(fault, LIS_STAGE_PROC, errno, "/proc") : carry_out(&ctx);
+}
+
+static bool needs_no_privilege(uint16_t kind) {
+    return kind == LIS_STEP_RLIMIT || kind == LIS_STEP_CPUS || kind == LIS_STEP_PIDS;
+}
+
+int lis_setup_rest(const struct lis_plan *plan, uint32_t number, struct lis_fault *fault) {
+    cleanup_free struct lis_filter *filter = malloc(sizeof *filter);
+    const struct lis_resources resources = {.plan = plan, .number = number, .filter = filter};
+    struct context ctx = {.resources = &resources, .fault = fault, .root = -EBADF, .proc = -EBADF};
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < plan->nsteps; i++)
+        if (needs_no_privilege(plan->steps[i].kind))
+            r = step_functions[plan->steps[i].kind](&ctx, &plan->steps[i]);
+    if (r == 0)
+        r = drop_privileges(&ctx);
+    const struct lis_step *step = lis_find_step(plan, LIS_STEP_FILTER);
+    if (r < 0 || !step)
+        return r;
+    int built = filter ? lis_filter_build((unsigned)step->a, filter) : -ENOMEM;
+    return built < 0 ? lis_fail(fault, LIS_STAGE_FILTER, -built, NULL) : step_filter(&ctx, step);
 }

@@ -1,9 +1,10 @@
 /* The spawner: one per Python process. It owns U0, starts every sandbox, deletes what they leave, and ends with its owner.
  *
  * It is PID 1 of a pid namespace of its own, and every sandbox lives below that: whatever ends the spawner, SIGKILL
- * included, the kernel then kills all of them. It runs one thread and waits in one poll. */
+ * included, the kernel then kills all of them; under bubblewrap, which makes namespaces of its own, see bwrap.c. It runs one
+ * thread and waits in one poll. */
 #define _GNU_SOURCE
-#include "lis.h"
+#include "spawn.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -17,227 +18,19 @@
 #include "sys.h"
 #include "util.h"
 
-/* The numbers under which Python hands its descriptors over. */
-enum { CONTROL = LIS_SPAWNER_CONTROL, OWNER = 4, OWNER_DIR = 5, BASE_DIR = LIS_SPAWNER_BASE_DIR, FIRST_FREE = 7 };
-
 #define LIVING_OWNER_NS 4000000000u
 #define DEAD_OWNER_NS 400000000u
-
-struct sandbox {
-    pid_t pid;
-    char id[LIS_ID_SIZE];
-    struct lis_account *account; /* NULL: nothing to watch */
-    bool has_group;
-};
-
-struct spawner {
-    struct lis_host host;
-    const char *owner_path;
-    int signals;
-    struct lis_trash trash;
-    struct lis_accounts *accounts;
-    pid_t watchdogs[LIS_WATCHDOGS]; /* 0: not needed until now */
-    struct lis_cgroups cgroups;
-    uint32_t created;
-    struct sandbox *sandboxes;
-    size_t count, capacity;
-    struct lis_filter *filters[LIS_FILTER_FLAGS + 1]; /* those that were asked for, by their flags */
-    char buffer[sizeof(struct lis_create_message) + LIS_MAX_PLAN];
-};
 
 static int fail(const struct lis_fault *fault) {
     lis_send_fault(CONTROL, fault);
     return 1;
 }
 
-static void close_mounts(const struct lis_plan *plan, struct lis_resources *resources) {
-    for (uint32_t i = 0; i < plan->nsteps; i++)
-        lis_close(resources->mounts[i]);
-}
-
-/* Assembled when the first sandbox asks for it. */
-static int get_filter(struct spawner *spawner, unsigned flags, struct lis_filter **ret_filter,
-                      struct lis_fault *fault) {
-    if (!spawner->filters[flags]) {
-        cleanup_free struct lis_filter *filter = malloc(sizeof *filter);
-        int r = filter ? lis_filter_build(flags, filter) : -ENOMEM;
-        if (r < 0)
-            return lis_fail(fault, LIS_STAGE_FILTER, -r, NULL);
-        spawner->filters[flags] = filter;
-        filter = NULL;
-    }
-    *ret_filter = spawner->filters[flags];
-    return 0;
-}
-
-/* All that the child needs from the host, fetched before it exists: its namespaces don't reach there. */
-static int gather_step(struct spawner *spawner, const struct lis_plan *plan, uint32_t i,
-                       struct lis_resources *resources, struct lis_fault *fault) {
-    const struct lis_step *step = &plan->steps[i];
-    if (step->kind == LIS_STEP_FILTER)
-        return get_filter(spawner, (unsigned)step->a, &resources->filter, fault);
-    if (step->kind == LIS_STEP_BIND && step->a != LIS_BIND_OF_IMAGE)
-        return resources->mounts[i] =
-                   lis_host_mount(&spawner->host, lis_string(plan, step, 0), step->a == LIS_BIND_WRITABLE, fault);
-    uint32_t layers = step->kind == LIS_STEP_OVERLAY ? step->nstrings : step->kind == LIS_STEP_BIND ? 1 : 0;
-    for (uint32_t s = 0; s < layers; s++) {
-        int index = lis_host_layer(&spawner->host, lis_string(plan, step, s), fault);
-        if (index < 0)
-            return index;
-        resources->layers[step->first + s] = (uint32_t)index;
-    }
-    return 0;
-}
-
-static int gather(struct spawner *spawner, const struct lis_plan *plan, struct lis_resources *resources,
-                  struct lis_fault *fault) {
-    int r = 0;
-    for (uint32_t i = 0; i < plan->nsteps; i++)
-        resources->mounts[i] = -EBADF;
-    for (uint32_t i = 0; r >= 0 && i < plan->nsteps; i++)
-        r = gather_step(spawner, plan, i, resources, fault);
-    if (r < 0)
-        close_mounts(plan, resources);
-    return r;
-}
-
-static const struct lis_step *find_step(const struct lis_plan *plan, uint16_t kind) {
-    for (uint32_t i = 0; i < plan->nsteps; i++)
-        if (plan->steps[i].kind == kind)
-            return &plan->steps[i];
-    return NULL;
-}
-
-static void become_sandbox(const struct lis_resources *resources, int sock) __attribute__((noreturn));
-static void become_sandbox(const struct lis_resources *resources, int sock) {
-    struct lis_fault fault;
-    setsid();
-    /* over the spawner's own socket: with a copy of that one open, Python would take a dead spawner for alive */
-    if (dup3(sock, CONTROL, O_CLOEXEC) < 0)
-        _exit(1);
-    close(sock);
-    const struct lis_member *member = &resources->member;
-    const struct lis_step *pids = find_step(resources->plan, LIS_STEP_PIDS);
-    struct lis_meter meter = {.account = resources->account,
-                              .offers = resources->account ? resources->offers : -EBADF,
-                              .oom = member->oom,
-                              .oom_event = member->oom_event,
-                              .peak = member->peak,
-                              .pids_events = member->pids_events,
-                              .pids = pids ? pids->a + 1 : 0};
-    if (lis_cgroup_join(member, &fault) == 0 && lis_setup(resources, &fault) == 0)
-        lis_init_main(CONTROL, &meter);
-    lis_send_fault(CONTROL, &fault);
-    _exit(1);
-}
-
-static int remember(struct spawner *spawner, const char *id) {
-    if (spawner->count == spawner->capacity) {
-        size_t capacity = spawner->capacity ? spawner->capacity * 2 : 64;
-        void *more = realloc(spawner->sandboxes, capacity * sizeof *spawner->sandboxes);
-        if (!more)
-            return -ENOMEM;
-        spawner->sandboxes = more;
-        spawner->capacity = capacity;
-    }
-    memcpy(spawner->sandboxes[spawner->count].id, id, LIS_ID_SIZE);
-    return 0;
-}
-
-static int start_watchdog(struct spawner *spawner, enum lis_watchdog which, struct lis_fault *fault) {
-    if (spawner->watchdogs[which] > 0)
-        return 0;
-    pid_t pid = lis_watchdog_start(which, spawner->accounts);
-    if (pid < 0)
-        return lis_fail(fault, LIS_STAGE_WATCHDOG, -pid, NULL);
-    spawner->watchdogs[which] = pid;
-    return 0;
-}
-
-/* An account for what we watch ourselves. Its pid is stored when there is one. */
-static int open_account(struct spawner *spawner, struct lis_resources *resources, struct lis_fault *fault) {
-    const struct lis_step *memory = find_step(resources->plan, LIS_STEP_MEMORY);
-    const struct lis_step *disk = find_step(resources->plan, LIS_STEP_DISK);
-    bool watch_memory = memory && memory->c == LIS_BY_OURSELVES, watch_disk = disk && (disk->a || disk->b);
-    resources->account = NULL;
-    if (!watch_memory && !watch_disk)
-        return 0;
-    int r = watch_memory ? start_watchdog(spawner, LIS_WATCHDOG_MEMORY, fault) : 0;
-    if (r == 0 && watch_disk)
-        r = start_watchdog(spawner, LIS_WATCHDOG_DISK, fault);
-    if (r < 0)
-        return r;
-    struct lis_account *account = lis_account_take(spawner->accounts);
-    if (!account)
-        return lis_fail(fault, LIS_STAGE_LIMIT, ENOSPC, "accounts");
-    memcpy(account->id, resources->id, LIS_ID_SIZE);
-    account->memory_limit = watch_memory ? memory->a : 0;
-    account->disk_limit = watch_disk ? disk->a : 0;
-    account->files_limit = watch_disk ? disk->b : 0;
-    resources->account = account;
-    resources->offers = spawner->accounts->offers;
-    return 0;
-}
-
-static void abandon(const struct spawner *spawner, struct lis_resources *resources) {
-    close_mounts(resources->plan, resources);
-    lis_member_close(&resources->member);
-    lis_cgroup_remove(&spawner->cgroups, resources->id);
-    if (resources->account)
-        lis_account_free(resources->account);
-}
-
-/* Whatever the child needs is there before it is: on failure nothing is left. */
-static int prepare_sandbox(struct spawner *spawner, struct lis_resources *resources, struct lis_fault *fault) {
-    int r = gather(spawner, resources->plan, resources, fault);
-    if (r < 0)
-        return r;
-    r = lis_cgroup_make(&spawner->cgroups, resources->id, resources->plan, &resources->member, fault);
-    if (r < 0) {
-        close_mounts(resources->plan, resources);
-        return r;
-    }
-    r = open_account(spawner, resources, fault);
-    if (r < 0)
-        abandon(spawner, resources);
-    return r;
-}
-
-static int create(struct spawner *spawner, size_t size, int sock, struct lis_fault *fault) {
-    const struct lis_create_message *message = (const struct lis_create_message *)spawner->buffer;
-    struct lis_plan plan;
-    struct lis_resources resources = {
-        .plan = &plan, .host = &spawner->host, .id = message->id, .number = spawner->created++};
-    if (!lis_message_id(message, (ssize_t)size))
-        return lis_fail(fault, LIS_STAGE_REQUEST, EPROTO, "id");
-    int r = lis_plan_decode(message + 1, size - sizeof *message, &plan, fault);
-    if (r < 0)
-        return r;
-    r = remember(spawner, message->id);
-    if (r < 0)
-        return lis_fail(fault, LIS_STAGE_PROCESS, -r, NULL);
-    r = prepare_sandbox(spawner, &resources, fault);
-    if (r < 0)
-        return r;
-    struct sandbox *sandbox = &spawner->sandboxes[spawner->count];
-    pid_t pid = sys_fork_into(CLONE_NEWPID, resources.member.into, SIGCHLD);
-    if (pid == 0)
-        become_sandbox(&resources, sock);
-    if (pid < 0) {
-        int err = errno;
-        abandon(spawner, &resources);
-        return lis_fail(fault, err == EAGAIN ? LIS_STAGE_PROCESS : LIS_STAGE_PID_NAMESPACE, err, NULL);
-    }
-    sandbox->pid = pid;
-    sandbox->account = resources.account;
-    sandbox->has_group = resources.member.oom >= 0 || resources.member.pids_events >= 0 || resources.member.into >= 0 ||
-                         find_step(&plan, LIS_STEP_CPUS);
-    if (sandbox->account)
-        LIS_STORE(sandbox->account->pid, pid);
-    spawner->count++;
-    close_mounts(&plan, &resources);
-    lis_member_close(&resources.member);
-    return 0;
+/* With its attendant bubblewrap dies, and what that has made. */
+static void kill_one(const struct sandbox *sandbox) {
+    pid_t pid = sandbox->attendant ? sandbox->attendant : sandbox->pid;
+    if (pid > 0)
+        kill(pid, SIGKILL);
 }
 
 static void kill_sandbox(struct spawner *spawner, size_t size) {
@@ -246,7 +39,7 @@ static void kill_sandbox(struct spawner *spawner, size_t size) {
         return;
     for (size_t i = 0; i < spawner->count; i++)
         if (strcmp(spawner->sandboxes[i].id, id) == 0)
-            kill(spawner->sandboxes[i].pid, SIGKILL);
+            kill_one(&spawner->sandboxes[i]);
 }
 
 /* Where sandboxes get their control groups from now on. */
@@ -273,15 +66,49 @@ static bool serve(struct spawner *spawner) {
         return false;
     uint32_t kind = lis_message_kind(spawner->buffer, size);
     struct lis_fault fault;
-    if (kind == LIS_CREATE && nfds == 1 && create(spawner, (size_t)size, fds[0], &fault) < 0)
-        lis_send_fault(fds[0], &fault);
-    else if (kind == LIS_KILL)
+    if (kind == LIS_CREATE && nfds == 1 + (spawner->bwrap != NULL)) {
+        if (lis_create(spawner, (size_t)size, fds, &fault) < 0)
+            lis_send_fault(fds[0], &fault);
+    } else if (kind == LIS_KILL)
         kill_sandbox(spawner, (size_t)size);
     else if (kind == LIS_CGROUPS)
         take_cgroups(spawner, (size_t)size, fds, &nfds);
     for (int i = 0; i < nfds; i++)
         close(fds[i]);
     return true;
+}
+
+static void take_arrivals(struct spawner *spawner) {
+    char id[LIS_ID_SIZE];
+    for (pid_t pid; lis_bwrap_arrival(spawner->bwrap, id, &pid);)
+        for (size_t i = 0; i < spawner->count; i++)
+            if (memcmp(spawner->sandboxes[i].id, id, LIS_ID_SIZE) == 0) {
+                spawner->sandboxes[i].pid = pid;
+                if (spawner->sandboxes[i].account)
+                    LIS_STORE(spawner->sandboxes[i].account->pid, pid);
+            }
+}
+
+/* Whether that was the last process of the sandbox. */
+static bool forget_process(struct sandbox *sandbox, pid_t pid, int status) {
+    if (pid != sandbox->pid && pid != sandbox->attendant)
+        return false;
+    /* an attendant that fails leaves no PID 1 behind, or one that ends by itself and is not known to be our child */
+    if (pid == sandbox->pid || status != 0)
+        sandbox->pid = 0;
+    if (pid == sandbox->attendant)
+        sandbox->attendant = 0;
+    return !sandbox->pid && !sandbox->attendant;
+}
+
+static bool is_known(const void *context, pid_t pid) {
+    const struct spawner *spawner = context;
+    bool known = pid == spawner->trash.pid;
+    for (int which = 0; which < LIS_WATCHDOGS; which++)
+        known |= pid == spawner->watchdogs[which];
+    for (size_t i = 0; i < spawner->count && !known; i++)
+        known = pid == spawner->sandboxes[i].pid || pid == spawner->sandboxes[i].attendant;
+    return known;
 }
 
 static void bury(struct spawner *spawner, struct sandbox *sandbox) {
@@ -293,29 +120,40 @@ static void bury(struct spawner *spawner, struct sandbox *sandbox) {
     *sandbox = spawner->sandboxes[--spawner->count];
 }
 
+static void replace_service(struct spawner *spawner, pid_t pid) {
+    struct lis_fault fault;
+    if (pid == spawner->trash.pid)
+        lis_trash_start(&spawner->trash);
+    for (int which = 0; which < LIS_WATCHDOGS; which++)
+        if (pid == spawner->watchdogs[which]) { /* somebody has killed it */
+            spawner->watchdogs[which] = 0;
+            lis_start_watchdog(spawner, which, &fault); /* when that fails, the next sandbox tries again */
+        }
+}
+
 static void reap(struct spawner *spawner) {
     struct signalfd_siginfo info;
-    struct lis_fault fault;
     while (read(spawner->signals, &info, sizeof info) > 0)
         ;
-    for (pid_t pid; (pid = waitpid(-1, NULL, WNOHANG)) > 0;) {
-        if (pid == spawner->trash.pid)
-            lis_trash_start(&spawner->trash);
-        for (int which = 0; which < LIS_WATCHDOGS; which++)
-            if (pid == spawner->watchdogs[which]) { /* somebody has killed it */
-                spawner->watchdogs[which] = 0;
-                start_watchdog(spawner, which, &fault); /* when that fails, the next sandbox tries again */
-            }
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+        bool as_expected = is_known(spawner, pid) && status == 0;
+        replace_service(spawner, pid);
+        if (spawner->bwrap)
+            take_arrivals(spawner); /* after the wait: whom it has reaped has been told of by now */
         for (size_t i = 0; i < spawner->count; i++)
-            if (spawner->sandboxes[i].pid == pid) {
+            if (forget_process(&spawner->sandboxes[i], pid, status)) {
                 bury(spawner, &spawner->sandboxes[i]);
                 break;
             }
+        if (spawner->bwrap && !as_expected)
+            lis_kill_children(is_known, spawner);
     }
 }
 
 static int prepare(struct spawner *spawner, struct lis_fault *fault) {
-    int r = lis_host_open(&spawner->host, spawner->owner_path, OWNER_DIR, fault);
+    int r = spawner->bwrap ? lis_bwrap_open(spawner->bwrap, fault)
+                           : lis_host_open(&spawner->host, spawner->owner_path, OWNER_DIR, fault);
     if (r < 0)
         return r;
     cleanup_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -324,7 +162,7 @@ static int prepare(struct spawner *spawner, struct lis_fault *fault) {
     r = lis_accounts_open(&spawner->accounts);
     if (r < 0)
         return lis_fail(fault, LIS_STAGE_PROCESS, -r, "accounts");
-    r = lis_trash_open(&spawner->trash);
+    r = lis_trash_open(&spawner->trash, spawner->bwrap);
     if (r < 0)
         return lis_fail(fault, LIS_STAGE_PROCESS, -r, "trash");
     sigset_t child, blocked;
@@ -337,12 +175,23 @@ static int prepare(struct spawner *spawner, struct lis_fault *fault) {
     return spawner->signals < 0 ? lis_fail(fault, LIS_STAGE_PROCESS, errno, "signalfd") : 0;
 }
 
+static bool is_nobody(const void *context, pid_t pid) {
+    (void)context;
+    (void)pid;
+    return false;
+}
+
 /* A slow disk must not keep a process of ours alive long after its owner: what is not deleted by then waits for the next
  * start, or for `lisrt gc`. An owner that lives is waiting for us, and may have a little more. */
 static void end_all(const struct spawner *spawner) {
-    kill(-1, SIGKILL);
-    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
-        ;
+    if (spawner->bwrap)
+        close(spawner->bwrap->lifeline[1]);
+    do { /* under bubblewrap -1 would be every process of the user; there each death may bring us new children */
+        if (spawner->bwrap)
+            lis_kill_children(is_nobody, NULL);
+        else
+            kill(-1, SIGKILL);
+    } while (waitpid(-1, NULL, 0) > 0 || errno == EINTR);
     lis_cgroup_remove_all(&spawner->cgroups);
     struct pollfd owner = {.fd = OWNER, .events = POLLIN};
     uint64_t patience = poll(&owner, 1, 0) == 0 ? LIVING_OWNER_NS : DEAD_OWNER_NS;
@@ -373,7 +222,7 @@ static int run(struct spawner *spawner) {
     return 0;
 }
 
-int lis_spawn_main(const char *owner_path) {
+int lis_spawn_main(const char *owner_path, struct lis_bwrap *bwrap) {
     struct lis_fault fault;
     /* A program whose standard streams are closed starts us without them; what we opened would then be 0, 1 or 2. */
     for (int fd; (fd = open("/dev/null", O_RDWR)) >= 0 && fd < CONTROL;)
@@ -388,9 +237,9 @@ int lis_spawn_main(const char *owner_path) {
     }
     /* When memory runs out, sandboxes go before the program that they serve. Only root may ever ask for less. */
     lis_write_file(AT_FDCWD, "/proc/self/oom_score_adj", "500");
-    if (lis_host_enter_user_namespace(&fault) < 0)
+    if (!bwrap && lis_host_enter_user_namespace(&fault) < 0)
         return fail(&fault);
-    if (unshare(CLONE_NEWPID) < 0) {
+    if (!bwrap && unshare(CLONE_NEWPID) < 0) {
         lis_fail(&fault, LIS_STAGE_PID_NAMESPACE, errno, NULL);
         return fail(&fault);
     }
@@ -406,5 +255,8 @@ int lis_spawn_main(const char *owner_path) {
         return 1;
     prctl(PR_SET_NAME, "lisrt-spawner", 0, 0, 0);
     spawner->owner_path = owner_path;
+    spawner->bwrap = bwrap;
+    if (bwrap)
+        bwrap->owner_dir = OWNER_DIR;
     return run(spawner);
 }

@@ -23,6 +23,9 @@
 #ifndef SYS_fsmount
 #define SYS_fsmount 432
 #endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
 #ifndef SYS_clone3
 #define SYS_clone3 435
 #endif
@@ -107,6 +110,10 @@ static inline pid_t sys_fork_into(unsigned long namespaces, int cgroup, int exit
     struct sys_clone_args args = {
         .flags = namespaces | SYS_CLONE_INTO_CGROUP, .exit_signal = (uint64_t)exit_signal, .cgroup = (uint64_t)cgroup};
     return (pid_t)syscall(SYS_clone3, &args, sizeof args);
+}
+/* pidfd_open(2), since 5.3 */
+static inline int sys_pidfd_open(pid_t pid) {
+    return (int)syscall(SYS_pidfd_open, pid, 0);
 }
 /* close_range(2), since 5.9 */
 static inline int sys_close_range(unsigned first, unsigned last, unsigned flags) {

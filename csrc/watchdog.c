@@ -45,7 +45,7 @@ struct watched {
 };
 
 struct watchdog {
-    struct lis_accounts *accounts;
+    struct lis_account_table *table;
     struct watched *watched;
     uint64_t page, rate, shmem;
     ino_t inodes[MOST_INODES];
@@ -302,9 +302,9 @@ static void read_shmem(struct watchdog *dog) {
 
 static void sweep(struct watchdog *dog) {
     bool have_shmem = false;
-    uint32_t used = LIS_LOAD(dog->accounts->used);
+    uint32_t used = LIS_LOAD(dog->table->used);
     for (uint32_t i = 0; i < used; i++) {
-        struct lis_account *account = &dog->accounts->at[i];
+        struct lis_account *account = &dog->table->at[i];
         struct watched *w = &dog->watched[i];
         if (w->proc && memcmp(w->id, account->id, LIS_ID_SIZE) != 0)
             forget(w);
@@ -321,10 +321,10 @@ static void sweep(struct watchdog *dog) {
 }
 
 /* One that takes another's place finds sandboxes already there. */
-static void ask_for_offers(struct lis_accounts *accounts) {
-    for (uint32_t i = 0; i < LIS_LOAD(accounts->used); i++) {
-        int32_t pid = LIS_LOAD(accounts->at[i].pid);
-        if (pid > 1 && accounts->at[i].memory_limit)
+static void ask_for_offers(struct lis_account_table *table) {
+    for (uint32_t i = 0; i < LIS_LOAD(table->used); i++) {
+        int32_t pid = LIS_LOAD(table->at[i].pid);
+        if (pid > 1 && table->at[i].memory_limit)
             kill(pid, LIS_SIGNAL_OFFER);
     }
 }
@@ -335,15 +335,15 @@ static uint64_t cpu_time_ns(void) {
     return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
 }
 
-void lis_watch_memory(struct lis_accounts *accounts, int offers) {
+void lis_watch_memory(struct lis_account_table *table, int offers) {
     cpu_set_t cpus;
-    struct watchdog dog = {.accounts = accounts, .page = (uint64_t)sysconf(_SC_PAGESIZE)};
+    struct watchdog dog = {.table = table, .page = (uint64_t)sysconf(_SC_PAGESIZE)};
     int ncpus = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
     dog.rate = RATE * (uint64_t)ncpus;
     dog.watched = calloc(LIS_MAX_ACCOUNTS, sizeof *dog.watched);
     if (!dog.watched)
         _exit(1);
-    ask_for_offers(accounts);
+    ask_for_offers(table);
     for (;;) {
         uint64_t start = cpu_time_ns();
         take_offers(&dog, offers);

@@ -14,6 +14,7 @@ from lisrt import spawner
 from lisrt.errors import SandboxGone
 from lisrt.explain import fault_error, limit_error
 from lisrt.kernel import wire
+from lisrt.plan import Plan
 from lisrt.waiting import Flow, Offload, Ready
 
 CREATE_TIMEOUT = 120.0
@@ -129,7 +130,7 @@ def _wait_writable(sock: socket.socket) -> None:
     poll.poll(1000)
 
 
-def create(home: spawner.Spawner, plan: bytes) -> Flow[Channel]:
+def create(home: spawner.Spawner, plan: Plan, *, trusted: bool = True) -> Flow[Channel]:
     """Has the spawner make a sandbox and waits for its PID 1. HostError, SetupError, SandboxGone."""
     name = f"b{os.urandom(8).hex()}"
     ours, theirs = wire.pair()
@@ -137,7 +138,7 @@ def create(home: spawner.Spawner, plan: bytes) -> Flow[Channel]:
         with theirs:
             while True:
                 try:
-                    home.create(name, plan, theirs)
+                    home.create(name, plan, theirs, trusted=trusted)
                     break
                 except BlockingIOError:
                     yield Offload(lambda: _wait_writable(home.control))

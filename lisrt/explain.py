@@ -105,6 +105,25 @@ _HINTS: dict[tuple[str, int | None], str] = {
 }
 
 
+_INSTALL_BWRAP = (
+    "Install your distribution's package `bubblewrap` (0.10 or later, or a maintained 0.8 or 0.9), or pip install 'lisrt[bwrap]'"
+)
+# Bubblewrap has no numbers for what went wrong, only these words, which its sources have had since 0.8.
+_BWRAP_SAYS = (
+    ("No permissions to create", ("user-namespaces", _USERNS)),
+    ("Creating new namespace failed", ("user-namespaces", f'{_NAMESPACES}; if it is user.max_net_namespaces: network="host"')),
+    ("setting up uid map", ("user-namespaces", _APPARMOR)),
+    ("setting up gid map", ("user-namespaces", _APPARMOR)),
+    ("Unexpected capabilities", ("user-namespaces", "Start lisrt without capabilities, as an ordinary user")),
+    ("Failed to make / slave", ("user-namespaces", _APPARMOR)),
+    ("Failed to mount tmpfs", ("user-namespaces", _APPARMOR)),
+    ("unshare user ns", ("user-namespaces", _NAMESPACES)),
+    ("Can't mount proc", ("proc", _CONTAINER)),
+    ("loopback:", ("network-namespace", f'{_APPARMOR}; or give up network isolation by name: network="host"')),
+    ("overlay", ("scratch", _SCRATCH)),
+    ("No space left on device", ("scratch", f"The scratch file system is full. Free some space, or {_SCRATCH.lower()}")),
+)
+
 _INSIDE = ("directory", "mount-point", "mount")
 """Stages whose path is one below the sandbox's root."""
 
@@ -117,10 +136,34 @@ def limit_error(error: OSError, doing: str) -> HostError | None:
     return HostError(f"could not {doing}: {error.strerror}", check=known[0], fix=f"{known[1]}. {DOCTOR}")
 
 
+def bwrap_error(refused: list[tuple[str, str]]) -> HostError:
+    """Why no bwrap can be used: for each that was found (the reason, what it said itself)."""
+    if not refused:
+        return HostError("there is no bubblewrap (bwrap) in PATH", check="bwrap", fix=f"{_INSTALL_BWRAP}. {DOCTOR}")
+    words = next((words for _, words in refused if words), "")
+    row, fix = _bwrap_words(words) or ("bwrap", _INSTALL_BWRAP)
+    return HostError("; ".join(reason for reason, _ in refused), check=row, fix=f"{fix}. {DOCTOR}")
+
+
+def no_launcher(native: HostError, other: HostError) -> HostError:
+    """Neither works: the native launcher's reason and fix first."""
+    reasons = [str(error).removesuffix(DOCTOR).rstrip(". ") for error in (native, other)]
+    return HostError(". Nor does bubblewrap help: ".join(reasons), check=native.check, fix=f"{native.fix}")
+
+
+def _bwrap_words(words: str) -> tuple[str, str] | None:
+    return next((answer for said, answer in _BWRAP_SAYS if said in words), None)
+
+
 def fault_error(fault: wire.Fault) -> LisrtError:
     """The exception for a fault: HostError when the host is the reason, else SetupError."""
     stages = native.stages()
     stage, words = stages[fault.stage] if 0 <= fault.stage < len(stages) else ("unknown", "do something")
+    if stage == "bwrap":
+        known = _bwrap_words(fault.path)
+        if known:
+            return HostError(f"could not {words}: {fault.path}", check=known[0], fix=f"{known[1]}. {DOCTOR}")
+        return SetupError(f"could not {words}: {fault.path or 'it said nothing'}. {DOCTOR}", stage=stage, errno=fault.errno)
     path = f"/{fault.path.lstrip('/')}" if stage in _INSIDE and fault.path else fault.path
     at = f" ({path})" if path else ""
     message = f"could not {words}{at}: {os.strerror(fault.errno)}"

@@ -21,6 +21,8 @@ class Image:
     binds: tuple[tuple[str, str], ...] = ()
     """(host path, target): directories of the host that are shown read-only, with all that is mounted in them."""
     env: tuple[tuple[str, str], ...] = ()
+    trusted: bool = True
+    """No program in a sandbox has had a hand in the layers: links in them lead where their maker meant them to."""
 
 
 DEFAULT_ENV = (

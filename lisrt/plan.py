@@ -23,6 +23,11 @@ class Plan:
 
     steps: tuple[steps.Step, ...]
 
+    @property
+    def has_mounts(self) -> bool:
+        """Whether anything of the host but the image is shown."""
+        return any(isinstance(step, steps.Bind) and step.mode != steps.Bind.OF_IMAGE for step in self.steps)
+
     def describe(self) -> str:
         """One numbered line a step."""
         words = [step.describe() for step in self.steps]

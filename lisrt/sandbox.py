@@ -13,6 +13,7 @@ from lisrt.enforcement import Enforcement, choose, describe, wants_groups
 from lisrt.errors import SandboxGone
 from lisrt.explain import limit_error
 from lisrt.image import Image, resolve_name
+from lisrt.kernel.bubblewrap import Program
 from lisrt.limits import Limits
 from lisrt.plan import NETWORKS, Plan, make_plan
 from lisrt.result import ExecResult, Transfer
@@ -45,8 +46,8 @@ class Box:
         self.image_name = resolve_name(image)
         if network not in NETWORKS:
             raise ValueError(f"network must be one of {', '.join(NETWORKS)}: {network!r}")
-        if launcher not in ("auto", "native"):
-            raise ValueError(f"launcher must be 'auto' or 'native': {launcher!r}")
+        self.launcher = spawner.resolve(launcher)
+        self.bubblewrap: Program | None = None
         self.network = network
         if isinstance(mounts, Mount):
             raise TypeError("mounts is a list: mounts=[Mount('/data', '/data')]")
@@ -81,7 +82,8 @@ class Box:
         for last_try in (False, True):
             home = yield from self._home()
             try:
-                self._channel = yield from channel.create(home, self.plan(home.image(self.image_name)).encode())
+                image = home.image(self.image_name)
+                self._channel = yield from channel.create(home, self.plan(image), trusted=image.trusted)
                 return
             except SandboxGone:
                 if last_try or not (yield Offload(partial(home.dead_within, 0.1))):
@@ -91,14 +93,15 @@ class Box:
 
     def _home(self) -> Flow[spawner.Spawner]:
         # the common case without a worker thread: a spawner that runs and has the image ready
-        home = spawner.running()
+        home = spawner.running(self.launcher)
         if home is None or not home.has_image(self.image_name):
-            home = yield Offload(spawner.current)
+            home = yield Offload(partial(spawner.current, self.launcher))
             yield Offload(lambda: home.image(self.image_name))
         self.by = choose(self.limits, (yield from self._controllers(home)))
         image = home.image(self.image_name)
         self.env = {**environment(dict(image.env)), **_identity(self.user), **self.extra_env}
         self.scratch = home.scratch
+        self.bubblewrap = home.bubblewrap
         return home
 
     def _controllers(self, home: spawner.Spawner) -> Flow[Mapping[str, int]]:
@@ -185,14 +188,22 @@ class Box:
         return (yield from transfer.download(self.channel, source, os.fsdecode(host_path), max_bytes))
 
     def guarantees(self) -> Mapping[str, str]:
+        arriving = ""
+        launcher, killer, root, nesting = "native", "the kernel", "writable layer", "no further namespaces"
+        if self.bubblewrap is not None:
+            arriving = "; what the host mounts LATER below /usr or a mount appears inside, writable where it is"
+            nesting = "no further user namespaces, and for all others a capability is missing"
+            launcher, killer = _by_bubblewrap(self.bubblewrap, self.launcher), "its spawner, and with that by the kernel"
+            root = "writable layer" if self.bubblewrap.overlay else "root, a copy of the image,"
         writable = [mount.target for mount in self.mounts if mount.writable]
         return MappingProxyType(
             {
-                "launcher": "native",
-                "processes": "own pid, ipc, uts, cgroup and user namespaces; killed with this process by the kernel",
-                "privileges": "no capabilities, no_new_privs, no further namespaces",
+                "launcher": launcher,
+                "processes": f"own pid, ipc, uts, cgroup and user namespaces; killed with this process by {killer}",
+                "privileges": f"no capabilities, no_new_privs, {nesting}",
                 "files": "own root; "
-                + (f"the host's files are WRITABLE below {', '.join(writable)}" if writable else "no host file is writable"),
+                + (f"the host's files are WRITABLE below {', '.join(writable)}" if writable else "no host file is writable")
+                + arriving,
                 "network": "loopback only" if self.network == "none" else "NOT ISOLATED: the host's network",
                 "system calls": "an allow-list; other architectures and new kinds of sockets refused"
                 + ("" if self.user else "; chown, setuid and mknod of a device succeed and do nothing"),
@@ -204,6 +215,12 @@ class Box:
 def _shorter(timeout: float | None, wall_time: float | None) -> float | None:
     times = [time for time in (timeout, wall_time) if time is not None]
     return min(times, default=None)
+
+
+def _by_bubblewrap(program: Program, asked_for: str) -> str:
+    because = f", because: {spawner.why_not_native()}" if asked_for == "auto" else ""
+    links = "" if program.resists_links else ", which follows links in a root (CVE-2026-87766): kept from roots with such links"
+    return f"bwrap {program.version} ({program.path}{links}){because}"
 
 
 def _identity(user: int) -> dict[bytes, bytes]:
@@ -231,7 +248,8 @@ class Sandbox:
         user: the uid and gid that programs see. 0 is a root without any privilege; outside it is always your own uid.
             For another one HOME is /home/user. Either way all files are its own: there is one user in a sandbox.
         hostname: the host name inside; "sandbox" by default.
-        launcher: "native"; "auto" means the best one that works here.
+        launcher: "native"; "bwrap" for bubblewrap; "auto", the default, is `$LISRT_LAUNCHER`, the settings file's, or else
+            native where that works, and bwrap where it does not. `guarantees` says which it was, and why.
 
     Raises:
         ValueError, TypeError: an argument that can't be right.

@@ -1,6 +1,7 @@
-"""Defaults of this user: environment variables (`LISRT_IMAGE`, `LISRT_SCRATCH`, `LISRT_CGROUP`) first, then the settings file.
+"""Defaults of this user: environment variables (`LISRT_IMAGE`, `LISRT_SCRATCH`, ...) first, then the settings file.
 
-The file is `$XDG_CONFIG_HOME/lisrt/config.toml` (`~/.config/lisrt/config.toml`). Keys: `image`, `scratch`, `cgroup`.
+The file is `$XDG_CONFIG_HOME/lisrt/config.toml` (`~/.config/lisrt/config.toml`). Keys: `image`, `scratch`, `cgroup`, `launcher`,
+`bwrap`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import os
 import tomllib
 from pathlib import Path
 
-KEYS = ("cgroup", "image", "scratch")
+KEYS = ("bwrap", "cgroup", "image", "launcher", "scratch")
+PATHS = ("scratch", "bwrap")
 
 
 def path() -> Path:
@@ -42,9 +44,9 @@ def get(key: str) -> str | None:
 
 
 def _checked(key: str, value: str, source: str) -> str:
-    if key != "scratch":
+    if key not in PATHS:
         return value
     expanded = os.path.expanduser(value)
     if not os.path.isabs(expanded):
-        raise ValueError(f"{source}: scratch must be an absolute path: {value!r}")
+        raise ValueError(f"{source}: {key} must be an absolute path: {value!r}")
     return expanded

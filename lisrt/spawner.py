@@ -1,6 +1,6 @@
-"""The spawner process of this Python process: started once, when the first sandbox is made.
+"""The spawner processes of this Python process, one for each launcher: started when the first sandbox is made.
 
-It ends when this process does, however that happens; a forked child starts one of its own.
+One ends when this process does, however that happens; a forked child starts one of its own.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
-from lisrt import settings
+from lisrt import bwrap, settings
 from lisrt.errors import HostError, LisrtError, SandboxGone
-from lisrt.explain import fault_error, limit_error
+from lisrt.explain import bwrap_error, fault_error, limit_error, no_launcher
 from lisrt.image import Image, host_image
-from lisrt.kernel import cgroup, helper, scope, scratch, wire
+from lisrt.kernel import bubblewrap, cgroup, helper, scope, scratch, wire
+from lisrt.plan import Plan
 
-LAUNCHER = "native"
+LAUNCHERS = ("auto", "native", "bwrap")
 START_TIMEOUT = 30.0
 START_TRIES = 3
 STOP_TIMEOUT = 5.0
@@ -38,9 +40,11 @@ class Closable(Protocol):
 class Spawner:
     """A running spawner. Sends never block; each is one message, so threads need no lock among themselves."""
 
-    def __init__(self, sock: socket.socket, owner: scratch.Owner) -> None:
+    def __init__(self, sock: socket.socket, owner: scratch.Owner, program: bubblewrap.Program | None) -> None:
         self.pid = 0
         """As this process sees it; known once it is ready."""
+        self.bubblewrap = program
+        """What makes the sandboxes, when it is not the spawner itself."""
         self.scratch = owner.path
         self.base = os.path.dirname(owner.path)
         self._sock = sock
@@ -105,6 +109,10 @@ class Spawner:
     def find_controllers(self, enforce: str) -> dict[str, int]:
         """Looks for control groups that this user may make, and hands the spawner a place for them. Blocks: offload it."""
         with self._lock:
+            if self.bubblewrap is not None:  # its processes would have to be moved there one by one
+                self._controllers = {}
+                self._settled[enforce] = {}
+                return {}
             if self._controllers is None:
                 self._controllers = self._hand_over(cgroup.find(settings.get("cgroup")))
             # only where nothing was handed over yet: the spawner takes groups once
@@ -129,9 +137,20 @@ class Spawner:
                 os.close(fd)
         return versions
 
-    def create(self, name: str, plan: bytes, sock: socket.socket) -> None:
+    def create(self, name: str, plan: Plan, sock: socket.socket, *, trusted: bool = True) -> None:
         """Asks for a sandbox whose PID 1 will answer on `sock`. BlockingIOError when the spawner is behind."""
-        self._send(wire.encode_create(name, plan), (sock.fileno(),))
+        if self.bubblewrap is None:
+            self._send(wire.encode_create(name, plan.encode()), (sock.fileno(),))
+            return
+        words = bwrap.arguments(plan.steps, root=os.path.join(self.scratch, name), program=self.bubblewrap, trusted=trusted)
+        if plan.has_mounts:
+            bwrap.check_automounts(plan.steps, Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
+        arguments = os.memfd_create("arguments")
+        try:
+            os.pwrite(arguments, b"".join(os.fsencode(word) + b"\0" for word in words), 0)
+            self._send(wire.encode_create(name, plan.encode()), (sock.fileno(), arguments))
+        finally:
+            os.close(arguments)
 
     def kill(self, name: str) -> None:
         """Kills a sandbox whose PID 1 no longer answers."""
@@ -186,7 +205,9 @@ def _await(sock: socket.socket, timeout: float) -> None:
 
 
 _lock = threading.Lock()
-_current: Spawner | None = None
+_current: dict[str, Spawner] = {}
+_no_native = ""
+"""Why launcher "auto" has not taken the native one, when it has not."""
 _forked: weakref.WeakSet[Closable] = weakref.WeakSet()
 _generation = 0
 
@@ -201,33 +222,76 @@ def keep_from_children(what: Closable) -> None:
     _forked.add(what)
 
 
-def current() -> Spawner:
-    """The spawner of this process; starts one when there is none, or when it has died. Blocks: offload it."""
-    global _current
-    with _lock:
-        if _current is not None and _current.alive:
-            return _current
-        if _current is not None:
-            _current.forget()
-            _current = None
-        _current = _start()
-        return _current
+def resolve(launcher: str) -> str:
+    """One of LAUNCHERS; for "auto" what `$LISRT_LAUNCHER` or the settings file says, if they do. ValueError."""
+    chosen = (settings.get("launcher") if launcher == "auto" else None) or launcher
+    if chosen not in LAUNCHERS:
+        raise ValueError(f"launcher must be one of {', '.join(LAUNCHERS)}: {chosen!r}")
+    return chosen
 
 
-def running() -> Spawner | None:
+def current(launcher: str | None = None) -> Spawner:
+    """The spawner of this process; starts one when there is none, or when it has died. Blocks: offload it. HostError.
+
+    `launcher` is a resolved one; None is whatever Sandbox would take.
+    """
+    global _no_native
+    launcher = resolve("auto") if launcher is None else launcher
+    if launcher != "auto":
+        return _current_of(launcher)
+    found = running(launcher)
+    if found is not None:
+        return found
+    try:
+        return _current_of("native")
+    except HostError as error:
+        if error.check != "user-namespaces":
+            raise
+        try:
+            found = _current_of("bwrap")
+        except HostError as other:
+            raise no_launcher(error, other) from None
+        _no_native = str(error)
+        return found
+
+
+def running(launcher: str | None = None) -> Spawner | None:
     """The spawner of this process if there is one that lives, without waiting for anything."""
-    spawner = _current
-    return spawner if spawner is not None and spawner.alive else None
+    launcher = resolve("auto") if launcher is None else launcher
+    wanted = [launcher] if launcher != "auto" else ["native", "bwrap"] if _no_native else ["native"]
+    return next((home for name in wanted if (home := _current.get(name)) is not None and home.alive), None)
+
+
+def running_all() -> list[Spawner]:
+    """The spawners that live, of any launcher."""
+    return [home for home in list(_current.values()) if home.alive]
+
+
+def why_not_native() -> str:
+    """The reason for which launcher "auto" has taken another than the native one; empty when it has not."""
+    return _no_native
+
+
+def _current_of(launcher: str) -> Spawner:
+    with _lock:
+        home = _current.get(launcher)
+        if home is not None and home.alive:
+            return home
+        if home is not None:
+            home.forget()
+            del _current[launcher]
+        _current[launcher] = _start(launcher)
+        return _current[launcher]
 
 
 class _Vanished(Exception):
     """The spawner ended before it was ready, and did not say why: somebody has killed it."""
 
 
-def _start() -> Spawner:
+def _start(launcher: str) -> Spawner:
     for _ in range(START_TRIES):
         with contextlib.suppress(_Vanished):
-            return _start_somewhere()
+            return _start_somewhere(launcher)
     raise HostError(
         f"the spawner ended before it was ready, {START_TRIES} times",
         check="helper",
@@ -235,7 +299,7 @@ def _start() -> Spawner:
     )
 
 
-def _start_somewhere() -> Spawner:
+def _start_somewhere(launcher: str) -> Spawner:
     if not os.access(helper.PATH, os.R_OK):
         raise HostError(
             f"lisrt's helper program is missing ({helper.PATH})", check="helper", fix="Install lisrt again: pip install lisrt"
@@ -244,7 +308,7 @@ def _start_somewhere() -> Spawner:
     refused: list[tuple[str, LisrtError | OSError]] = []
     for directory in scratch.candidates(named):
         try:
-            return _start_on(directory)
+            return _start_on(directory, launcher)
         except HostError as error:
             if error.check != "scratch":
                 raise
@@ -262,22 +326,37 @@ def _start_somewhere() -> Spawner:
     )
 
 
-def _start_on(directory: str) -> Spawner:
+def _find_bubblewrap(workplace: str) -> bubblewrap.Program:
+    """The first bwrap that works here. HostError; OSError."""
+    refused: list[bubblewrap.Unusable] = []
+    for path in bubblewrap.candidates():
+        try:
+            return bubblewrap.examine(path, workplace)
+        except bubblewrap.Unusable as error:
+            refused.append(error)
+    raise bwrap_error([(str(error), error.words) for error in refused])
+
+
+def _start_on(directory: str, launcher: str) -> Spawner:
     cleanups: list[Callable[[], object]] = []
     try:
-        owner = scratch.claim(directory, LAUNCHER)
+        owner = scratch.claim(directory, launcher)
         cleanups.append(owner.close)
         cleanups.append(owner.remove)
+        program = _find_bubblewrap(owner.path) if launcher == "bwrap" else None
+        mode = ["spawn", owner.path]
+        if program is not None:
+            mode = ["spawn-bwrap", owner.path, program.path, "overlay" if program.overlay else "copy"]
         ours, theirs = wire.pair()
         cleanups.append(ours.close)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # the first message tells who the spawner is
         with theirs:
             pidfd = os.pidfd_open(os.getpid())
             try:
-                helper.start(["spawn", owner.path], (theirs.fileno(), pidfd, owner.fd, owner.base_fd))
+                helper.start(mode, (theirs.fileno(), pidfd, owner.fd, owner.base_fd))
             finally:
                 os.close(pidfd)
-        spawner = Spawner(ours, owner)
+        spawner = Spawner(ours, owner, program)
         spawner.wait_ready()
         keep_from_children(ours)
         return spawner
@@ -291,18 +370,17 @@ def _start_on(directory: str) -> Spawner:
 
 
 def _stop_at_exit() -> None:
-    spawner = running()
-    if spawner is not None:
+    for spawner in running_all():
         spawner.stop()
 
 
 def _after_fork_in_child() -> None:
-    global _lock, _current, _generation, _forked
+    global _lock, _generation, _forked, _no_native
     _lock = threading.Lock()  # another thread may have held the old one at the moment of the fork
     _generation += 1
-    if _current is not None:
-        _current.forget()
-        _current = None
+    _no_native = ""
+    while _current:
+        _current.popitem()[1].forget()
     inherited, _forked = list(_forked), weakref.WeakSet()
     for one in inherited:
         with contextlib.suppress(OSError):  # a thread was about to close it; the others have to be closed all the same

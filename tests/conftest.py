@@ -9,7 +9,7 @@ from types import FrameType
 
 import pytest
 from support.procs import new_marker
-from support.subjects import SUBJECTS, Box, Subject
+from support.subjects import NOT_UNDER_BWRAP, SUBJECTS, Box, Subject
 
 import lisrt
 
@@ -25,7 +25,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Root's tests are no business of an ordinary user: left out, not skipped."""
+    """Root's tests are no business of an ordinary user: left out, not skipped. What bubblewrap can't do must fail there."""
+    for item in items:
+        function, _, kind = item.name.partition("[")
+        if kind.startswith("sync-bwrap") and function in NOT_UNDER_BWRAP:
+            item.add_marker(pytest.mark.xfail(reason=NOT_UNDER_BWRAP[function], strict=True))
     if os.geteuid() == 0:
         return
     others = [item for item in items if item.get_closest_marker("root")]
@@ -107,8 +111,21 @@ def unprivileged() -> None:
         pytest.skip("run the tests as an ordinary user")
 
 
+@pytest.fixture
+def roomy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory as the scratch place of the launcher that copies images, where programs may be executed there.
+
+    ext4 without a journal looks at every inode that was deleted in the last minutes before it takes one: with a thousand for
+    each of five hundred sandboxes that made a suite of 30 s one of 200 s.
+    """
+    memory = "/dev/shm"
+    if request.node.callspec.params["subject"] == "sync-bwrap" and not os.environ.get("LISRT_SCRATCH"):
+        if os.path.isdir(memory) and not os.statvfs(memory).f_flag & os.ST_NOEXEC:
+            monkeypatch.setenv("LISRT_SCRATCH", memory)
+
+
 @pytest.fixture(params=list(SUBJECTS))
-def subject(request: pytest.FixtureRequest, working_host: None) -> Iterator[Subject]:
+def subject(request: pytest.FixtureRequest, working_host: None, roomy: None) -> Iterator[Subject]:
     """Each kind of sandbox in turn."""
     made = SUBJECTS[request.param]()
     yield made

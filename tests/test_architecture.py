@@ -23,8 +23,10 @@ LEVELS = (
     ("agent", "bench", "build", "doctor", "census"),
     ("pool", "aio"),
     ("sandbox",),
-    ("session", "process", "pipes", "transfer", "files", "channel", "plan", "image", "hostimage", "spawner", "explain"),
-    ("enforcement",),
+    (
+        "session", "process", "pipes", "transfer", "files", "channel", "plan", "image", "hostimage", "spawner", "bwrap",
+        "explain", "enforcement",
+    ),
     ("waiting", "kernel"),
     ("kernel.native",),
     ("kernel._native",),

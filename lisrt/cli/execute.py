@@ -31,7 +31,7 @@ def command(argv: tuple[str, ...], timeout: float | None, cwd: str | None, expla
     Standard input, output and error are the command's. The exit status is its own: 128 + N for signal N, 127 when there
     is no such program, 126 when it can't be executed, 124 at the time limit; 125 is a fault of the sandbox or the host.
     """
-    box = Box(**sandbox_arguments(**options), launcher="auto")
+    box = Box(**sandbox_arguments(**options))
     request = box.command(argv, timeout, b"", None, cwd, False, 0)  # before anything is started: a mistake costs nothing
     if explain:
         return _explain(box)
@@ -76,7 +76,13 @@ def _status(exit: wire.Exit, request: process.Command) -> int:
 
 
 def _explain(box: Box) -> int:
-    from lisrt import spawner
+    from lisrt import bwrap, spawner
 
-    click.echo(box.plan(spawner.current().image(box.image_name)).describe())
+    home = spawner.current(box.launcher)
+    plan = box.plan(home.image(box.image_name))
+    click.echo(plan.describe())
+    if home.bubblewrap is not None:
+        words = bwrap.arguments(plan.steps, root=os.path.join(home.scratch, "ID"), program=home.bubblewrap)
+        click.echo(f"realised by bubblewrap {home.bubblewrap.version} ({home.bubblewrap.path}) with")
+        click.echo(bwrap.describe(words))
     return 0

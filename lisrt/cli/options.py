@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from lisrt import spec
+from lisrt import spawner, spec
 from lisrt.limits import DEFAULT_PIDS, ENFORCERS, Limits, size
 from lisrt.plan import NETWORKS
 from lisrt.spec import Mount
@@ -41,7 +41,7 @@ def _size(_context: click.Context, option: click.Parameter, value: str | None) -
 
 
 def sandbox_options(function: Decorated) -> Decorated:
-    """--image, --memory, --cpus, --pids, --disk, --enforce, --network, --mount, --env, --workdir, --user, --hostname."""
+    """--image, --memory, --cpus, --pids, --disk, --enforce, --network, --mount, --env, ..., --launcher."""
     for option in (
         click.option(
             "--enforce",
@@ -56,6 +56,13 @@ def sandbox_options(function: Decorated) -> Decorated:
         ),
         click.option("--cpus", type=float, help="CPUs' worth of time; whole numbers where there is no control group."),
         click.option("--memory", metavar="SIZE", callback=_size, help="Limit on memory, such as 200MiB."),
+        click.option(
+            "--launcher",
+            type=click.Choice(spawner.LAUNCHERS),
+            default="auto",
+            show_default=True,
+            help="What makes the sandbox; auto: native where that works, else bwrap (bubblewrap).",
+        ),
         click.option("--hostname", help="Host name inside; 'sandbox' by default."),
         click.option(
             "--user",
@@ -92,6 +99,7 @@ def sandbox_arguments(
     workdir: str,
     user: int,
     hostname: str | None,
+    launcher: str,
 ) -> dict[str, Any]:
     """Sandbox's keyword arguments from the options' values."""
     return {
@@ -103,6 +111,7 @@ def sandbox_arguments(
         "workdir": workdir,
         "user": user,
         "hostname": hostname,
+        "launcher": launcher,
     }
 
 

@@ -22,7 +22,7 @@ def command(**options: Any) -> int:
         raise click.ClickException("lisrt shell needs a terminal; for a script use: lisrt exec -- bash -c '...'")
     arguments = sandbox_arguments(**options)
     arguments["env"] = {"TERM": os.environ.get("TERM", "dumb"), "PS1": r"sandbox:\w\$ ", **arguments["env"]}
-    box = Box(**arguments, launcher="auto")
+    box = Box(**arguments)
     drive(box.open())
     try:
         if box.network == "host":

@@ -44,3 +44,11 @@ def remove_owner(base_fd: int, name: str) -> None:
         pass  # back in Python, where Ctrl-C is heard
     if result < 0:
         raise OSError(-result, os.strerror(-result), name)
+
+
+def private_in_proc() -> list[str]:
+    """The names below /proc that are hidden in sandboxes."""
+    names = []
+    while (name := lib.lis_private_in_proc(len(names))) != ffi.NULL:
+        names.append(ffi.string(name).decode())
+    return names

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.fresh import program, python
+from support.fresh import program, python, sweep
 from support.procs import (
     assert_gone,
     assert_lives,
@@ -140,7 +140,7 @@ def test_the_death_of_the_spawner(tmp_path: Path, scratch: Path, marker: str) ->
         assert script.finish() == 0
         assert script.stderr() == ""
     assert mounts_naming(str(scratch)) == {}
-    python("from lisrt import Sandbox\nSandbox().close()", cwd=tmp_path, env={"LISRT_SCRATCH": str(scratch)})
+    sweep(scratch, tmp_path)
     eventually(lambda: leftovers(scratch) == [], within=10, what="an empty scratch directory")
 
 

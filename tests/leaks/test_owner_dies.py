@@ -8,19 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.fresh import Program, program, python
+from support.fresh import Program, program, python, sweep
 from support.procs import descendants, helpers, leftovers, marked, mounts_naming, sleeping, tree
 from support.waiting import await_deaths, eventually, open_pidfds
 
 pytestmark = pytest.mark.usefixtures("working_host")
-
-#: A program that has nothing to do with the one before, but the scratch base.
-ANOTHER = """
-from lisrt import Sandbox
-
-with Sandbox() as box:
-    assert box.run(["true"]).ok
-"""
 
 #: Opens sandboxes, each with a plain daemon and one that got away from its session, and says when all of them run.
 OWNER = """
@@ -67,7 +59,7 @@ def assert_nothing_runs(marker: str, scratch: Path) -> None:
 
 def assert_next_start_sweeps(scratch: Path, cwd: Path) -> None:
     """The next program that uses lisrt removes what a killed one could not."""
-    python(ANOTHER, cwd=cwd, env={"LISRT_SCRATCH": str(scratch)})
+    sweep(scratch, cwd)
     eventually(lambda: leftovers(scratch) == [], within=10, what="an empty scratch directory")
 
 
@@ -176,7 +168,7 @@ for line in sys.stdin:
         other = tmp_path / "other"
         other.mkdir()
         for _ in range(3):
-            python(ANOTHER, cwd=other, env={"LISRT_SCRATCH": str(scratch)})
+            sweep(scratch, other)
             script.tell("still there?")
             script.expect("x x x")
 

@@ -120,3 +120,15 @@ def python(
     )
     assert done.returncode == 0, f"the script ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
+
+
+def sweep(scratch: Path, cwd: Path) -> None:
+    """A program that has nothing to do with the dead ones but their scratch base: its start deletes what they left.
+
+    What bubblewrap works in may be a copy of the image, a thousand files, and this program ends before all are deleted;
+    then `lisrt gc` waits for the rest.
+    """
+    env = {"LISRT_SCRATCH": str(scratch)}
+    python("from lisrt import Sandbox\nwith Sandbox() as box:\n    assert box.run(['true']).ok", cwd=cwd, env=env)
+    if os.environ.get("LISRT_LAUNCHER") == "bwrap":
+        subprocess.run([sys.executable, "-m", "lisrt", "gc"], env=environment(**env), check=True, capture_output=True, timeout=60)

@@ -1,5 +1,6 @@
 """The host's view: which processes, mounts and descriptors exist. Reads /proc, trusts nothing that lisrt says."""
 
+import contextlib
 import itertools
 import os
 from pathlib import Path
@@ -57,6 +58,11 @@ def parent(pid: int) -> int:
     return int(stat.rpartition(b")")[2].split()[1]) if stat else 0
 
 
+def name_of(pid: int) -> str:
+    """What a process calls itself (its comm); empty when it is gone."""
+    return _read(pid, "comm").decode(errors="replace").strip()
+
+
 def children(pid: int) -> set[int]:
     """The direct children, zombies included."""
     return {other for other in pids() if parent(other) == pid}
@@ -105,9 +111,17 @@ def tree(root: Path) -> list[str]:
 
 
 def helpers(scratch: Path) -> set[int]:
-    """The processes that serve the sandboxes of a scratch base, and all that live below them: found by their mounts."""
+    """The processes that serve the sandboxes of a scratch base, and all that live below them: found by their mounts, and
+    where bubblewrap makes the sandboxes by the directories that they hold open."""
     roots = set(mounts_naming(str(scratch))) - {os.getpid()}
+    roots |= {pid for pid in pids() if name_of(pid) in ("lisrt-spawner", "lisrt-trash") and _holds(pid, scratch)}
     return roots.union(*(descendants(pid) for pid in roots))
+
+
+def _holds(pid: int, directory: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return any(os.readlink(fd).startswith(f"{directory}/") for fd in Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
 def leftovers(scratch: Path) -> list[str]:
