@@ -72,7 +72,8 @@ class FileServer:
     def _fail(self, path: bytes) -> NoReturn:
         if not self._channel.alive:
             raise self._channel.gone()
-        raise OSError(5, "the process that serves files was killed: from inside the sandbox, or at one of its limits", os.fsdecode(path))
+        killed = "the process that serves files was killed: from inside the sandbox, or at one of its limits"
+        raise OSError(5, killed, os.fsdecode(path))
 
 
 def connect(channel: Channel) -> Flow[tuple[FileServer, socket.socket]]:

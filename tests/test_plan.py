@@ -212,7 +212,8 @@ def plan_with(*extra: steps.Step) -> tuple[steps.Step, ...]:
         next((step for step in extra if isinstance(step, steps.Overlay)), steps.Overlay(("/lower",))),
     ]
     files = [step for step in extra if isinstance(step, BEFORE_THE_USER)]
-    system = [step for step in extra if isinstance(step, steps.Hostname | steps.Loopback | steps.Rlimit | steps.Memory | steps.Cpus | steps.Disk)]
+    machine = steps.Hostname | steps.Loopback | steps.Rlimit | steps.Memory | steps.Cpus | steps.Disk
+    system = [step for step in extra if isinstance(step, machine)]
     late = [step for step in extra if isinstance(step, steps.NoNesting | steps.Pids | steps.Filter)]
     user = next((step for step in extra if isinstance(step, steps.User)), steps.User(0, 0))
     return (*begin, *files, *system, user, *late)

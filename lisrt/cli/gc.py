@@ -23,7 +23,9 @@ from lisrt.kernel import owners, scratch
 )
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def command(dry_run: bool, all_hosts: bool, as_json: bool) -> int:
-    """Delete what programs that were killed have left, in every scratch directory of yours, and control groups. Never what a living one has.
+    """Delete what programs that were killed have left, in every scratch directory of yours, and their control groups.
+
+    Never what a living one has.
 
     The next sandbox does so, too, in the directory that it uses. Needs no user namespaces. Exits 1 when something could not
     be removed.

@@ -116,6 +116,7 @@ NOT_UNDER_BWRAP = {
 #: One for each launcher, for suites to which both faces are the same. Another launcher is another line.
 LAUNCHERS: dict[str, Callable[[], Subject]] = {
     "native": lambda: SyncSubject(launcher="native"),
+    "bwrap": lambda: SyncSubject(launcher="bwrap"),
 }
 
 
