@@ -78,8 +78,8 @@ def _cpus(limits: Limits, usable: Mapping[str, int]) -> int | None:
     return BY_OURSELVES
 
 
-def describe(limits: Limits, by: Enforcement, scratch: str) -> dict[str, str]:
-    """Rows for `Sandbox.guarantees`."""
+def describe(limits: Limits, by: Enforcement, root: str) -> dict[str, str]:
+    """Rows for `Sandbox.guarantees`. `root` says what programs write to, and where it lies."""
     group = f"control group, version {by.version}"
     return {
         "memory": _memory(limits, by, group),
@@ -93,7 +93,7 @@ def describe(limits: Limits, by: Enforcement, scratch: str) -> dict[str, str]:
         else "NOT ENFORCED: RLIMIT_NPROC does not bind root"
         if by.pids is None
         else f"{limits.pids}, by RLIMIT_NPROC of its user namespace" + (f" and a {group}" if by.pids == BY_CGROUP else ""),
-        "disk": f"{_disk(limits)}; writable layer in {scratch}",
+        "disk": f"{_disk(limits)}; {root}",
     }
 
 

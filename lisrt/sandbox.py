@@ -194,7 +194,7 @@ class Box:
             arriving = "; what the host mounts LATER below /usr or a mount appears inside, writable where it is"
             nesting = "no further user namespaces, and for all others a capability is missing"
             launcher, killer = _by_bubblewrap(self.bubblewrap, self.launcher), "its spawner, and with that by the kernel"
-            root = "writable layer" if self.bubblewrap.overlay else "root, a copy of the image,"
+            root = "writable layer" if self.bubblewrap.overlay else "root, a copy of the image, which counts,"
         writable = [mount.target for mount in self.mounts if mount.writable]
         return MappingProxyType(
             {
@@ -208,7 +208,7 @@ class Box:
                 "system calls": "an allow-list; other architectures and new kinds of sockets refused"
                 + ("" if self.user else "; chown, setuid and mknod of a device succeed and do nothing"),
             }
-            | describe(self.limits, self.by, self.scratch)
+            | describe(self.limits, self.by, f"{root} in {self.scratch}")
         )
 
 

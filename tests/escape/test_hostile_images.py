@@ -70,7 +70,7 @@ def started(layer: Layer, *, mounts: tuple[Mount, ...] = (), workdir: str = "/")
     image = home.image("host")
     image = dataclasses.replace(image, name="hostile", layers=(str(layer.path), *image.layers))
     plan = make_plan(image, network="none", mounts=mounts, workdir=workdir, user=0, hostname="sandbox")
-    channel = drive(create(home, plan.encode()))
+    channel = drive(create(home, plan))
     try:
         yield channel
     finally:
