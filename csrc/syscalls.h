@@ -117,16 +117,17 @@
     X(dup3)                                                                                                                                     \
     X(faccessat)                                                                                                                                \
     X(faccessat2)                                                                                                                               \
-    X(fadvise64) X(fallocate) X(fchdir) X(fchmod) X(fchmodat) X(fchmodat2) X(fcntl) X(fdatasync) X(flock) X(fstat)                              \
-        X(fstatfs) X(fsync) X(ftruncate) X(futimesat) X(getcwd) X(getdents) X(getdents64) X(link) X(linkat) X(lseek)                            \
-            X(lstat) X(mkdir) X(mkdirat) X(name_to_handle_at) X(newfstatat) X(open) X(openat) X(openat2) X(pread64)                             \
-                X(preadv) X(preadv2) X(pwrite64) X(pwritev) X(pwritev2) X(read) X(readahead) X(readlink) X(readlinkat)                          \
-                    X(readv) X(rename) X(renameat) X(renameat2) X(rmdir) X(sendfile) X(splice) X(stat) X(statfs)                                \
-                        X(statx) X(symlink) X(symlinkat) X(sync) X(sync_file_range) X(syncfs) X(tee) X(truncate)                                \
-                            X(umask) X(unlink) X(unlinkat) X(utime) X(utimensat) X(utimes) X(write) X(writev)                                   \
-                                X(getxattr) X(lgetxattr) X(fgetxattr) X(getxattrat) X(listxattr) X(llistxattr)                                  \
-                                    X(flistxattr) X(listxattrat) X(removexattr) X(lremovexattr) X(fremovexattr)                                 \
-                                        X(removexattrat) X(statmount) X(listmount) /* waiting */                                                \
+    X(fadvise64)                                                                                                                                \
+    X(fallocate) X(fchdir) X(fchmod) X(fchmodat) X(fchmodat2) X(fcntl) X(fdatasync) X(flock) X(fstat) X(fstatfs)                                \
+        X(fsync) X(ftruncate) X(futimesat) X(getcwd) X(getdents) X(getdents64) X(link) X(linkat) X(lseek) X(lstat)                              \
+            X(mkdir) X(mkdirat) X(name_to_handle_at) X(newfstatat) X(open) X(openat) X(openat2) X(pread64) X(preadv)                            \
+                X(preadv2) X(pwrite64) X(pwritev) X(pwritev2) X(read) X(readahead) X(readlink) X(readlinkat) X(readv)                           \
+                    X(rename) X(renameat) X(renameat2) X(rmdir) X(sendfile) X(splice) X(stat) X(statfs) X(statx)                                \
+                        X(symlink) X(symlinkat) X(sync) X(sync_file_range) X(syncfs) X(tee) X(truncate) X(umask)                                \
+                            X(unlink) X(unlinkat) X(utime) X(utimensat) X(utimes) X(write) X(writev) X(getxattr)                                \
+                                X(lgetxattr) X(fgetxattr) X(getxattrat) X(listxattr) X(llistxattr) X(flistxattr)                                \
+                                    X(listxattrat) X(removexattr) X(lremovexattr) X(fremovexattr) X(removexattrat)                              \
+                                        X(statmount) X(listmount) /* waiting */                                                                 \
         X(epoll_create) X(epoll_create1) X(epoll_ctl) X(epoll_ctl_old) X(epoll_pwait) X(epoll_pwait2) X(epoll_wait)                             \
             X(epoll_wait_old) X(eventfd) X(eventfd2) X(inotify_add_watch) X(inotify_init) X(inotify_init1)                                      \
                 X(inotify_rm_watch) X(pipe) X(pipe2) X(poll) X(ppoll) X(pselect6) X(select) X(signalfd) X(signalfd4)                            \
@@ -178,12 +179,12 @@
     X(fanotify_init)                                                                                                   \
     X(fanotify_mark)                                                                                                   \
     X(finit_module)                                                                                                    \
-    X(fsconfig) X(fsmount) X(fsopen) X(fspick) X(init_module) X(ioperm) X(iopl) X(kcmp) X(kexec_file_load)             \
-        X(kexec_load) X(keyctl) X(migrate_pages) X(modify_ldt) X(mount) X(mount_setattr) X(move_mount) X(move_pages)   \
-            X(open_by_handle_at) X(open_tree) X(open_tree_attr) X(perf_event_open) X(pidfd_getfd) X(pivot_root)        \
-                X(process_madvise) X(quotactl) X(quotactl_fd) X(reboot) X(request_key) X(setdomainname) X(sethostname) \
-                    X(setns) X(settimeofday) X(swapoff) X(swapon) X(syslog) X(umount2) X(userfaultfd) X(vhangup)       \
-                        X(vmsplice)
+    X(fsconfig)                                                                                                        \
+    X(fsmount) X(fsopen) X(fspick) X(init_module) X(ioperm) X(iopl) X(kcmp) X(kexec_file_load) X(kexec_load) X(keyctl) \
+        X(migrate_pages) X(modify_ldt) X(mount) X(mount_setattr) X(move_mount) X(move_pages) X(open_by_handle_at)      \
+            X(open_tree) X(open_tree_attr) X(perf_event_open) X(pidfd_getfd) X(pivot_root) X(process_madvise)          \
+                X(quotactl) X(quotactl_fd) X(reboot) X(request_key) X(setdomainname) X(sethostname) X(setns)           \
+                    X(settimeofday) X(swapoff) X(swapon) X(syslog) X(umount2) X(userfaultfd) X(vhangup) X(vmsplice)
 
 /* Where root is emulated these succeed and do nothing, which is what packages need to be installed: there is one user.
  * Elsewhere the kernel answers. */

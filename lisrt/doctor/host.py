@@ -89,6 +89,13 @@ class Host:
     """The one that a real sandbox used; "" when none could be made."""
     fault: LisrtError | None = None
     """Why no sandbox could be made."""
+    launcher: str = ""
+    """What made the real sandbox."""
+
+    @property
+    def by_bubblewrap(self) -> bool:
+        """Whether the real sandbox was bubblewrap's work."""
+        return self.launcher.startswith("bwrap")
 
     def probe(self, name: str) -> Probe:
         """A probe's answer; untried when it was not asked for."""

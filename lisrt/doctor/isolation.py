@@ -145,5 +145,5 @@ def kernel_calls(host: Host) -> Found:
 def real_sandbox(host: Host) -> Found:
     """One was made, used and destroyed; or is the fault of another row."""
     if host.fault is None:
-        return Found(Status.PASS, "made, used and destroyed")
+        return Found(Status.PASS, f"made, used and destroyed, by launcher {host.launcher}")
     return Found(Status.FAIL, str(host.fault), "Report this with the output of `lisrt doctor --json`")
