@@ -97,11 +97,12 @@ class Bench:
         box = None
         with timed(SERIAL, "create, limited"):
             box = Sandbox(self._config.image, limits=LIMITS)
-        for _ in range(self._config.commands if box is not None else 0):
+        if box is None:
+            return
+        for _ in range(self._config.commands):
             with timed(SERIAL, "exec, limited"):
                 box.run(["/bin/true"]).check()
-        if box is not None:
-            box.close()
+        box.close()
 
     def _all_alive(self, executor: ThreadPoolExecutor) -> None:
         n = self._config.concurrency

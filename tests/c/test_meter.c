@@ -54,12 +54,12 @@ static void version_1(void) {
 }
 
 static void an_account(void) {
-    struct lis_accounts *accounts;
+    struct lis_accounts accounts;
     check(lis_accounts_open(&accounts) == 0, "accounts");
-    struct lis_account *first = lis_account_take(accounts), *second = NULL;
+    struct lis_account *first = lis_account_take(accounts.table), *second = NULL;
     strcpy(first->id, "b1");
-    second = lis_account_take(accounts);
-    check(first && second && first != second && second->number == 1 && accounts->used == 2, "one each");
+    second = lis_account_take(accounts.table);
+    check(first && second && first != second && second->number == 1 && accounts.table->used == 2, "one each");
     struct lis_meter meter = meter_of(-1, -1, -1, first);
     lis_meter_init(&meter);
     LIS_STORE(first->memory_over, 1);
@@ -72,7 +72,8 @@ static void an_account(void) {
     lis_meter_busy(&meter, true);
     check(LIS_LOAD(first->busy) == 1, "there are programs");
     lis_account_free(first);
-    check(lis_account_take(accounts) == first && first->memory_over == 0 && first->busy == 0, "used again, clean");
+    check(lis_account_take(accounts.table) == first && first->memory_over == 0 && first->busy == 0,
+          "used again, clean");
 }
 
 int main(void) {
