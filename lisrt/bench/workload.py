@@ -97,12 +97,11 @@ class Bench:
         box = None
         with timed(SERIAL, "create, limited"):
             box = Sandbox(self._config.image, limits=LIMITS)
-        if box is None:
-            return
-        for _ in range(self._config.commands):
-            with timed(SERIAL, "exec, limited"):
-                box.run(["/bin/true"]).check()
-        box.close()
+        if box is not None:
+            for _ in range(self._config.commands):
+                with timed(SERIAL, "exec, limited"):
+                    box.run(["/bin/true"]).check()
+            box.close()
 
     def _all_alive(self, executor: ThreadPoolExecutor) -> None:
         n = self._config.concurrency
