@@ -66,7 +66,8 @@ static void test_shared_file_system(void) {
     tap_directory(path);
     uid_t uid = geteuid();
     gid_t gid = getegid();
-    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0 || lis_map_ids(0, 0, uid, gid) < 0 ||
+    int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0 || lis_map_ids(proc, 0, 0, uid, gid) < 0 ||
         mount("none", path, "ramfs", 0, "mode=700") < 0) {
         printf("# no user namespaces here: the shared file system is not simulated\n");
         rmdir(path);
