@@ -41,7 +41,9 @@ static void make_file_system(void) {
     uid_t uid = getuid();
     gid_t gid = getgid();
     require(unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0);
-    require(lis_map_ids(uid, gid, uid, gid) == 0);
+    int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    require(lis_map_ids(proc, uid, gid, uid, gid) == 0);
+    close(proc);
     require(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
     require(mount("fuzz", TOP, "tmpfs", MS_NOSUID | MS_NODEV, "size=64m,mode=755") == 0);
     require(mkdir(TOP "/proc", 0755) == 0 && mount("fuzz", TOP "/proc", "tmpfs", 0, "mode=755") == 0);
