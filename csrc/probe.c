@@ -21,7 +21,8 @@
 
 #define PATIENCE_NS 10000000000u
 
-static int say(struct lis_outcome *out, int status, int err, const char *words, va_list rest) {
+__attribute__((format(printf, 4, 0))) static int say(struct lis_outcome *out, int status, int err, const char *words,
+                                                     va_list rest) {
     out->err = err;
     vsnprintf(out->detail, sizeof out->detail, words, rest);
     out->status = status;
