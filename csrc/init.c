@@ -22,6 +22,8 @@
 #define FREEZE_NS 500000000u   /* one that still forks after this is stopped for the kill */
 #define MOST_FREEZES 20
 #define RECHECK_NS 2000000u
+#define LOOK_AGAIN_NS 5000000u
+#define MOST_LOOKS 10
 
 struct init {
     struct lis_watch control, signals, limit, lifeline;
@@ -38,7 +40,7 @@ static void finish(struct init *init, struct lis_command *command) {
         .header = {LIS_MAGIC, LIS_EXITED},
         .flags = command->flags,
         .wait_status = command->status,
-        .wall_ns = lis_now_ns() - command->started,
+        .wall_ns = (command->ended ? command->ended : lis_now_ns()) - command->started,
         .cpu_ns = command->cpu_ns,
         .max_rss = command->max_rss,
         .written = command->written,
@@ -74,15 +76,15 @@ static void continue_kill(struct init *init, struct lis_command *command, uint64
 
 /* Whether there was no room for another process: fork has told the program, and nobody else. One or another of many that
  * fork all the time has always just ended. */
-static bool is_full(const struct init *init) {
+static bool is_full(const struct init *init, uint64_t tasks) {
     uint64_t limit = init->base.pids;
-    return limit && lis_tree_tasks(init->proc) + limit / 16 + 1 >= limit;
+    return limit && tasks + limit / 16 + 1 >= limit;
 }
 
 static void begin_kill(struct init *init, struct lis_command *command, uint32_t why) {
     uint64_t now = lis_now_ns();
     command->killing = true;
-    command->flags |= why | (is_full(init) ? LIS_EXIT_PIDS : 0);
+    command->flags |= why | (is_full(init, lis_tree_tasks(init->proc)) ? LIS_EXIT_PIDS : 0);
     command->give_up = now + GIVE_UP_NS;
     epoll_ctl(init->epoll, EPOLL_CTL_DEL, command->watch.fd, NULL); /* or its end of file would wake us for ever */
     continue_kill(init, command, now);
@@ -113,6 +115,7 @@ static struct lis_command *find(struct init *init, pid_t pid) {
 
 static void on_exit_of(struct lis_command *command, int status, const struct rusage *usage) {
     command->exited = true;
+    command->ended = lis_now_ns();
     command->status = status;
     command->max_rss = (uint64_t)usage->ru_maxrss * 1024;
     command->written = (uint64_t)usage->ru_oublock * 512;
@@ -121,16 +124,22 @@ static void on_exit_of(struct lis_command *command, int status, const struct rus
 }
 
 /* Those that have ended by themselves. What one left behind may fill the sandbox up to its last process: a fork bomb, after
- * which no shell could do anything any more. Where nothing else runs, that goes. */
+ * which no shell could do anything any more. Where nothing else runs, that goes. Half full, it may be one that is just
+ * between two forks, and is looked at again. */
 static void finish_exited(struct init *init, bool has_children) {
-    bool full = has_children && is_full(init), others = false;
+    uint64_t tasks = has_children && init->base.pids ? lis_tree_tasks(init->proc) : 0, now = lis_now_ns();
+    bool full = is_full(init, tasks), others = false;
     for (struct lis_command *command = init->commands, *following; command; command = following) {
         following = command->next;
-        others |= !command->exited || command->killing;
-        if (!command->exited || command->killing)
-            continue;
-        command->flags |= full ? LIS_EXIT_PIDS : 0;
-        finish(init, command);
+        if (!command->exited || command->killing) {
+            others = true;
+        } else if (!full && tasks * 2 > init->base.pids && command->looks++ < MOST_LOOKS) {
+            command->deadline = now + LOOK_AGAIN_NS;
+            others = true;
+        } else {
+            command->flags |= full ? LIS_EXIT_PIDS : 0;
+            finish(init, command);
+        }
     }
     if (full && !others)
         kill(-1, SIGKILL);
@@ -262,6 +271,9 @@ static int run_clock(struct init *init) {
         if (command->killing) {
             continue_kill(init, command, now);
             next = now + RECHECK_NS < next ? now + RECHECK_NS : next;
+        } else if (command->exited && command->deadline <= now) {
+            finish_exited(init, true); /* it may free the following one */
+            return run_clock(init);
         } else if (command->deadline && command->deadline <= now) {
             begin_kill(init, command, LIS_EXIT_TIMED_OUT);
             next = now + RECHECK_NS < next ? now + RECHECK_NS : next;

@@ -477,9 +477,9 @@ struct lis_command {
     struct lis_command *next;
     pid_t pid;
     uint32_t tag, flags;
-    uint64_t started, deadline, give_up; /* ns; 0: none */
+    uint64_t started, ended, deadline, give_up; /* ns; 0: none */
     bool killing, exited;
-    unsigned freezes;
+    unsigned freezes, looks;
     int status;
     uint64_t cpu_ns, max_rss, written;
 };
