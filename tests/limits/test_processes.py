@@ -17,7 +17,7 @@ FULL = "until set -- /proc/[0-9]*; [ $# -ge 62 ]; do :; done"
 def test_a_fork_bomb_is_contained(limited: Callable[..., Sandbox]) -> None:
     """It hits the limit, which the result says, and what it leaves is killed: the sandbox is as good as new."""
     box = limited(pids=64)
-    result = box.sh(f"{FORK}; {FULL}; echo over", timeout=30)
+    result = box.sh(f"( {FORK} ) & {FULL}; echo over", timeout=30)
     assert (result.stdout, result.exhausted) == ("over\n", ("pids",))
     assert box.sh("ls / | wc -l", timeout=20).ok
     assert int(box.sh("ls -d /proc/[0-9]* | wc -l", timeout=20).stdout) < 10
@@ -27,7 +27,7 @@ def test_a_fork_bomb_at_the_time_limit(limited: Callable[..., Sandbox]) -> None:
     """One that never ends is killed at the time limit, in time."""
     box = limited(pids=200)
     started = time.monotonic()
-    result = box.sh(f"{FORK}; {FULL.replace('62', '195')}; : > full; sleep 1000", timeout=6)
+    result = box.sh(f"( {FORK} ) & {FULL.replace('62', '195')}; : > full; sleep 1000", timeout=6)
     assert result.outcome is Outcome.TIMED_OUT
     assert "pids" in result.exhausted or not box.sh("test -e full").ok
     assert time.monotonic() - started < 15
