@@ -37,7 +37,9 @@ struct watched {
 };
 
 static bool is_over(const struct lis_account *account, const struct usage *usage) {
-    return (account->disk_limit && usage->bytes > account->disk_limit) ||
+    /* one file may be as large as the limit (RLIMIT_FSIZE), and lies in a directory */
+    uint64_t limit = account->disk_limit;
+    return (limit && usage->bytes > limit + limit / 16 + SLACK) ||
            (account->files_limit && usage->files > account->files_limit);
 }
 

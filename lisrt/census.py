@@ -22,6 +22,7 @@ END_TIMEOUT = 5.0
 
 _ID = re.compile(r"b[0-9a-f]{16}")
 _LAYER = re.compile(r"(?:^|[,:])upperdir=[^,]*/(b[0-9a-f]{16})/u(?:,|$)")
+_COPY = re.compile(r"/(b[0-9a-f]{16})/r$")
 _LOWEST = re.compile(r"(?:^|,)lowerdir=([^,:]*)")
 
 
@@ -136,6 +137,7 @@ class _View:
     def _add_init(self, process: procfs.Process) -> None:
         for mount in procfs.mount_points(process.pid):
             layer, lowest = _LAYER.search(mount.options), _LOWEST.search(mount.options)
+            layer = layer or _COPY.search(mount.root)
             if mount.at != "/" or layer is None:
                 continue
             name = layer[1]
@@ -162,7 +164,7 @@ class _View:
         return OwnerInfo(found.path, found.state, found.record, spawner, boxes)
 
     def _sandbox(self, owner: str, name: str, mounts: dict[str, str], disk: bool) -> SandboxInfo:
-        used = _disk(os.path.join(owner, name, "u")) if disk else None
+        used = (_disk(os.path.join(owner, name, "u")) or _disk(os.path.join(owner, name, "r"))) if disk else None
         if name not in self._inits:
             return SandboxInfo(name, None, None, None, 0, 0, used)
         init, layer = self._inits[name]

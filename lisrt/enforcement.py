@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from lisrt.errors import HostError
 from lisrt.kernel.steps import BY_CGROUP, BY_OURSELVES
 from lisrt.limits import DEFAULT_PIDS, Limits
 
-_DELEGATE = (
-    'Ask for limits=Limits(enforce="watchdog"), start this program under `systemd-run --user --scope -p Delegate=yes`, or name'
-    " a control group that is yours with $LISRT_CGROUP"
-)
-_WHOLE_CPUS = "Ask for a whole number of CPUs, or name a control group that is yours with $LISRT_CGROUP"
+_FIXES = {
+    "cgroup2": "Start this program under `systemd-run --user --scope -p Delegate=yes`, or name a group that is yours with"
+    " $LISRT_CGROUP",
+    "cgroup1": "Name groups that are yours with $LISRT_CGROUP, one for each controller with ':' between them",
+    "scope": "It takes a systemd of your own (systemctl --user), which not every host has",
+}
+_OR_ELSE = "; or ask for enforce=\"watchdog\" (--enforce watchdog), which works everywhere"
+_WHOLE_CPUS = "Ask for a whole number of CPUs; part of one takes a control group ($LISRT_CGROUP, and not enforce=\"watchdog\")"
 _ROOT_PIDS = (
     "RLIMIT_NPROC does not bind root. Run lisrt as another user, name a control group with $LISRT_CGROUP, or ask for pids=None"
 )
@@ -44,9 +47,13 @@ def choose(limits: Limits, versions: Mapping[str, int]) -> Enforcement:
     wanted = {"cgroup2": 2, "scope": 2, "cgroup1": 1}.get(limits.enforce)
     if wanted:
         usable = {name: version for name, version in usable.items() if version == wanted}
-        if limits.memory is not None and "memory" not in usable:
+        missing = [name for name, asked in (("memory", limits.memory), ("cpu", limits.cpus)) if asked and name not in usable]
+        if missing or not usable:
+            what = f"for {' and '.join(missing)} " if missing else ""
             raise HostError(
-                f"there is no control group of version {wanted} for memory that this user may use", check="memory", fix=_DELEGATE
+                f"there is no control group of version {wanted} {what}that this user may use",
+                check="cpus" if missing == ["cpu"] else "memory",
+                fix=_FIXES[limits.enforce] + _OR_ELSE,
             )
     return Enforcement(
         memory=None if limits.memory is None else BY_CGROUP if "memory" in usable else BY_OURSELVES,
@@ -94,6 +101,7 @@ def describe(limits: Limits, by: Enforcement, root: str) -> dict[str, str]:
         if by.pids is None
         else f"{limits.pids}, by RLIMIT_NPROC of its user namespace" + (f" and a {group}" if by.pids == BY_CGROUP else ""),
         "disk": f"{_disk(limits)}; {root}",
+        "other limits": ", ".join(_others(limits)) or "none",
     }
 
 
@@ -104,9 +112,20 @@ def _memory(limits: Limits, by: Enforcement, group: str) -> str:
     if by.memory == BY_CGROUP:
         return f"{amount}, by {group}; at the limit all programs are killed"
     return (
-        f"{amount}, by lisrt's watchdog, which looks up to 200 times a second: a program can be over the limit for that long; the"
-        " kernel's own memory (pipes, sockets, page tables) does not count"
+        f"{amount}, by lisrt's watchdog, which looks up to 200 times a second: a quick program is tens of MiB over the limit when"
+        " it is killed, more where CPUs are scarce; the kernel's own memory (pipes, sockets, page tables) does not count"
     )
+
+
+def _others(limits: Limits) -> Iterator[str]:
+    if limits.swap and limits.memory is not None:
+        yield f"swap {limits.swap >> 20} MiB (with a control group; the watchdog counts swap as memory)"
+    if limits.wall_time is not None:
+        yield f"{limits.wall_time:g} s for each command"
+    if limits.output is not None:
+        yield f"{limits.output} bytes of output for each command"
+    if limits.open_files is not None:
+        yield f"{limits.open_files} open files for each process"
 
 
 def _disk(limits: Limits) -> str:

@@ -32,38 +32,46 @@ def size(value: int | str, *, what: str = "a size") -> int:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that one sandbox may use. None is no limit. Sizes are bytes, or text such as "200MiB".
+    """The most that one sandbox may use. None is no limit. Sizes are bytes, or text: "200MiB", "1.5G" (K, M, G, T are binary,
+    as KiB; KB, MB, GB, TB are decimal).
 
-    At the limit of `memory` or `disk` every program in the sandbox is killed, and each command that ran says so in its
-    result; the sandbox and its files stay usable. `Sandbox.guarantees` says who enforces what on this host. What nothing
-    here can enforce raises HostError when the sandbox is made.
+    Args:
+        memory: of all programs together: private and shared memory, memory files, /dev/shm (which holds half of it at most,
+            and 64 MiB). Beyond it everything in the sandbox is killed; commands that ran end as `out_of_memory`.
+        swap: beyond `memory`, with a control group; the watchdog counts swap as memory. 0 by default.
+        cpus: CPUs' worth of time. Without a control group whole numbers only, and the programs share that many CPUs.
+        pids: processes and threads; 1024 by default. A fork beyond it fails. A command says so (`exhausted`) when its sandbox is
+            still full at its end; what then is left, and nothing else running, is killed.
+        disk: bytes in files, but for mounts; added up while programs run. Beyond it everything in the sandbox is killed, and
+            commands that ran say so; what is there stays, and a command may clear up as long as it does not add to it. A single
+            file that would grow beyond it is the program's own error (EFBIG, SIGXFSZ), in /dev/shm too. `box.write` and
+            `upload` are yours, and not limited; but they count.
+        files: files and directories that programs have made; the same happens, and `exhausted` says "disk".
+        open_files: descriptors of one process (RLIMIT_NOFILE). None: as many as this program may have.
+        output: bytes that one command may write to stdout and stderr; then its tree is killed. None: what is beyond
+            `max_output` is dropped, and the command goes on.
+        wall_time: seconds for any one command: `timeout` may ask for less, not for more. Children that it has left behind on a
+            normal end live on.
+        enforce: who holds memory, cpus and pids: "auto" (the best that works here), "cgroup2", "cgroup1" (groups that are this
+            user's, or those of `$LISRT_CGROUP`), "scope" (one of the user's own systemd), "watchdog" (lisrt's own, and resource
+            limits). All but "auto" insist.
+
+    The sandbox and its files stay usable at every limit. `Sandbox.guarantees` says who enforces what on this host. What
+    nothing here can enforce raises HostError when the sandbox is made.
 
     Raises ValueError, TypeError.
     """
 
     memory: int | None
-    """Of all programs together: private and shared memory, memory files, /dev/shm. The page cache does not count, unless a
-    control group counts it, which gives it back before it kills. /dev/shm holds half of it at most, and 64 MiB."""
     swap: int
-    """Beyond `memory`; 0, the default, for none. Only with a control group; the watchdog counts swap as memory."""
     cpus: float | None
-    """CPUs' worth of time. Without a control group only whole numbers: the programs then share that many CPUs."""
     pids: int | None
-    """Processes and threads; 1024 by default. A fork beyond it fails."""
     disk: int | None
-    """Of the writable layer, which is added up while programs run; no single file grows beyond it."""
     files: int | None
-    """Files and directories in the writable layer."""
     open_files: int | None
-    """Descriptors of one process (RLIMIT_NOFILE). None: as many as this program may have."""
     output: int | None
-    """Bytes that one command may write to stdout and stderr; then its tree is killed. None: what is beyond `max_output` is
-    dropped, and the command goes on."""
     wall_time: float | None
-    """Seconds for any one command: `timeout` may ask for less, not for more."""
     enforce: str
-    """Who holds memory, pids and cpus: "auto" (the best that works here), "cgroup2", "cgroup1" (directories that are this
-    user's, or `$LISRT_CGROUP`), "scope" (one of the user's systemd), "watchdog" (lisrt's own, and resource limits)."""
 
     def __init__(
         self,
@@ -90,7 +98,7 @@ class Limits:
         put("files", _count(files, 16, "files"))
         put("open_files", _count(open_files, 16, "open_files"))
         put("output", _at_least(output, 1, "output"))
-        put("wall_time", seconds(wall_time))
+        put("wall_time", seconds(wall_time, what="wall_time"))
         if enforce not in ENFORCERS:
             raise ValueError(f"enforce must be one of {', '.join(ENFORCERS)}: {enforce!r}")
         put("enforce", enforce)
@@ -101,8 +109,13 @@ def _at_least(value: int | str | None, least: int, what: str) -> int | None:
         return None
     number = size(value, what=what)
     if not least <= number <= _MOST:
-        raise ValueError(f"{what} must be at least {least} bytes: {value!r}")
+        bound = f"at least {_readable(least)}" if number < least else f"less than {_MOST >> 60} EiB"
+        raise ValueError(f"{what} must be {bound}: {value!r}")
     return number
+
+
+def _readable(count: int) -> str:
+    return f"{count >> 20} MiB" if count >= 1 << 20 else f"{count >> 10} KiB" if count >= 1 << 10 else f"{count} bytes"
 
 
 def _count(value: int | None, least: int, what: str) -> int | None:
@@ -111,7 +124,8 @@ def _count(value: int | None, least: int, what: str) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{what} is a whole number or None, not {type(value).__name__}")
     if not least <= value < 2**31:
-        raise ValueError(f"{what} must be at least {least}: {value!r}")
+        bound = f"at least {least}" if value < least else "below 2**31"
+        raise ValueError(f"{what} must be {bound}, or None for no limit: {value!r}")
     return value
 
 
@@ -121,5 +135,5 @@ def _cpus(value: float | None) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"cpus is a number or None, not {type(value).__name__}")
     if not math.isfinite(value) or not 0.01 <= value <= 65536:
-        raise ValueError(f"cpus must be at least 0.01: {value!r}")
+        raise ValueError(f"cpus must be between 0.01 and 65536: {value!r}")
     return float(value)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from lisrt import spawner
 from lisrt.channel import Channel
 from lisrt.errors import SandboxGone, SetupError
+from lisrt.explain import limit_error
 from lisrt.kernel import wire
 from lisrt.limits import Limits
 from lisrt.pipes import Capture, Input, Pump, Stream, close_end
@@ -48,7 +49,10 @@ class Running:
         self.streams: list[Stream] = []
         self.input: Input | None = None
         self.over_output = False
-        self.ctl, self.ctl_theirs = wire.pair()
+        try:
+            self.ctl, self.ctl_theirs = wire.pair()
+        except OSError as error:
+            raise limit_error(error, "run a command") or error from None
         spawner.keep_from_children(self)
         try:
             for sink in sinks:
@@ -57,6 +61,9 @@ class Running:
                 self.input = Pump(command.stdin)
             elif command.stdin:
                 self.input = Input(command.stdin)
+        except OSError as error:
+            self.close()
+            raise limit_error(error, "run a command") or error from None
         except BaseException:
             self.close()
             raise

@@ -104,6 +104,10 @@ class Box:
         self.bubblewrap = home.bubblewrap
         return home
 
+    def settle(self) -> Flow[Image]:
+        """Has everything chosen and prepared that a plan is made from; makes nothing."""
+        return (yield from self._home()).image(self.image_name)
+
     def _controllers(self, home: spawner.Spawner) -> Flow[Mapping[str, int]]:
         if not wants_groups(self.limits):
             return {}
@@ -188,6 +192,8 @@ class Box:
         return (yield from transfer.download(self.channel, source, os.fsdecode(host_path), max_bytes))
 
     def guarantees(self) -> Mapping[str, str]:
+        if self._channel is None:
+            _ = self.channel  # raises: nothing has been chosen yet
         arriving = ""
         launcher, killer, root, nesting = "native", "the kernel", "writable layer", "no further namespaces"
         if self.bubblewrap is not None:

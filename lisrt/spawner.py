@@ -114,7 +114,15 @@ class Spawner:
                 self._settled[enforce] = {}
                 return {}
             if self._controllers is None:
-                self._controllers = self._hand_over(cgroup.find(settings.get("cgroup")))
+                named = settings.get("cgroup")
+                found = cgroup.find(named)
+                if named and not found:
+                    raise HostError(
+                        f"none of the control groups that $LISRT_CGROUP names can be used: {named}",
+                        check="cgroups",
+                        fix="Name directories below /sys/fs/cgroup that you may write to, with ':' between them, or unset it",
+                    )
+                self._controllers = self._hand_over(found)
             # only where nothing was handed over yet: the spawner takes groups once
             unit = None if self._controllers else scope.wanted(enforce, settings.get("cgroup"))
             place = scope.adopt(unit, self.pid) if unit else None

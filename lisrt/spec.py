@@ -96,14 +96,14 @@ def environment(env: object) -> dict[bytes, bytes]:
     return encoded
 
 
-def seconds(timeout: float | None) -> float | None:
+def seconds(timeout: float | None, *, what: str = "a timeout") -> float | None:
     """A time limit: None, or a finite number above 0. ValueError otherwise."""
     if timeout is None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError("a timeout is a number of seconds, or None")
+        raise TypeError(f"{what} is a number of seconds, or None")
     if not math.isfinite(timeout) or timeout <= 0:
-        raise ValueError(f"a timeout must be above 0 seconds and finite, or None for no limit: {timeout!r}")
+        raise ValueError(f"{what} must be above 0 seconds and finite, or None for no limit: {timeout!r}")
     return min(float(timeout), 10.0**9)
 
 

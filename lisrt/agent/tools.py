@@ -209,10 +209,16 @@ def _ending(result: ExecResult, timeout: float) -> str:
         )
     limit = next((name for name in ("disk", "output") if name in result.exhausted), None)
     if limit and result.signal == signal.SIGKILL:
-        return f"Killed: over the limit on {limit}. What it had printed until then follows."
+        if limit == "disk":
+            return (
+                "Killed: the sandbox ran over its limit on disk (bytes or number of files). Every program in it was killed; its"
+                " files are still there: delete some. What it had printed until then follows."
+            )
+        return "Killed: it wrote more output than it may. The beginning and the end follow."
     if result.signal is not None:
         return f"Killed by signal {result.signal} ({_signal_name(result.signal)})"
-    return f"Exit code: {result.exit_code}"
+    full = ", and the limit on processes was reached" if "pids" in result.exhausted else ""
+    return f"Exit code: {result.exit_code}{full}"
 
 
 def _signal_name(number: int) -> str:

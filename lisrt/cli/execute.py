@@ -65,6 +65,10 @@ def _status(exit: wire.Exit, request: process.Command) -> int:
     if exit.kind == wire.NOT_STARTED:
         tell(f"lisrt: {os.fsdecode(request.argv[0]) or repr('')}: not found (nor, for a script, its interpreter)")
         return 127
+    if exit.pids_full:
+        tell(f"lisrt: the limit on processes and threads ({request.limits.pids}) was reached")
+    if request.limits.disk is not None and os.WIFSIGNALED(exit.wait_status) and os.WTERMSIG(exit.wait_status) == signal.SIGXFSZ:
+        tell("lisrt: killed: a file would have grown beyond the limit on disk")
     if exit.out_of_memory or exit.disk_full:
         what = f"memory (peak {exit.memory_peak >> 20} MiB)" if exit.out_of_memory else "disk"
         tell(f"lisrt: killed: over the limit on {what}")
@@ -78,8 +82,9 @@ def _status(exit: wire.Exit, request: process.Command) -> int:
 def _explain(box: Box) -> int:
     from lisrt import bwrap, spawner
 
+    image = drive(box.settle())
     home = spawner.current(box.launcher)
-    plan = box.plan(home.image(box.image_name))
+    plan = box.plan(image)
     click.echo(plan.describe())
     if home.bubblewrap is not None:
         words = bwrap.arguments(plan.steps, root=os.path.join(home.scratch, "ID"), program=home.bubblewrap)

@@ -48,6 +48,8 @@ def command(dry_run: bool, all_hosts: bool, as_json: bool) -> int:
         click.echo(json.dumps({"dry_run": dry_run, "removed": removed, "groups": groups, "kept": kept}, indent=2))
     else:
         _report(counts, dry_run)
+        for one in removed if dry_run else []:
+            click.echo(f"  {one['path']}  ({one['program'] or 'unknown program'}, pid {one['pid'] or '?'}, {one['state']})")
         if groups:
             click.echo(f"{groups} control group{'' if groups == 1 else 's'} removed")
         for one in kept:

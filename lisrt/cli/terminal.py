@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lisrt import pipes, process
-from lisrt.cli.streams import write_all
+from lisrt.cli.streams import tell, write_all
 from lisrt.kernel import wire
 from lisrt.sandbox import Box
 from lisrt.waiting import drive
@@ -34,6 +34,9 @@ def interact(box: Box, argv: list[str], in_fd: int, out_fd: int) -> int:
     exit = wire.decode_exit(message)
     if exit.kind == wire.NOT_STARTED:
         raise OSError(exit.errno, os.strerror(exit.errno), argv[0])
+    if exit.out_of_memory or exit.disk_full:
+        what = f"memory (peak {exit.memory_peak >> 20} MiB)" if exit.out_of_memory else "disk"
+        tell(f"lisrt: the sandbox ran over its limit on {what}; everything in it was killed, this shell too")
     return os.WEXITSTATUS(exit.wait_status) if os.WIFEXITED(exit.wait_status) else 128 + os.WTERMSIG(exit.wait_status)
 
 

@@ -41,7 +41,7 @@ LIMITS = "tests/limits"
 
 #: Of the contract, what a cgroup has a part in: how programs end, and that all of them do. Once is enough here: both faces
 #: and the rest run on the host. So do tests whose program must get somewhere within a second, and some that only take long.
-TOO_SLOW = ("async", "timeout", "deadline", "many_threads", "twenty_commands", "hundreds_of_commands")
+TOO_SLOW = ("bwrap", "async", "timeout", "deadline", "many_threads", "twenty_commands", "hundreds_of_commands")
 CONTRACT = [f"tests/contract/test_{name}.py" for name in ("outcomes", "lifetime", "sandbox")]
 CONTRACT += ["-k", " and ".join(f"not {words}" for words in TOO_SLOW)]
 
