@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Self
 
-from lisrt import channel, files, process, spawner, transfer
-from lisrt.enforcement import Enforcement, choose, describe, wants_groups
+from lisrt import channel, files, guarantees, process, spawner, transfer
+from lisrt.enforcement import Enforcement, choose, wants_groups
 from lisrt.errors import SandboxGone
 from lisrt.explain import limit_error
 from lisrt.image import Image, resolve_name
@@ -194,39 +194,21 @@ class Box:
     def guarantees(self) -> Mapping[str, str]:
         if self._channel is None:
             _ = self.channel  # raises: nothing has been chosen yet
-        arriving = ""
-        launcher, killer, root, nesting = "native", "the kernel", "writable layer", "no further namespaces"
-        if self.bubblewrap is not None:
-            arriving = "; what the host mounts LATER below /usr or a mount appears inside, writable where it is"
-            nesting = "no further user namespaces, and for all others a capability is missing"
-            launcher, killer = _by_bubblewrap(self.bubblewrap, self.launcher), "its spawner, and with that by the kernel"
-            root = "writable layer" if self.bubblewrap.overlay else "root, a copy of the image, which counts,"
-        writable = [mount.target for mount in self.mounts if mount.writable]
-        return MappingProxyType(
-            {
-                "launcher": launcher,
-                "processes": f"own pid, ipc, uts, cgroup and user namespaces; killed with this process by {killer}",
-                "privileges": f"no capabilities, no_new_privs, {nesting}",
-                "files": "own root; "
-                + (f"the host's files are WRITABLE below {', '.join(writable)}" if writable else "no host file is writable")
-                + arriving,
-                "network": "loopback only" if self.network == "none" else "NOT ISOLATED: the host's network",
-                "system calls": "an allow-list; other architectures and new kinds of sockets refused"
-                + ("" if self.user else "; chown, setuid and mknod of a device succeed and do nothing"),
-            }
-            | describe(self.limits, self.by, f"{root} in {self.scratch}")
+        return guarantees.rows(
+            limits=self.limits,
+            by=self.by,
+            network=self.network,
+            user=self.user,
+            mounts=self.mounts,
+            scratch=self.scratch,
+            program=self.bubblewrap,
+            asked_for=self.launcher,
         )
 
 
 def _shorter(timeout: float | None, wall_time: float | None) -> float | None:
     times = [time for time in (timeout, wall_time) if time is not None]
     return min(times, default=None)
-
-
-def _by_bubblewrap(program: Program, asked_for: str) -> str:
-    because = f", because: {spawner.why_not_native()}" if asked_for == "auto" else ""
-    links = "" if program.resists_links else ", which follows links in a root (CVE-2026-87766): kept from roots with such links"
-    return f"bwrap {program.version} ({program.path}{links}){because}"
 
 
 def _identity(user: int) -> dict[bytes, bytes]:

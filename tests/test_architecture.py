@@ -25,7 +25,7 @@ LEVELS = (
     ("sandbox",),
     (
         "session", "process", "pipes", "transfer", "files", "channel", "plan", "image", "hostimage", "spawner", "bwrap",
-        "explain", "enforcement",
+        "explain", "enforcement", "guarantees",
     ),
     ("waiting", "kernel"),
     ("kernel.native",),

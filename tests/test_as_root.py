@@ -25,8 +25,11 @@ def test_root_gets_a_sandbox_like_anybody() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["touch /usr/x", "mount -t tmpfs none /tmp", "mknod /tmp/null c 1 3; test -e /tmp/null", "chroot /", "hostname other", "unshare -U true"],
-)
+    [
+        "touch /usr/x", "mount -t tmpfs none /tmp", "mknod /tmp/null c 1 3; test -e /tmp/null", "chroot /", "hostname other",
+        "unshare -U true",
+    ],
+)  # fmt: skip
 def test_roots_powers_stay_outside(command: str) -> None:
     """What root may do on the host fails inside."""
     with Sandbox() as box:

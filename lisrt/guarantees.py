@@ -1,0 +1,54 @@
+"""What is enforced in a sandbox, and how; and what is not: rows for people and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from lisrt import spawner
+from lisrt.enforcement import Enforcement, describe
+from lisrt.kernel.bubblewrap import Program
+from lisrt.limits import Limits
+from lisrt.spec import Mount
+
+
+def rows(
+    *,
+    limits: Limits,
+    by: Enforcement,
+    network: str,
+    user: int,
+    mounts: Sequence[Mount],
+    scratch: str,
+    program: Program | None,
+    asked_for: str,
+) -> Mapping[str, str]:
+    """`program`: the bubblewrap that made the sandbox, if one did; `asked_for`: the launcher that was wanted."""
+    arriving = ""
+    launcher, killer, root, nesting = "native", "the kernel", "writable layer", "no further namespaces"
+    if program is not None:
+        arriving = "; what the host mounts LATER below /usr or a mount appears inside, writable where it is"
+        nesting = "no further user namespaces, and for all others a capability is missing"
+        launcher, killer = _by_bubblewrap(program, asked_for), "its spawner, and with that by the kernel"
+        root = "writable layer" if program.overlay else "root, a copy of the image, which counts,"
+    writable = [mount.target for mount in mounts if mount.writable]
+    return MappingProxyType(
+        {
+            "launcher": launcher,
+            "processes": f"own pid, ipc, uts, cgroup and user namespaces; killed with this process by {killer}",
+            "privileges": f"no capabilities, no_new_privs, {nesting}",
+            "files": "own root; "
+            + (f"the host's files are WRITABLE below {', '.join(writable)}" if writable else "no host file is writable")
+            + arriving,
+            "network": "loopback only" if network == "none" else "NOT ISOLATED: the host's network",
+            "system calls": "an allow-list; other architectures and new kinds of sockets refused"
+            + ("" if user else "; chown, setuid and mknod of a device succeed and do nothing"),
+        }
+        | describe(limits, by, f"{root} in {scratch}")
+    )
+
+
+def _by_bubblewrap(program: Program, asked_for: str) -> str:
+    because = f", because: {spawner.why_not_native()}" if asked_for == "auto" else ""
+    links = "" if program.resists_links else ", which follows links in a root (CVE-2026-87766): kept from roots with such links"
+    return f"bwrap {program.version} ({program.path}{links}){because}"
