@@ -22,6 +22,7 @@
 #define FREEZE_NS 500000000u   /* one that still forks after this is stopped for the kill */
 #define MOST_FREEZES 20
 #define RECHECK_NS 2000000u
+#define OFFER_PATIENCE_MS 10000
 #define LOOK_AGAIN_NS 5000000u
 #define MOST_LOOKS 10
 
@@ -148,8 +149,9 @@ static void finish_exited(struct init *init, bool has_children) {
 static void reap(struct init *init) {
     struct signalfd_siginfo info;
     while (read(init->signals.fd, &info, sizeof info) > 0)
-        if (info.ssi_signo == LIS_SIGNAL_OFFER && info.ssi_pid == 0) /* from outside: a new watchdog */
-            lis_meter_offer(&init->meter, init->proc);
+        if (info.ssi_signo == LIS_SIGNAL_OFFER && info.ssi_code == SI_USER &&
+            info.ssi_pid == 0) /* kill(), from outside */
+            lis_meter_offer(&init->meter, init->proc, 0);
     look_at_limits(init); /* first: what ended may have been killed for one */
     int status;
     struct rusage usage;
@@ -310,7 +312,7 @@ static int prepare(struct init *init, int lifeline) {
         init->base.pids = init->meter.pids < processes.rlim_max ? init->meter.pids : processes.rlim_max;
     lis_meter_init(&init->meter);
     if (r == 0)
-        r = lis_meter_offer(&init->meter, init->proc);
+        r = lis_meter_offer(&init->meter, init->proc, OFFER_PATIENCE_MS);
     struct rlimit files = {init->base.hard_files, init->base.hard_files};
     /* Each command that leaves children behind keeps two of ours. Refused where fs.nr_open has been lowered since. */
     if (r == 0 && setrlimit(RLIMIT_NOFILE, &files) < 0)

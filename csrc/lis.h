@@ -356,14 +356,14 @@ struct lis_meter {
     int oom_event;               /* version 1's eventfd; -1: epoll waits on `oom` itself */
     int peak;                    /* memory.peak or memory.max_usage_in_bytes */
     int pids_events;
-    uint64_t oom_kills, pids_refused;
+    uint64_t oom_kills, ooms, pids_refused;
     uint32_t memory_over, disk_over;
     uint64_t pids; /* the limit that is ours to enforce; 0: none */
 };
 
 void lis_meter_init(struct lis_meter *meter);
 /* Hands the watchdog what it looks at. */
-int lis_meter_offer(const struct lis_meter *meter, int proc);
+int lis_meter_offer(const struct lis_meter *meter, int proc, int patience_ms);
 /* LIS_EXIT_* flags for what was passed since it was last asked. */
 uint32_t lis_meter_passed(struct lis_meter *meter);
 /* A command begins, alone or beside others; programs run, or none do. */

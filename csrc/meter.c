@@ -4,6 +4,7 @@
 #include "lis.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,16 +28,21 @@ static bool read_counter(int fd, const char *name, uint64_t *ret) {
 
 void lis_meter_init(struct lis_meter *meter) {
     read_counter(meter->oom, "oom_kill", &meter->oom_kills);
+    read_counter(meter->oom, "oom", &meter->ooms);
     read_counter(meter->pids_events, "max", &meter->pids_refused);
 }
 
-int lis_meter_offer(const struct lis_meter *meter, int proc) {
+/* Never waits long: the socket is everybody's, and full when the watchdog is behind. It asks again for what it misses. */
+int lis_meter_offer(const struct lis_meter *meter, int proc, int patience_ms) {
     if (meter->offers < 0 || !meter->account->memory_limit)
         return 0;
     struct lis_offer_message message = {.number = meter->account->number};
     memcpy(message.id, meter->account->id, LIS_ID_SIZE);
     cleanup_fd int shm = open("/dev/shm", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    return shm < 0 ? -errno : lis_send(meter->offers, &message, sizeof message, (int[]){proc, shm}, 2);
+    struct pollfd room = {.fd = meter->offers, .events = POLLOUT};
+    if (shm < 0 || poll(&room, 1, patience_ms) < 0)
+        return -errno;
+    return room.revents & POLLOUT ? lis_send(meter->offers, &message, sizeof message, (int[]){proc, shm}, 2) : -EAGAIN;
 }
 
 static bool has_grown(int fd, const char *name, uint64_t *last) {
@@ -48,7 +54,10 @@ static bool has_grown(int fd, const char *name, uint64_t *last) {
 
 uint32_t lis_meter_passed(struct lis_meter *meter) {
     uint32_t passed = 0;
-    if (has_grown(meter->oom, "oom_kill", &meter->oom_kills))
+    /* Version 2 counts apart what reached this group's limit: a kill without that was for somebody else's, the host's say. */
+    bool killed = has_grown(meter->oom, "oom_kill", &meter->oom_kills);
+    bool reached = has_grown(meter->oom, "oom", &meter->ooms) || meter->oom_event >= 0;
+    if (killed && reached)
         passed |= LIS_EXIT_OUT_OF_MEMORY;
     if (has_grown(meter->pids_events, "max", &meter->pids_refused))
         passed |= LIS_EXIT_PIDS;

@@ -20,9 +20,11 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -39,12 +41,18 @@
     "seccomp.c knows the system calls of x86-64 and arm64; add this architecture's AUDIT_ARCH and look at clone's arguments"
 #endif
 
+#ifndef MFD_HUGETLB
+#define MFD_HUGETLB 4u
+#endif
+#ifndef SHM_HUGETLB
+#define SHM_HUGETLB 04000
+#endif
 #ifndef SECCOMP_FILTER_FLAG_SPEC_ALLOW
 #define SECCOMP_FILTER_FLAG_SPEC_ALLOW (1UL << 2)
 #endif
 
 #define NEW_NAMESPACES 0x7e020000u /* CLONE_NEW*, but for CLONE_NEWTIME, which clone takes for a signal's number */
-#define UNSHARABLE (CLONE_FS | CLONE_FILES | CLONE_SYSVSEM | CLONE_VM | CLONE_SIGHAND | CLONE_THREAD)
+#define UNSHARABLE (CLONE_FS | CLONE_SYSVSEM | CLONE_VM | CLONE_SIGHAND | CLONE_THREAD)
 #define SOCK_TYPE_MASK 0xfu /* the rest are SOCK_CLOEXEC and SOCK_NONBLOCK */
 #define DENY(error) (SECCOMP_RET_ERRNO | (error))
 #define PRETEND DENY(0)
@@ -76,6 +84,10 @@ static void judge_clone(struct lis_filter *filter, unsigned flags) {
     (void)flags;
     load_argument(filter, 0);
     emit(filter, BPF_JMP | BPF_JSET | BPF_K, NEW_NAMESPACES, 0, 1);
+    answer(filter, DENY(EPERM));
+    /* a thread with descriptors of its own: the watchdog asks one thread of each process for all */
+    emit(filter, BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 0, 2);
+    emit(filter, BPF_JMP | BPF_JSET | BPF_K, CLONE_FILES, 1, 0);
     answer(filter, DENY(EPERM));
     answer(filter, SECCOMP_RET_ALLOW);
 }
@@ -184,6 +196,47 @@ static void judge_pid(struct lis_filter *filter, unsigned flags) {
     load_argument(filter, 0);
     answer_if_equal(filter, 1, DENY(EPERM));
     answer(filter, SECCOMP_RET_ALLOW);
+}
+
+/* With information of the sender's own choice, or as kill() does it. */
+static void judge_pidfd_send_signal(struct lis_filter *filter, unsigned flags) {
+    const uint32_t info = (uint32_t)offsetof(struct seccomp_data, args) + 8 * 2;
+    (void)flags;
+    for (uint32_t half = 0; half <= 4; half += 4) {
+        emit(filter, BPF_LD | BPF_W | BPF_ABS, info + half, 0, 0);
+        emit(filter, BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0);
+        answer(filter, DENY(EPERM));
+    }
+    answer(filter, SECCOMP_RET_ALLOW);
+}
+
+/* A flag that is refused, as if the kernel were older, or had none to give. */
+static void judge_flag(struct lis_filter *filter, unsigned argument, uint32_t flag, int error) {
+    load_argument(filter, argument);
+    emit(filter, BPF_JMP | BPF_JSET | BPF_K, flag, 0, 1);
+    answer(filter, DENY((uint32_t)error));
+    answer(filter, SECCOMP_RET_ALLOW);
+}
+
+/* Huge pages that are set aside for somebody, whom no group and no watchdog charges for them. */
+static void judge_mmap(struct lis_filter *filter, unsigned flags) {
+    (void)flags;
+    judge_flag(filter, 3, MAP_HUGETLB, ENOMEM);
+}
+
+static void judge_memfd_create(struct lis_filter *filter, unsigned flags) {
+    (void)flags;
+    judge_flag(filter, 1, MFD_HUGETLB, ENOMEM);
+}
+
+static void judge_shmget(struct lis_filter *filter, unsigned flags) {
+    (void)flags;
+    judge_flag(filter, 2, SHM_HUGETLB, ENOMEM);
+}
+
+static void judge_close_range(struct lis_filter *filter, unsigned flags) {
+    (void)flags;
+    judge_flag(filter, 2, 2 /* CLOSE_RANGE_UNSHARE: see judge_clone */, EINVAL);
 }
 
 static void judge_affinity(struct lis_filter *filter, unsigned flags) {

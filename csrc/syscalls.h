@@ -107,7 +107,7 @@
 /* What an ordinary program does, and can only do to itself and to what is in its sandbox. */
 #define LIS_SYSCALLS_ALLOWED(X)                                                                                       \
     /* files */                                                                                                       \
-    X(access) X(chdir) X(chmod) X(close) X(close_range) X(copy_file_range) X(creat) X(dup) X(dup2) X(dup3)            \
+    X(access) X(chdir) X(chmod) X(close) X(copy_file_range) X(creat) X(dup) X(dup2) X(dup3)            \
     X(faccessat) X(faccessat2) X(fadvise64) X(fallocate) X(fchdir) X(fchmod) X(fchmodat) X(fchmodat2) X(fcntl)        \
     X(fdatasync) X(flock) X(fstat) X(fstatfs) X(fsync) X(ftruncate) X(futimesat) X(getcwd) X(getdents) X(getdents64)  \
     X(link) X(linkat) X(lseek) X(lstat) X(mkdir) X(mkdirat) X(name_to_handle_at) X(newfstatat) X(open) X(openat)      \
@@ -124,10 +124,10 @@
     X(timerfd_create) X(timerfd_gettime) X(timerfd_settime) X(io_cancel) X(io_destroy) X(io_getevents)                \
     X(io_pgetevents) X(io_setup) X(io_submit)                                                                         \
     /* memory */                                                                                                      \
-    X(brk) X(get_mempolicy) X(madvise) X(map_shadow_stack) X(mbind) X(membarrier) X(memfd_create) X(mincore)          \
-    X(mlock2) X(mlockall) X(mmap) X(mprotect) X(mremap) X(mseal) X(msync) X(munlock) X(munlockall) X(munmap)          \
+    X(brk) X(get_mempolicy) X(madvise) X(map_shadow_stack) X(mbind) X(membarrier) X(mincore)          \
+    X(mlock2) X(mlockall) X(mprotect) X(mremap) X(mseal) X(msync) X(munlock) X(munlockall) X(munmap)          \
     X(pkey_alloc) X(pkey_free) X(pkey_mprotect) X(remap_file_pages) X(set_mempolicy) X(shmat) X(shmctl) X(shmdt)      \
-    X(shmget) X(msgctl) X(msgget) X(msgrcv) X(msgsnd) X(semctl) X(semget) X(semop) X(mq_getsetattr) X(mq_notify)      \
+    X(msgctl) X(msgget) X(msgrcv) X(msgsnd) X(semctl) X(semget) X(semop) X(mq_getsetattr) X(mq_notify)      \
     X(mq_open) X(mq_timedreceive) X(mq_timedsend) X(mq_unlink)                                                        \
     /* processes and signals; ptrace and its like end at the sandbox's own processes, and PID 1 is not dumpable */    \
     X(alarm) X(arch_prctl) X(capget) X(execve) X(execveat) X(exit) X(exit_group) X(fork) X(vfork) X(futex)            \
@@ -135,7 +135,7 @@
     X(getegid) X(geteuid) X(getgid) X(getgroups) X(getitimer) X(getpgid) X(getpgrp) X(getpid) X(getppid)              \
     X(getpriority) X(getrandom) X(getresgid) X(getresuid) X(getrlimit) X(getrusage) X(getsid) X(gettid) X(getuid)     \
     X(ioprio_get) X(kill) X(landlock_add_rule) X(landlock_create_ruleset) X(landlock_restrict_self)                   \
-    X(lsm_get_self_attr) X(lsm_list_modules) X(pause) X(pidfd_open) X(pidfd_send_signal) X(prctl)                     \
+    X(lsm_get_self_attr) X(lsm_list_modules) X(pause) X(pidfd_open) X(prctl)                     \
     X(process_mrelease) X(process_vm_readv) X(process_vm_writev) X(ptrace) X(restart_syscall) X(rseq)                 \
     X(rt_sigaction) X(rt_sigpending) X(rt_sigprocmask) X(rt_sigreturn) X(rt_sigsuspend) X(rt_sigtimedwait)            \
     X(sched_get_priority_max) X(sched_get_priority_min) X(sched_getaffinity) X(sched_getattr) X(sched_getparam)       \
@@ -175,6 +175,6 @@
 #define LIS_SYSCALLS_JUDGED(X)                                                                                        \
     X(clone) X(unshare) X(ioctl) X(socket) X(socketpair) X(personality) X(prlimit64) X(setpriority) X(ioprio_set)     \
     X(sched_setaffinity) X(sched_setattr) X(sched_setparam) X(sched_setscheduler) X(rt_sigqueueinfo)                  \
-    X(rt_tgsigqueueinfo) X(mknod) X(mknodat) X(setfsuid) X(setfsgid)
+    X(rt_tgsigqueueinfo) X(pidfd_send_signal) X(mknod) X(mknodat) X(mmap) X(memfd_create) X(shmget) X(close_range) X(setfsuid) X(setfsgid)
 
 /* clang-format on */

@@ -37,9 +37,12 @@ def adopt(unit: str, pid: int) -> str | None:
     properties = ["Delegate", "b", "true", "CollectMode", "s", "inactive-or-failed", "PIDs", "au", "1", str(pid)]
     call = ["StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "fail", "3", *properties, "0"]
     asked = ["busctl", "--user", "--quiet", "call", *manager, *call]
-    if subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT).returncode:
-        return None
-    return _path(unit)
+    try:
+        if subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT).returncode:
+            return None
+        return _path(unit)
+    except (OSError, subprocess.TimeoutExpired):
+        return None  # the next way of enforcing takes over, and is reported
 
 
 def _path(unit: str) -> str | None:

@@ -11,14 +11,26 @@ while True:
 """,
     "one memory file": "import os\nfd = os.memfd_create('x')\nwhile True: os.write(fd, b'x' * (1 << 20))",
     "many memory files": "import os\nwhile True: os.write(os.memfd_create('x'), b'x' * (1 << 20))",
-    "memory files of a thread's own": """
-import ctypes, os, threading, time
-CLONE_FILES = 0x400
+    "a first thread that has ended": """
+import ctypes, threading, time
 def work():
-    assert ctypes.CDLL(None).unshare(CLONE_FILES) == 0
-    fd = os.memfd_create("x")
-    while True: os.write(fd, b"x" * (1 << 20))
+    time.sleep(0.3)
+    kept = []
+    while True: kept.append(bytearray(1 << 20))
 threading.Thread(target=work).start()
+ctypes.CDLL(None).syscall(60, 0)
+""",
+    "copies on write": """
+import ctypes, os, time
+size = 55 << 20
+buffer = ctypes.create_string_buffer(size)
+ctypes.memset(buffer, 1, size)
+for _ in range(16):
+    if os.fork() == 0:
+        time.sleep(1)
+        ctypes.memset(buffer, 2, size)
+        time.sleep(1000)
+time.sleep(1000)
 """,
     "tmpfs and private": """
 import os

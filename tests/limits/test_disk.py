@@ -1,5 +1,6 @@
 """Disk, files, descriptors, output, wall time, standard input that nobody reads."""
 
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -33,6 +34,25 @@ def test_many_files_are_stopped(limited: Callable[..., Sandbox]) -> None:
     assert box.sh("rm -f [0-9]*; echo fine", timeout=40).stdout == "fine\n"
     assert used(box) < 5
     assert box.sh("sleep 0.5; head -c 1M /dev/zero > small; echo fine", timeout=40).stdout == "fine\n"
+
+
+def test_one_after_the_other_they_don_t_add_up(limited: Callable[..., Sandbox]) -> None:
+    """Each command that is killed leaves something; together that stays within bounds."""
+    box = limited(disk="20MiB")
+    for number in range(12):
+        result = box.sh(f"for i in $(seq 200); do head -c 1M /dev/zero > {number}-$i; done", timeout=60)
+        assert "disk" in result.exhausted
+    assert used(box) < 400
+    box.sh("rm -rf *", timeout=60)
+    assert box.sh("sleep 0.3; echo fine").stdout == "fine\n"
+
+
+def test_a_closed_directory_hides_nothing(limited: Callable[..., Sandbox]) -> None:
+    """What a program has made unreadable counts all the same, and stays as it is."""
+    box = limited(disk="20MiB")
+    script = "mkdir h; chmod 311 h; for i in $(seq 300); do head -c 1M /dev/zero > h/$i; done"
+    assert "disk" in box.sh(script, timeout=60).exhausted
+    assert box.run(["stat", "-c", "%a", "h"]).stdout == "311\n"
 
 
 def test_a_million_files(limited: Callable[..., Sandbox]) -> None:
@@ -93,8 +113,9 @@ def test_bytes_written_are_counted(limited: Callable[..., Sandbox]) -> None:
     """usage.written is what went towards a disk; on a scratch directory in memory it is 0."""
     box = limited()
     result = box.sh("head -c 8M /dev/urandom > f; sync f")
-    on_disk = box.run(["stat", "-f", "-c", "%T", "/"]).stdout.strip() != "tmpfs"
-    assert result.usage.written >= (8 << 20 if on_disk and result.usage.written else 0)
+    where = box.guarantees["disk"].rpartition(" in ")[2]
+    on_disk = subprocess.run(["stat", "-f", "-c", "%T", where], capture_output=True, text=True).stdout.strip() != "tmpfs"
+    assert result.usage.written >= (8 << 20 if on_disk else 0)
 
 
 def test_everything_stopped(limited: Callable[..., Sandbox]) -> None:

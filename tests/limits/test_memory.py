@@ -1,6 +1,5 @@
 """Memory: a bomb of any kind ends as out_of_memory, and the sandbox, its files and its neighbours stay."""
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -47,6 +46,41 @@ print("fine")
 """
     result = limited(memory=LIMIT).run(["python3", "-c", source], timeout=40)
     assert (result.outcome, result.stdout, result.exhausted) == (Outcome.EXITED, "fine\n", ())
+
+
+def test_a_waiting_parent_does_not_count_twice(limited: Callable[..., Sandbox]) -> None:
+    """Between vfork and exec two processes show the same memory: sixty percent is not a hundred and twenty."""
+    source = """
+import subprocess
+kept = bytearray(b"x") * (60 << 20)
+for _ in range(150): subprocess.run(["/bin/true"], check=True)
+print("fine")
+"""
+    result = limited(memory=LIMIT).run(["python3", "-c", source], timeout=60)
+    assert (result.outcome, result.stdout, result.exhausted) == (Outcome.EXITED, "fine\n", ())
+
+
+def test_one_that_is_dear_to_look_at_makes_nobody_wait(limited: Callable[..., Sandbox]) -> None:
+    """Twenty processes with ten thousand descriptors each, in one sandbox; a bomb in another is seen all the same."""
+    source = """
+import os, resource, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (11000, 11000))
+kept = [os.dup(0) for _ in range(10000)]
+for _ in range(20):
+    if os.fork() == 0: time.sleep(1000)
+print("ready", flush=True)
+open("ready", "w").close()
+time.sleep(1000)
+"""
+    dear, bomb = limited(memory="200MiB"), limited(memory=LIMIT)
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(dear.run, ["python3", "-c", source], timeout=8)
+        dear.sh("until [ -e ready ]; do sleep 0.05; done", timeout=30).check()
+        for kind in ("private", "shared"):
+            result = blow(bomb, kind)
+            assert result.outcome is Outcome.OUT_OF_MEMORY
+            assert result.usage.memory_peak < 4 * LIMIT
+        assert running.result(timeout=30).outcome in (Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY)
 
 
 def test_the_page_cache_does_not_count(limited: Callable[..., Sandbox]) -> None:
@@ -120,13 +154,10 @@ def test_sixty_four_bombs_at_once(enforce: str) -> None:
         make = lambda: Sandbox(limits=Limits(memory=LIMIT, enforce=enforce))  # noqa: E731
         boxes = [stack.enter_context(box) for box in threads.map(lambda _: make(), range(512))]
         bombs = [threads.submit(blow, box, list(MEMORY)[number % 4]) for number, box in enumerate(boxes[:64])]
-        slowest, rounds = 0.0, 0
+        rounds = 0
         while not all(bomb.done() for bomb in bombs) or rounds == 0:
             for box in boxes[64::16]:
-                started = time.monotonic()
                 assert box.run(["echo", "here"], timeout=30).stdout == "here\n"
-                slowest = max(slowest, time.monotonic() - started)
             rounds += 1
         assert {bomb.result().outcome for bomb in bombs} == {Outcome.OUT_OF_MEMORY}
         assert all(answer == "here\n" for answer in threads.map(lambda box: box.run(["echo", "here"]).stdout, boxes))
-        assert slowest < 30
