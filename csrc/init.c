@@ -125,8 +125,8 @@ static void on_exit_of(struct lis_command *command, int status, const struct rus
 }
 
 /* Those that have ended by themselves. What one left behind may fill the sandbox up to its last process: a fork bomb, after
- * which no shell could do anything any more. Where nothing else runs, that goes. Half full, it may be one that is just
- * between two forks, and is looked at again. */
+ * which no shell could do anything any more. Where nothing else runs, that goes. One that
+ * holds but a part of it may be just between two forks, and is looked at again. */
 static void finish_exited(struct init *init, bool has_children) {
     uint64_t tasks = has_children && init->base.pids ? lis_tree_tasks(init->proc) : 0, now = lis_now_ns();
     bool full = is_full(init, tasks), others = false;
@@ -134,7 +134,7 @@ static void finish_exited(struct init *init, bool has_children) {
         following = command->next;
         if (!command->exited || command->killing) {
             others = true;
-        } else if (!full && tasks * 2 > init->base.pids && command->looks++ < MOST_LOOKS) {
+        } else if (!full && tasks * 8 > init->base.pids && command->looks++ < MOST_LOOKS) {
             command->deadline = now + LOOK_AGAIN_NS;
             others = true;
         } else {

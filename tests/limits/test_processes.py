@@ -17,8 +17,10 @@ FULL = "until set -- /proc/[0-9]*; [ $# -ge 62 ]; do :; done"
 def test_a_fork_bomb_is_contained(limited: Callable[..., Sandbox]) -> None:
     """It hits the limit, which the result says, and what it leaves is killed: the sandbox is as good as new."""
     box = limited(pids=64)
-    result = box.sh(f"( {FORK} ) & {FULL}; echo over", timeout=30)
-    assert (result.stdout, result.exhausted) == ("over\n", ("pids",))
+    results = [box.sh(f"( {FORK} ) & {FULL}; echo over", timeout=30)]
+    while not results[-1].exhausted and len(results) < 4:  # it can end just as the bomb is between two forks
+        results.append(box.sh(f"{FULL}; echo over", timeout=30))
+    assert (results[-1].stdout, results[-1].exhausted) == ("over\n", ("pids",))
     assert box.sh("ls / | wc -l", timeout=20).ok
     assert int(box.sh("ls -d /proc/[0-9]* | wc -l", timeout=20).stdout) < 10
 
