@@ -397,7 +397,9 @@ static void report(struct watched *w, struct lis_account *account, uint64_t now)
 static uint64_t measure(struct watchdog *dog, struct watched *w, uint64_t limit, uint64_t now, bool *ret_sure) {
     bool second = now >= w->next_scan;
     /* anybody's shared memory, perhaps; but it may be this sandbox's memory files */
-    if (second || (dog->shmem > w->shmem_then && dog->shmem - w->shmem_then > limit / 20))
+    bool scan = second || (dog->shmem > w->shmem_then && dog->shmem - w->shmem_then > limit / 20);
+    /* nobody is killed for what the last scan has found: its owner may be dead */
+    if (scan || w->memory_files > NEAR(limit) / 2)
         scan_memory_files(dog, w, now);
     struct resident cheap = cheap_look(dog, w);
     uint64_t files = used_by_files(w->shm) + w->memory_files;
@@ -493,8 +495,12 @@ static void sweep(struct watchdog *dog) {
             continue;
         if (w->proc && memcmp(w->id, account->id, LIS_ID_SIZE) != 0)
             forget(w);
-        if (!LIS_LOAD(account->pid) || !account->memory_limit || !LIS_LOAD(account->busy))
+        if (!LIS_LOAD(account->pid) || !account->memory_limit)
             continue;
+        if (!LIS_LOAD(account->busy)) { /* what comes next has nothing to do with what was */
+            w->due = w->next_scan = w->over_since = w->confirm = w->memory_files = 0;
+            continue;
+        }
         uint64_t now = lis_now_ns();
         if (!w->proc)
             ask_for_offer(w, account, now);
