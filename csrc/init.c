@@ -23,6 +23,7 @@
 #define MOST_FREEZES 20
 #define RECHECK_NS 2000000u
 #define OFFER_PATIENCE_MS 10000
+#define CLEARING_NS 1000000000u
 #define LOOK_AGAIN_NS 5000000u
 #define MOST_LOOKS 10
 
@@ -33,6 +34,7 @@ struct init {
     uint32_t last_tag;
     struct lis_tag_base base;
     struct lis_command *commands;
+    uint64_t clearing_until; /* everything has been killed, and nothing is done until it is dead; 0: no such time */
     char *buffer;
 };
 
@@ -92,17 +94,33 @@ static void begin_kill(struct init *init, struct lis_command *command, uint32_t 
 }
 
 /* Over a limit that the sandbox has as a whole: everything in it is killed, atomically with fork, and each command that
- * runs says why. PID 1 and the files stay. */
+ * runs says why. PID 1 and the files stay. Then it just waits: whatever it opened or listed now would be charged to the
+ * same full group, with nobody left in it for the kernel to kill but PID 1. */
 static void look_at_limits(struct init *init) {
     uint32_t passed = lis_meter_passed(&init->meter);
     bool is_lethal = passed & (LIS_EXIT_OUT_OF_MEMORY | LIS_EXIT_DISK);
-    if (is_lethal)
+    uint64_t now = lis_now_ns();
+    if (is_lethal) {
         kill(-1, SIGKILL);
-    for (struct lis_command *command = init->commands, *following; passed && command; command = following) {
-        following = command->next;
+        init->clearing_until = now + CLEARING_NS;
+    }
+    for (struct lis_command *command = init->commands; passed && command; command = command->next) {
         command->flags |= passed;
-        if (is_lethal && !command->killing)
-            begin_kill(init, command, 0);
+        if (is_lethal && !command->killing) {
+            command->killing = true;
+            command->give_up = now + GIVE_UP_NS;
+            epoll_ctl(init->epoll, EPOLL_CTL_DEL, command->watch.fd, NULL);
+        }
+    }
+}
+
+/* Nobody lives any more, so all that were to be killed are dead. */
+static void finish_cleared(struct init *init) {
+    init->clearing_until = 0;
+    for (struct lis_command *command = init->commands, *following; command; command = following) {
+        following = command->next;
+        if (command->killing && command->exited)
+            finish(init, command);
     }
 }
 
@@ -163,8 +181,11 @@ static void reap(struct init *init) {
         if (command) /* else an orphan or a file server */
             on_exit_of(command, status, &usage);
     }
-    if (pid < 0)
+    if (pid < 0) {
         lis_meter_busy(&init->meter, false);
+        if (init->clearing_until)
+            finish_cleared(init);
+    }
     if (any)
         finish_exited(init, pid == 0);
 }
@@ -268,9 +289,13 @@ static void serve(struct init *init) {
 /* Ends what is over time and goes on with kills; returns how long epoll may sleep, in ms, -1 for ever. */
 static int run_clock(struct init *init) {
     uint64_t now = lis_now_ns(), next = UINT64_MAX;
+    if (init->clearing_until <= now)
+        init->clearing_until = 0; /* it takes long: on to one by one */
     for (struct lis_command *command = init->commands, *following; command; command = following) {
         following = command->next;
-        if (command->killing) {
+        if (command->killing && init->clearing_until) {
+            next = init->clearing_until < next ? init->clearing_until : next;
+        } else if (command->killing) {
             continue_kill(init, command, now);
             next = now + RECHECK_NS < next ? now + RECHECK_NS : next;
         } else if (command->exited && command->deadline <= now) {
