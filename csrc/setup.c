@@ -24,7 +24,7 @@ struct context {
     const struct lis_resources *resources;
     struct lis_fault *fault;
     int root; /* the new root, once its overlay is mounted */
-    int proc; /* the spawner's /proc, which is writable; that of the sandbox is not */
+    int proc; /* a /proc that is writable; the one that programs see is not */
 };
 
 static const char *text(const struct context *ctx, const struct lis_step *step, uint32_t i) {
@@ -44,8 +44,9 @@ struct option {
     const char *name, *value;
 };
 
-static int mount_new(const struct context *ctx, const char *type, const struct option *options, size_t noptions,
-                     unsigned attributes, const char *target, enum lis_stage stage) {
+/* A new file system, not attached anywhere yet. */
+static int make_mount(const struct context *ctx, const char *type, const struct option *options, size_t noptions,
+                      unsigned attributes, const char *target, enum lis_stage stage) {
     cleanup_fd int fs = sys_fsopen(type, SYS_FSOPEN_CLOEXEC);
     if (fs < 0)
         return lis_fail(ctx->fault, stage, errno, target);
@@ -56,10 +57,14 @@ static int mount_new(const struct context *ctx, const char *type, const struct o
     }
     if (sys_fsconfig(fs, SYS_FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
         return lis_fail(ctx->fault, stage, errno, target);
-    cleanup_fd int mount_fd = sys_fsmount(fs, SYS_FSMOUNT_CLOEXEC, attributes);
-    if (mount_fd < 0)
-        return lis_fail(ctx->fault, stage, errno, target);
-    return attach(ctx, mount_fd, target, false);
+    int mount_fd = sys_fsmount(fs, SYS_FSMOUNT_CLOEXEC, attributes);
+    return mount_fd < 0 ? lis_fail(ctx->fault, stage, errno, target) : mount_fd;
+}
+
+static int mount_new(const struct context *ctx, const char *type, const struct option *options, size_t noptions,
+                     unsigned attributes, const char *target, enum lis_stage stage) {
+    cleanup_fd int mount_fd = make_mount(ctx, type, options, noptions, attributes, target, stage);
+    return mount_fd < 0 ? mount_fd : attach(ctx, mount_fd, target, false);
 }
 
 static int step_namespaces(struct context *ctx, const struct lis_step *step) {
@@ -144,11 +149,25 @@ static int hide(const struct context *ctx, const char *proc, const struct lis_ma
 /* Read-only: root inside is, by its number outside, the owner of the network's and the ipc namespace's settings below
  * /proc/sys too, and the file modes there are all that guards them. */
 static int step_proc(struct context *ctx, const struct lis_step *step) {
-    int r = mount_new(ctx, "proc", NULL, 0,
-                      SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV | SYS_MOUNT_ATTR_NOEXEC | SYS_MOUNT_ATTR_RDONLY,
-                      text(ctx, step, 0), LIS_STAGE_PROC);
+    const char *target = text(ctx, step, 0);
+    const unsigned attributes = SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV | SYS_MOUNT_ATTR_NOEXEC;
+    int writable = make_mount(ctx, "proc", NULL, 0, attributes, target, LIS_STAGE_PROC);
+    if (writable < 0)
+        return writable;
+    lis_close(ctx->proc);
+    ctx->proc = writable;
+    /* Out of the way, in what the pivot leaves behind: we write to this one, programs get a copy that is read-only. Not to
+     * the spawner's: there the settings of all sandboxes' namespaces have the same names in one directory, and looking one up
+     * passes all the others (with 512 alive creation took twice as long). */
+    if (sys_move_mount(writable, "", AT_FDCWD, "/proc", SYS_MOVE_MOUNT_F_EMPTY_PATH) < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_PROC, errno, target);
+    cleanup_fd int copy = sys_open_tree(writable, "", SYS_OPEN_TREE_CLONE | SYS_OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    struct sys_mount_attr read_only = {.attr_set = SYS_MOUNT_ATTR_RDONLY};
+    if (copy < 0 || sys_mount_setattr(copy, "", AT_EMPTY_PATH, &read_only) < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_PROC, errno, target);
+    int r = attach(ctx, copy, target, false);
     for (uint32_t i = 0; r == 0 && i < ctx->resources->host->nmasks; i++)
-        r = hide(ctx, text(ctx, step, 0), &ctx->resources->host->masks[i]);
+        r = hide(ctx, target, &ctx->resources->host->masks[i]);
     return r;
 }
 
@@ -337,9 +356,10 @@ static int carry_out(struct context *ctx) {
 }
 
 int lis_setup(const struct lis_resources *resources, struct lis_fault *fault) {
-    cleanup_fd int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    struct context ctx = {.resources = resources, .fault = fault, .root = -EBADF, .proc = proc};
-    return proc < 0 ? lis_fail(fault, LIS_STAGE_PROC, errno, "/proc") : carry_out(&ctx);
+    struct context ctx = {.resources = resources, .fault = fault, .root = -EBADF, .proc = -EBADF};
+    int r = carry_out(&ctx);
+    lis_close(ctx.proc);
+    return r;
 }
 
 static bool needs_no_privilege(uint16_t kind) {
