@@ -357,6 +357,7 @@ struct lis_meter {
     int peak;                    /* memory.peak or memory.max_usage_in_bytes */
     int pids_events;
     uint64_t oom_kills, ooms, pids_refused;
+    bool counts_ooms, reached;
     uint32_t memory_over, disk_over;
     uint64_t pids; /* the limit that is ours to enforce; 0: none */
 };

@@ -28,7 +28,8 @@ static bool read_counter(int fd, const char *name, uint64_t *ret) {
 
 void lis_meter_init(struct lis_meter *meter) {
     read_counter(meter->oom, "oom_kill", &meter->oom_kills);
-    read_counter(meter->oom, "oom", &meter->ooms);
+    meter->counts_ooms = read_counter(meter->oom, "oom", &meter->ooms); /* version 2 does */
+    meter->reached = false;
     read_counter(meter->pids_events, "max", &meter->pids_refused);
 }
 
@@ -56,9 +57,12 @@ uint32_t lis_meter_passed(struct lis_meter *meter) {
     uint32_t passed = 0;
     /* Version 2 counts apart what reached this group's limit: a kill without that was for somebody else's, the host's say. */
     bool killed = has_grown(meter->oom, "oom_kill", &meter->oom_kills);
-    bool reached = has_grown(meter->oom, "oom", &meter->ooms) || meter->oom_event >= 0;
-    if (killed && reached)
+    meter->reached |=
+        !meter->counts_ooms || has_grown(meter->oom, "oom", &meter->ooms); /* it comes first, perhaps alone */
+    if (killed && meter->reached) {
         passed |= LIS_EXIT_OUT_OF_MEMORY;
+        meter->reached = false;
+    }
     if (has_grown(meter->pids_events, "max", &meter->pids_refused))
         passed |= LIS_EXIT_PIDS;
     if (!meter->account)

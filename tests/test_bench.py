@@ -89,12 +89,16 @@ def test_the_facts_name_nobody() -> None:
 
 def test_memory_in_use_grows_with_memory_used() -> None:
     """Half a gibibyte that is written to shows up in both accounts, whatever else goes on."""
-    before = memory()
-    held = bytearray(os.urandom(1)) * (512 << 20)
-    after = memory()
-    assert len(held) == 512 << 20
-    assert after.in_use - before.in_use > 256 << 20
-    assert before.available - after.available > 256 << 20
+    for last_try in (False, False, True):  # what ended before may still be giving memory back
+        before = memory()
+        held = bytearray(os.urandom(1)) * (512 << 20)
+        after = memory()
+        assert len(held) == 512 << 20
+        grown = (after.in_use - before.in_use, before.available - after.available)
+        del held
+        if min(grown) > 256 << 20:
+            break
+        assert not last_try, grown
 
 
 # The workload

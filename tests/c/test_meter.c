@@ -33,6 +33,8 @@ static void version_2(void) {
     rewrite(events, "low 0\nhigh 0\nmax 9\noom 2\noom_kill 3\noom_group_kill 0\n");
     check(lis_meter_passed(&meter) == LIS_EXIT_OUT_OF_MEMORY, "it has grown");
     check(lis_meter_passed(&meter) == 0, "once");
+    rewrite(events, "low 0\nhigh 0\nmax 9\noom 2\noom_kill 4\noom_group_kill 0\n");
+    check(lis_meter_passed(&meter) == 0, "a kill without this limit being reached is somebody else's");
     rewrite(pids, "max 7\n");
     check(lis_meter_passed(&meter) == LIS_EXIT_PIDS, "a fork was refused");
     check(lis_meter_peak(&meter) == 123456, "the peak");
