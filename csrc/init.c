@@ -34,6 +34,7 @@ struct init {
     uint32_t last_tag;
     struct lis_tag_base base;
     struct lis_command *commands;
+    uint64_t settled;        /* so many processes and threads are known to stay, and are no bomb */
     uint64_t clearing_until; /* everything has been killed, and nothing is done until it is dead; 0: no such time */
     char *buffer;
 };
@@ -143,19 +144,22 @@ static void on_exit_of(struct lis_command *command, int status, const struct rus
 }
 
 /* Those that have ended by themselves. What one left behind may fill the sandbox up to its last process: a fork bomb, after
- * which no shell could do anything any more. Where nothing else runs, that goes. One that
- * holds but a part of it may be just between two forks, and is looked at again. */
+ * which no shell could do anything any more. Where nothing else runs, that goes. A crowd that holds but a part of it may
+ * be such a bomb just between two forks, and is looked at again; once, not after each command beside 600 sleepers. */
 static void finish_exited(struct init *init, bool has_children) {
     uint64_t tasks = has_children && init->base.pids ? lis_tree_tasks(init->proc) : 0, now = lis_now_ns();
-    bool full = is_full(init, tasks), others = false;
+    bool full = is_full(init, tasks), others = false, is_crowd;
+    init->settled = tasks < init->settled ? tasks : init->settled;
+    is_crowd = (tasks - init->settled) * 8 > init->base.pids;
     for (struct lis_command *command = init->commands, *following; command; command = following) {
         following = command->next;
         if (!command->exited || command->killing) {
             others = true;
-        } else if (!full && tasks * 8 > init->base.pids && command->looks++ < MOST_LOOKS) {
+        } else if (!full && is_crowd && command->looks++ < MOST_LOOKS) {
             command->deadline = now + LOOK_AGAIN_NS;
             others = true;
         } else {
+            init->settled = full ? 0 : tasks;
             command->flags |= full ? LIS_EXIT_PIDS : 0;
             finish(init, command);
         }

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import FrameType
@@ -111,17 +112,27 @@ def unprivileged() -> None:
         pytest.skip("run the tests as an ordinary user")
 
 
-@pytest.fixture
-def roomy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory as the scratch place of the launcher that copies images, where programs may be executed there.
+@pytest.fixture(scope="session")
+def memory_scratch() -> Iterator[str | None]:
+    """A scratch place in memory, of this run alone, where programs may be executed there: for the launcher that copies images.
 
     ext4 without a journal looks at every inode that was deleted in the last minutes before it takes one: with a thousand for
-    each of five hundred sandboxes that made a suite of 30 s one of 200 s.
+    each of five hundred sandboxes that made a suite of 30 s one of 200 s. /dev/shm itself would not do: a test's user
+    namespace had left `lisrt-0` there, which was not root's.
     """
     memory = "/dev/shm"
-    if request.node.callspec.params["subject"] == "sync-bwrap" and not os.environ.get("LISRT_SCRATCH"):
-        if os.path.isdir(memory) and not os.statvfs(memory).f_flag & os.ST_NOEXEC:
-            monkeypatch.setenv("LISRT_SCRATCH", memory)
+    if os.environ.get("LISRT_SCRATCH") or not os.access(memory, os.W_OK) or os.statvfs(memory).f_flag & os.ST_NOEXEC:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="lisrt-tests-", dir=memory, ignore_cleanup_errors=True) as made:
+        yield made
+
+
+@pytest.fixture
+def roomy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, memory_scratch: str | None) -> None:
+    """Memory as the scratch place of the launcher that copies images."""
+    if request.node.callspec.params["subject"] in ("bwrap", "sync-bwrap") and memory_scratch:
+        monkeypatch.setenv("LISRT_SCRATCH", memory_scratch)
 
 
 @pytest.fixture(params=list(SUBJECTS))

@@ -1,7 +1,6 @@
 """Sandboxes of each launcher, with `kernel.py` at hand."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,10 +11,8 @@ KERNEL = (Path(__file__).parent / "kernel.py").read_text()
 
 
 @pytest.fixture(params=list(LAUNCHERS))
-def subject(request: pytest.FixtureRequest, working_host: None) -> Iterator[Subject]:
+def subject(request: pytest.FixtureRequest, working_host: None, roomy: None) -> Iterator[Subject]:
     """One kind of sandbox for each launcher: what breaks out does not care which face had started it."""
-    if request.param == "bwrap" and not os.environ.get("LISRT_SCRATCH"):  # each root is a copy of a thousand files
-        request.getfixturevalue("monkeypatch").setenv("LISRT_SCRATCH", "/dev/shm")
     made = LAUNCHERS[request.param]()
     yield made
     made.shutdown()
