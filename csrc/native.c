@@ -3,6 +3,7 @@
 #include "native.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 #include "lis.h"
 #include "sys.h"
@@ -27,6 +28,21 @@ int lis_open_beneath(int dir, const char *path, int flags, unsigned mode) {
     int fd = sys_openat2(dir, path, flags | O_CLOEXEC, mode,
                          SYS_RESOLVE_BENEATH | SYS_RESOLVE_NO_SYMLINKS | SYS_RESOLVE_NO_MAGICLINKS);
     return fd < 0 ? -errno : fd;
+}
+
+/* As chroot would: an absolute link, and `..` at the top, lead to the root. */
+int lis_open_in_root(int root, const char *path, int flags) {
+    int fd = sys_openat2(root, path, flags | O_CLOEXEC, 0, SYS_RESOLVE_IN_ROOT | SYS_RESOLVE_NO_MAGICLINKS);
+    return fd < 0 ? -errno : fd;
+}
+
+int lis_sync_filesystem(int fd) {
+    return syncfs(fd) < 0 ? -errno : 0;
+}
+
+/* Some milliseconds at a time, so that Python serves signals in between: -ETIME when something is left. */
+int lis_remove_tree_within(int dir, const char *name, unsigned milliseconds) {
+    return lis_remove_tree_until(dir, name, lis_now_ns() + milliseconds * (uint64_t)1000000);
 }
 
 /* The names below /proc that are hidden in sandboxes, one after the other; NULL at the end. */

@@ -1,6 +1,6 @@
 """Defaults of this user: environment variables (`LISRT_IMAGE`, `LISRT_SCRATCH`, ...) first, then the settings file.
 
-The file is `$XDG_CONFIG_HOME/lisrt/config.toml` (`~/.config/lisrt/config.toml`). Keys: `image`, `scratch`, `cgroup`, `launcher`,
+The file is `$XDG_CONFIG_HOME/lisrt/config.toml` (`~/.config/lisrt/config.toml`). Keys: `home`, `image`, `scratch`, `cgroup`, `launcher`,
 `bwrap`.
 """
 
@@ -10,8 +10,8 @@ import os
 import tomllib
 from pathlib import Path
 
-KEYS = ("bwrap", "cgroup", "image", "launcher", "scratch")
-PATHS = ("scratch", "bwrap")
+KEYS = ("bwrap", "cgroup", "home", "image", "launcher", "scratch")
+PATHS = ("scratch", "bwrap", "home")
 
 
 def path() -> Path:

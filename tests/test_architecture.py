@@ -27,6 +27,7 @@ LEVELS = (
         "session", "process", "pipes", "transfer", "files", "channel", "plan", "image", "hostimage", "spawner", "bwrap",
         "explain", "enforcement", "guarantees",
     ),
+    ("store",),
     ("waiting", "kernel"),
     ("kernel.native",),
     ("kernel._native",),

@@ -33,6 +33,29 @@ def open_beneath(dir_fd: int, path: bytes, flags: int, mode: int = 0) -> int:
     return fd
 
 
+def open_in_root(root_fd: int, path: bytes, flags: int) -> int:
+    """openat2(2) as if `root_fd` were the root: links are followed, and none leads out. OSError with the path."""
+    fd: int = lib.lis_open_in_root(root_fd, path, flags)
+    if fd < 0:
+        raise OSError(-fd, os.strerror(-fd), os.fsdecode(path))
+    return fd
+
+
+def sync_filesystem(fd: int) -> None:
+    """syncfs(2): all that is on the file system of `fd` is on its disk. OSError."""
+    result: int = lib.lis_sync_filesystem(fd)
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+
+
+def remove_tree(dir_fd: int, name: str) -> None:
+    """Removes a directory and all below it, whatever its modes and depth; follows nothing. OSError."""
+    while (result := lib.lis_remove_tree_within(dir_fd, os.fsencode(name), 100)) == -errno.ETIME:
+        pass  # back in Python, where Ctrl-C is heard
+    if result < 0 and result != -errno.ENOENT:
+        raise OSError(-result, os.strerror(-result), name)
+
+
 def owner_is_of_here(base_fd: int, name: str) -> bool:
     """Whether the owner directory's lock, when it is free, proves that its owner is dead: see csrc/owner.c."""
     return bool(lib.lis_owner_is_of_here(base_fd, os.fsencode(name)))

@@ -1,0 +1,154 @@
+"""Reading a layer: from a compressed file to the entries of its tar, with bounds on all that an attacker can choose."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import lzma
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from lisrt.errors import ImageError
+
+MOST_ENTRIES = 1_000_000
+MOST_RATIO = 250
+"""Bytes out of a byte in; gzip reaches 1,000 with zeros alone, real layers stay below 50."""
+RATIO_FROM = 256 << 20
+"""Smaller ones may be as thin as they like."""
+_MOST_AT_ONCE = 16 << 20
+"""tarfile reads data piece by piece, but a long name or a pax header at once, whatever size it claims."""
+_MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2"))
+
+
+def compression(head: bytes) -> str:
+    """`gzip`, `zstd`, `xz`, `bzip2`, or "" for none of them, from a file's first bytes."""
+    return next((name for magic, name in _MAGIC if head.startswith(magic)), "")
+
+
+def decompressed(raw: IO[bytes]) -> IO[bytes]:
+    """A file's contents, whichever way they are compressed. `raw` can be rewound."""
+    kind = compression(raw.read(8))
+    raw.seek(0)
+    match kind:
+        case "gzip":
+            import gzip
+
+            return gzip.GzipFile(fileobj=raw)
+        case "zstd":
+            return _zstd(raw)
+        case "xz":
+            return lzma.LZMAFile(raw)
+        case "bzip2":
+            import bz2
+
+            return bz2.BZ2File(raw)
+    return raw
+
+
+def _zstd(raw: IO[bytes]) -> IO[bytes]:
+    try:
+        from compression import zstd  # type: ignore[import-not-found, unused-ignore]  # Python 3.14
+    except ImportError:
+        from backports import zstd
+    return zstd.ZstdFile(raw)  # type: ignore[no-any-return, unused-ignore]
+
+
+def zstd_writer(raw: IO[bytes], level: int = 3) -> IO[bytes]:
+    """Compresses what is written to it; closing it ends the frame and leaves `raw` open."""
+    try:
+        from compression import zstd  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        from backports import zstd
+    return zstd.ZstdFile(raw, "wb", level=level)  # type: ignore[no-any-return, unused-ignore]
+
+
+class Measured(io.RawIOBase):
+    """What tarfile reads from: it is digested, counted and bounded on the way."""
+
+    def __init__(self, source: IO[bytes], compressed: int) -> None:
+        self._source = source
+        self._most = max(RATIO_FROM, compressed * MOST_RATIO)
+        self._digest = hashlib.sha256()
+        self.bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        if size < 0 or size > _MOST_AT_ONCE:
+            raise ImageError(f"a header of {size >> 20} MiB: no archive that means well has such a one")
+        data = self._source.read(size)
+        self.bytes += len(data)
+        if self.bytes > self._most:
+            raise ImageError(f"its contents are more than {MOST_RATIO} times as large as the file: a bomb, or damaged")
+        self._digest.update(data)
+        return data
+
+    def finish(self) -> str:
+        """Reads to the end and returns the digest of all that there was."""
+        while self.read(1 << 20):
+            pass
+        return f"sha256:{self._digest.hexdigest()}"
+
+
+class Layer:
+    """A layer that is being read: `entries()` to the end, then `diff_id`."""
+
+    def __init__(self, measured: Measured) -> None:
+        self._measured = measured
+        self._tar = tarfile.open(fileobj=measured, mode="r|", bufsize=1 << 16, errorlevel=2)
+        self.diff_id = ""
+        self.count = 0
+
+    @property
+    def bytes(self) -> int:
+        """Read so far, decompressed."""
+        return self._measured.bytes
+
+    def entries(self) -> Iterator[tarfile.TarInfo]:
+        """Each entry, in the archive's order. Read its data before the next one."""
+        while (entry := self._tar.next()) is not None:
+            self._tar.members.clear()  # type: ignore[attr-defined]  # else all of a million entries stay in memory
+            self.count += 1
+            if self.count >= MOST_ENTRIES:
+                raise ImageError(f"{MOST_ENTRIES:,} entries or more")
+            yield entry
+        self.diff_id = self._measured.finish()
+
+    def data(self, entry: tarfile.TarInfo) -> IO[bytes]:
+        """The contents of a regular file."""
+        file = self._tar.extractfile(entry)
+        if file is None:
+            raise ImageError(f"{entry.name!r} has no contents")
+        return file
+
+
+@contextlib.contextmanager
+def reading(path: Path, what: str) -> Iterator[Layer]:
+    """A layer's file, opened. `what` names it in every ImageError that comes out of the body."""
+    with open(path, "rb") as raw, naming(what):
+        with decompressed(raw) as source:
+            yield Layer(Measured(source, path.stat().st_size))
+
+
+@contextlib.contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Whatever goes wrong with an archive's own bytes is an ImageError that begins with `what`."""
+    try:
+        yield
+    except ImageError as error:
+        raise ImageError(f"{what}: {error}") from None
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
+        raise ImageError(f"{what} is damaged or no tar archive: {error}") from None
+    except OSError as error:
+        if error.errno is None:  # gzip.BadGzipFile and bz2 say OSError
+            raise ImageError(f"{what} is damaged: {error}") from None
+        raise ImageError(f"{what}: {error.strerror}{f' ({error.filename})' if error.filename else ''}") from error
+    except Exception as error:
+        if type(error).__name__ == "ZstdError":  # its module may not be there to name it by
+            raise ImageError(f"{what} is damaged: {error}") from None
+        raise

@@ -1,0 +1,168 @@
+"""The images that there are, by id and by name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shutil
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lisrt.errors import ImageError
+from lisrt.store.blobs import Blobs
+from lisrt.store.home import Home
+from lisrt.store.record import ImageRecord
+
+RESERVED = ("host",)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
+_HEX = re.compile(r"(sha256:)?[0-9a-f]{6,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An image and the names that it has."""
+
+    record: ImageRecord
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What `Catalog.sweep` has removed, or would."""
+
+    blobs: int
+    bytes: int
+
+
+def checked_name(name: str) -> str:
+    """A name that an image may get. ValueError."""
+    if not _NAME.fullmatch(name) or ".." in name or "//" in name:
+        raise ValueError(f"a name of an image has letters, digits and . _ - / : @, and begins with one of the first two: {name!r}")
+    if name in RESERVED or _HEX.fullmatch(name):
+        raise ValueError(f"an image can't be named {name!r}: that is {'taken' if name in RESERVED else 'what ids look like'}")
+    return name
+
+
+class Catalog:
+    """The records and names of a store."""
+
+    def __init__(self, home: Home | None = None) -> None:
+        self.home = home or Home()
+        self.blobs = Blobs(self.home)
+
+    def put(self, record: ImageRecord, *names: str) -> ImageRecord:
+        """Enters an image, whose layers are there, under those names; a name that was another image's moves over.
+
+        Call it while `home.adding()` is held, since before its layers were added. Raises ImageError, ValueError, OSError.
+        """
+        for layer in record.layers:
+            if not self.blobs.has(layer.blob, layer.size):
+                raise ImageError(f"the store lacks layer {layer.blob}")
+        for name in names:
+            checked_name(name)
+        self.home.put("images", f"{_hex(record.id)}.json", record.encode())
+        for name in names:
+            self.home.put("names", _quoted(name), record.id.encode())
+        return record
+
+    def get(self, reference: str) -> ImageRecord:
+        """The image of that name, or of that id or the beginning of one. ImageError says what there is instead."""
+        named = self._named(reference)
+        if named:
+            return self._read(named)
+        if _HEX.fullmatch(reference):
+            wanted = reference.removeprefix("sha256:")
+            found = [name for name in self._ids() if name.startswith(wanted)]
+            if len(found) == 1:
+                return self._read(found[0])
+            if found:
+                raise ImageError(f"several images have an id that begins with {reference!r}: say more of it")
+        raise ImageError(f"there is no image named {reference!r}; {self._instead(reference)}")
+
+    def all(self) -> list[Listed]:
+        """Every image, by name; those that have none come last."""
+        names: dict[str, list[str]] = {}
+        for name in self.names():
+            names.setdefault(self._named(name) or "", []).append(name)
+        found = [Listed(self._read(one), tuple(sorted(names.get(one, ())))) for one in self._ids()]
+        return sorted(found, key=lambda listed: (not listed.names, listed.names, listed.record.id))
+
+    def names(self) -> list[str]:
+        """Every name."""
+        return sorted(urllib.parse.unquote(path.name) for path in _files(self.home.part("names")))
+
+    def remove(self, reference: str) -> tuple[list[str], bool]:
+        """Takes a name away, or, by its id, an image with all its names. What its layers take stays until `sweep`.
+
+        Returns the names that are gone, and whether the image is.
+        """
+        with self.home.alone():
+            one = self._named(reference)
+            if one:
+                (self.home.part("names") / _quoted(reference)).unlink()
+                gone = [reference]
+            else:
+                one = _hex(self.get(reference).id)
+                gone = [name for name in self.names() if self._named(name) == one]
+                for name in gone:
+                    (self.home.part("names") / _quoted(name)).unlink()
+            if any(self._named(name) == one for name in self.names()):
+                return gone, False
+            (self.home.part("images") / f"{one}.json").unlink(missing_ok=True)
+            return gone, True
+
+    def sweep(self, *, dry_run: bool = False) -> Swept:
+        """Removes blobs that no image needs, and what imports that were killed have left. Waits for those that run."""
+        with self.home.alone():
+            needed = {_hex(layer.blob) for one in self._ids() for layer in self._read(one).layers}
+            count = size = 0
+            for path in _files(self.home.part("blobs")):
+                if path.name not in needed:
+                    count, size = count + 1, size + path.stat().st_size
+                    if not dry_run:
+                        path.unlink()
+            for path in [] if dry_run else list(self.home.part("new").iterdir()):
+                shutil.rmtree(path, ignore_errors=True)
+            return Swept(count, size)
+
+    def _ids(self) -> list[str]:
+        return sorted(path.name.removesuffix(".json") for path in _files(self.home.part("images")))
+
+    def _named(self, name: str) -> str | None:
+        """The hexadecimal part of the id that a name stands for."""
+        try:
+            return _hex((self.home.part("names") / _quoted(name)).read_text().strip())
+        except (FileNotFoundError, NotADirectoryError, OSError):
+            return None
+
+    def _read(self, one: str) -> ImageRecord:
+        try:
+            return ImageRecord.decode((self.home.part("images") / f"{one}.json").read_bytes())
+        except FileNotFoundError:
+            raise ImageError(f"image {one[:12]} has been removed") from None
+        except ImageError as error:
+            raise ImageError(f"image {one[:12]} in {self.home.path}: {error}") from None
+
+    def _instead(self, reference: str) -> str:
+        known = [*RESERVED, *self.names()]
+        near = difflib.get_close_matches(reference, known, n=1)
+        if near:
+            return f"did you mean {near[0]!r}?"
+        return f"there are {', '.join(known[:8])}{' ...' if len(known) > 8 else ''} (`lisrt image ls`); to get others: `lisrt image --help`"
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    try:
+        yield from (path for path in directory.iterdir() if not path.name.startswith("."))
+    except FileNotFoundError:
+        return
+
+
+def _hex(digest: str) -> str:
+    return digest.removeprefix("sha256:")
+
+
+def _quoted(name: str) -> str:
+    return urllib.parse.quote(name, safe="")

@@ -1,0 +1,148 @@
+"""From a directory tree in overlayfs' form (a writable layer, an unpacked one) to a layer's tar, and to a blob of the store.
+
+The tree may be the work of programs in a sandbox: it is walked by descriptor, and no link in it is followed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tarfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+from lisrt.errors import ImageError
+from lisrt.store.archive import zstd_writer
+from lisrt.store.blobs import CHUNK, Blobs
+from lisrt.store.home import Home
+from lisrt.store.record import LayerRecord
+from lisrt.store.unpack import WHITEOUT
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DEEPEST = 1000
+
+
+class _Digested:
+    """A file to write to that digests and counts what goes through."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.bytes = 0
+
+    def write(self, data: bytes) -> int:
+        self._file.write(data)
+        self.digest.update(data)
+        self.bytes += len(data)
+        return len(data)
+
+
+def pack(root: Path, home: Home) -> LayerRecord:
+    """Adds a tree to the store as a layer. Call it while `home.adding()` is held. ImageError, OSError."""
+    with home.draft() as place:
+        with open(place / "blob", "xb") as file:
+            compressed = _Digested(file)
+            with zstd_writer(compressed) as writer:  # type: ignore[arg-type]
+                plain = _Digested(writer)
+                write_tar(root, plain)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        blob = f"sha256:{compressed.digest.hexdigest()}"
+        Blobs(home).adopt(place / "blob", blob)
+        return LayerRecord(f"sha256:{plain.digest.hexdigest()}", blob, compressed.bytes)
+
+
+def write_tar(root: Path, out: IO[bytes]) -> None:
+    """Writes a tree as the tar of an OCI layer: all is root's, and whiteouts are files named `.wh.NAME`."""
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar, ExitStack() as stack:
+        top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, top)
+        links: dict[tuple[int, int], str] = {}
+        tar.addfile(_info("./", os.fstat(top)))
+        for path, at, name, status in _walk(top, "", 0):
+            _add(tar, path, at, name, status, links)
+
+
+def _walk(at: int, path: str, depth: int) -> Iterator[tuple[str, int, str, os.stat_result]]:
+    """(path, the directory that it is in, its name there, its status), in an order that is always the same."""
+    if depth > _DEEPEST:
+        raise ImageError(f"directories more than {_DEEPEST} deep")
+    for name in sorted(os.listdir(at)):
+        status = os.stat(name, dir_fd=at, follow_symlinks=False)
+        inner = f"{path}{name}"
+        yield inner, at, name, status
+        if stat.S_ISDIR(status.st_mode):
+            fd = os.open(name, _DIRECTORY, dir_fd=at)
+            try:
+                yield from _walk(fd, f"{inner}/", depth + 1)
+            finally:
+                os.close(fd)
+
+
+def _add(
+    tar: tarfile.TarFile, path: str, at: int, name: str, status: os.stat_result, links: dict[tuple[int, int], str]
+) -> None:
+    mode = status.st_mode
+    if name.startswith(WHITEOUT):
+        raise ImageError(f"{path!r} has a name that a layer can't hold: {WHITEOUT}* marks what was removed")
+    if stat.S_ISCHR(mode) and status.st_rdev == 0:
+        gone = tarfile.TarInfo(f"{path[: len(path) - len(name)]}{WHITEOUT}{name}")
+        tar.addfile(gone)
+        return
+    info = _info(path, status)
+    if stat.S_ISREG(mode):
+        _add_file(tar, info, at, name, status, links)
+    elif stat.S_ISLNK(mode):
+        info.type, info.linkname = tarfile.SYMTYPE, os.readlink(name, dir_fd=at)
+        tar.addfile(info)
+    elif stat.S_ISDIR(mode):
+        tar.addfile(info)
+        if _is_opaque(at, name):
+            tar.addfile(tarfile.TarInfo(f"{path}/.wh..wh..opq"))
+    elif stat.S_ISFIFO(mode):
+        info.type = tarfile.FIFOTYPE
+        tar.addfile(info)  # sockets that nobody serves, and devices that do nothing, stay behind
+
+
+def _add_file(
+    tar: tarfile.TarFile,
+    info: tarfile.TarInfo,
+    at: int,
+    name: str,
+    status: os.stat_result,
+    links: dict[tuple[int, int], str],
+) -> None:
+    first = links.setdefault((status.st_dev, status.st_ino), info.name) if status.st_nlink > 1 else info.name
+    if first != info.name:
+        info.type, info.linkname = tarfile.LNKTYPE, first
+        tar.addfile(info)
+        return
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
+    with open(fd, "rb", buffering=CHUNK) as file:
+        info.size = os.fstat(fd).st_size
+        for attribute in os.listxattr(fd):
+            if attribute.startswith("user.") and not attribute.startswith("user.overlay."):
+                value = os.getxattr(fd, attribute)
+                info.pax_headers[f"SCHILY.xattr.{attribute}"] = value.decode(errors="surrogateescape")
+        tar.addfile(info, file)
+
+
+def _info(path: str, status: os.stat_result) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(path)
+    info.mode = stat.S_IMODE(status.st_mode)
+    info.mtime = int(status.st_mtime)
+    info.type = tarfile.DIRTYPE if stat.S_ISDIR(status.st_mode) else tarfile.REGTYPE
+    return info
+
+
+def _is_opaque(at: int, name: str) -> bool:
+    fd = os.open(name, _DIRECTORY, dir_fd=at)
+    try:
+        return os.getxattr(fd, "user.overlay.opaque") == b"y"
+    except OSError:
+        return False  # no such attribute
+    finally:
+        os.close(fd)

@@ -1,0 +1,309 @@
+"""From the entries of a layer to a directory tree that overlayfs takes as a lower layer.
+
+A layer may be the work of an attacker. Every path is resolved inside the tree, whatever links are in it, and nothing is
+followed in its last part. What becomes of what an ordinary user can't have:
+
+- owner and group are the caller's (overlayfs can't copy up what has an owner that is not mapped: EOVERFLOW)
+- set-user-ID and set-group-ID bits of files go: sandboxes are mounted nosuid, and out here they would be the caller's
+- device nodes are left out: a sandbox has its own /dev
+- extended attributes but `user.*` go, and of those `user.overlay.*`, which are overlayfs' own
+- the owner may read and write everything: root in a sandbox has no power over modes
+
+Whiteouts become what overlayfs has for them: device 0:0, and `user.overlay.opaque`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tarfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lisrt.errors import ImageError
+from lisrt.kernel import native
+from lisrt.store.archive import Layer, reading
+
+WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
+_OPAQUE_ATTRIBUTE = "user.overlay.opaque"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_DIRECTORIES = 32
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """What was made."""
+
+    diff_id: str
+    entries: int
+    bytes: int
+    """Of the tar."""
+    devices: int
+    """Left out."""
+
+
+def unpack(blob: Path, root: Path, what: str, progress: Callable[[int], None] = lambda _: None) -> Unpacked:
+    """Unpacks a layer's file into an empty directory. `progress` gets the number of bytes so far, now and then.
+
+    ImageError, which begins with `what`: damaged, hostile, or no room for it.
+    """
+    with reading(blob, what) as layer:
+        tree = _Tree(root)
+        try:
+            for entry in layer.entries():
+                with _naming(entry):
+                    tree.add(layer, entry)
+                if layer.count % 256 == 0:
+                    progress(layer.bytes)
+            tree.finish()
+        finally:
+            tree.close()
+        return Unpacked(layer.diff_id, layer.count, layer.bytes, tree.devices)
+
+
+@contextlib.contextmanager
+def _naming(entry: tarfile.TarInfo) -> Iterator[None]:
+    try:
+        yield
+    except ImageError as error:
+        raise ImageError(f"entry {entry.name[:200]!r}: {error}") from None
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, f"entry {entry.name[:200]!r}: {os.strerror(error.errno)}") from None
+
+
+class _Tree:
+    def __init__(self, root: Path) -> None:
+        self._root = os.open(root, _DIRECTORY)
+        self._open: OrderedDict[str, int] = OrderedDict()
+        self._times: dict[str, float] = {}
+        self.devices = 0
+
+    def close(self) -> None:
+        for fd in self._open.values():
+            os.close(fd)
+        os.close(self._root)
+
+    def add(self, layer: Layer, entry: tarfile.TarInfo) -> None:
+        path = _inside(entry.name)
+        if not path:
+            if entry.isdir():
+                os.fchmod(self._root, _mode(entry))
+            return
+        parent, _, name = path.rpartition("/")
+        if name.startswith(WHITEOUT):
+            self._white_out(parent, name)
+        elif entry.isdir():
+            self._directory(path, parent, name, entry)
+        elif entry.isreg():
+            self._file(layer, entry, parent, name)
+        elif entry.issym():
+            self._replace(parent, name, lambda at: os.symlink(entry.linkname, name, dir_fd=at))
+        elif entry.islnk():
+            self._hard_link(entry, parent, name)
+        elif entry.isfifo():
+            self._replace(parent, name, lambda at: os.mkfifo(name, _mode(entry), dir_fd=at))
+        elif entry.isdev():
+            self.devices += 1
+        else:
+            raise ImageError(f"its type, {entry.type!r}, is unknown")
+
+    def finish(self) -> None:
+        """The times of directories, which change when something is put in them."""
+        for path, when in self._times.items():
+            fd = native.open_in_root(self._root, os.fsencode(path), _DIRECTORY)
+            try:
+                os.utime(fd, (when, when))
+            finally:
+                os.close(fd)
+
+    def _parent(self, path: str) -> int:
+        """A descriptor of a directory, made where it is missing. Those that were used last stay open."""
+        if not path:
+            return self._root
+        fd = self._open.get(path)
+        if fd is not None:
+            self._open.move_to_end(path)
+            return fd
+        try:
+            fd = native.open_in_root(self._root, os.fsencode(path), _DIRECTORY)
+        except FileNotFoundError:
+            above, _, name = path.rpartition("/")
+            at = self._parent(above)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o755, dir_fd=at)
+            fd = native.open_in_root(self._root, os.fsencode(path), _DIRECTORY)
+        self._open[path] = fd
+        if len(self._open) > _OPEN_DIRECTORIES:
+            os.close(self._open.popitem(last=False)[1])
+        return fd
+
+    def _forget(self, path: str) -> None:
+        """A directory that is replaced must not be written to any more, nor what was below it."""
+        for known in [known for known in self._open if known == path or known.startswith(f"{path}/")]:
+            os.close(self._open.pop(known))
+
+    def _replace(self, parent: str, name: str, make: Callable[[int], None]) -> None:
+        """What comes later in an archive takes the place of what came before."""
+        at = self._parent(parent)
+        try:
+            make(at)
+        except FileExistsError:
+            self._remove(at, parent, name)
+            make(at)
+
+    def _remove(self, at: int, parent: str, name: str) -> None:
+        if _is_directory(at, name):
+            path = f"{parent}/{name}" if parent else name
+            self._forget(path)
+            for known in [known for known in self._times if known == path or known.startswith(f"{path}/")]:
+                del self._times[known]
+            native.remove_tree(at, name)
+        else:
+            os.unlink(name, dir_fd=at)
+
+    def _directory(self, path: str, parent: str, name: str, entry: tarfile.TarInfo) -> None:
+        at = self._parent(parent)
+        try:
+            os.mkdir(name, 0o700, dir_fd=at)
+        except FileExistsError:
+            if not _is_directory(at, name):
+                hidden = _is_whiteout(at, name)
+                os.unlink(name, dir_fd=at)
+                os.mkdir(name, 0o700, dir_fd=at)
+                if hidden:  # it was taken away, and made again
+                    _set_opaque(self._parent(path))
+        fd = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+        try:
+            os.fchmod(fd, _mode(entry))
+            _set_attributes(fd, entry)
+        finally:
+            os.close(fd)
+        self._times[path] = entry.mtime
+
+    def _file(self, layer: Layer, entry: tarfile.TarInfo, parent: str, name: str) -> None:
+        at = self._parent(parent)
+        try:
+            fd = os.open(name, _NEW, 0o600, dir_fd=at)
+        except FileExistsError:
+            self._remove(at, parent, name)
+            fd = os.open(name, _NEW, 0o600, dir_fd=at)
+        try:
+            _write(fd, layer, entry)
+            os.fchmod(fd, _mode(entry))
+            _set_attributes(fd, entry)
+            os.utime(fd, (entry.mtime, entry.mtime))
+        finally:
+            os.close(fd)
+
+    def _hard_link(self, entry: tarfile.TarInfo, parent: str, name: str) -> None:
+        source_parent, _, source = _inside(entry.linkname).rpartition("/")
+        if not source:
+            raise ImageError(f"a hard link to {entry.linkname!r}")
+        from_fd = native.open_in_root(self._root, os.fsencode(source_parent) or b".", _DIRECTORY)
+        try:
+            if _is_directory(from_fd, source):
+                raise ImageError(f"a hard link to the directory {entry.linkname!r}")
+            if _same(from_fd, source, self._parent(parent), name):
+                return
+            self._replace(
+                parent,
+                name,
+                lambda at: os.link(source, name, src_dir_fd=from_fd, dst_dir_fd=at, follow_symlinks=False),
+            )
+        except FileNotFoundError:
+            raise ImageError(f"a hard link to {entry.linkname!r}, which is not there") from None
+        finally:
+            os.close(from_fd)
+
+    def _white_out(self, parent: str, name: str) -> None:
+        at = self._parent(parent)
+        if name == _OPAQUE:
+            _set_opaque(at)
+        elif not name.startswith(WHITEOUT * 2):  # others are what aufs kept for itself
+            with contextlib.suppress(FileExistsError):  # a whiteout hides what is below this layer, not what is in it
+                os.mknod(_checked_part(name.removeprefix(WHITEOUT)), stat.S_IFCHR | 0o600, os.makedev(0, 0), dir_fd=at)
+
+
+def _inside(name: str) -> str:
+    """A path below the tree's root, without a leading slash; "" for the root itself. ImageError where it leads out."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise ImageError("`..` in a path")
+    if any(len(os.fsencode(part)) > 255 for part in parts) or len(os.fsencode(name)) >= 4096:
+        raise ImageError("too long a path")
+    return "/".join(parts)
+
+
+def _checked_part(name: str) -> str:
+    if name in ("", ".", ".."):
+        raise ImageError("a whiteout of nothing")
+    return name
+
+
+def _mode(entry: tarfile.TarInfo) -> int:
+    if entry.isdir():
+        return entry.mode & 0o3777 | 0o700
+    return entry.mode & 0o777 | 0o600
+
+
+def _write(fd: int, layer: Layer, entry: tarfile.TarInfo) -> None:
+    source = layer.data(entry)
+    if not entry.sparse:
+        while data := source.read(_CHUNK):
+            _write_all(fd, data)
+        return
+    for offset, size in entry.sparse:  # holes stay holes
+        if size:
+            source.seek(offset)
+            os.lseek(fd, offset, os.SEEK_SET)
+        while size > 0:
+            data = source.read(min(size, _CHUNK))
+            if not data:
+                raise ImageError("it ends too early")
+            _write_all(fd, data)
+            size -= len(data)
+    os.ftruncate(fd, entry.size)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def _set_attributes(fd: int, entry: tarfile.TarInfo) -> None:
+    for key, value in entry.pax_headers.items():
+        name = key.removeprefix("SCHILY.xattr.")
+        if name != key and name.startswith("user.") and not name.startswith("user.overlay."):
+            with contextlib.suppress(OSError):  # a file system that has none, or no room: no program of an image relies on it
+                os.setxattr(fd, name, value.encode(errors="surrogateescape"))
+
+
+def _set_opaque(fd: int) -> None:
+    os.setxattr(fd, _OPAQUE_ATTRIBUTE, b"y")
+
+
+def _is_directory(at: int, name: str) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode)
+
+
+def _is_whiteout(at: int, name: str) -> bool:
+    status = os.stat(name, dir_fd=at, follow_symlinks=False)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def _same(from_fd: int, source: str, at: int, name: str) -> bool:
+    """Whether a hard link is there already: linking a file to itself would first remove it."""
+    with contextlib.suppress(FileNotFoundError):
+        old = os.stat(name, dir_fd=at, follow_symlinks=False)
+        return os.path.samestat(os.stat(source, dir_fd=from_fd, follow_symlinks=False), old)
+    return False
+
