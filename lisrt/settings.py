@@ -1,7 +1,7 @@
 """Defaults of this user: environment variables (`LISRT_IMAGE`, `LISRT_SCRATCH`, ...) first, then the settings file.
 
-The file is `$XDG_CONFIG_HOME/lisrt/config.toml` (`~/.config/lisrt/config.toml`). Keys: `home`, `image`, `scratch`, `cgroup`, `launcher`,
-`bwrap`.
+The file is `$XDG_CONFIG_HOME/lisrt/config.toml` (`~/.config/lisrt/config.toml`). Keys: `home`, `image`, `scratch`, `cgroup`,
+`launcher`, `bwrap`.
 """
 
 from __future__ import annotations

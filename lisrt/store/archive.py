@@ -10,7 +10,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from lisrt.errors import ImageError
 
@@ -37,7 +37,7 @@ def decompressed(raw: IO[bytes]) -> IO[bytes]:
         case "gzip":
             import gzip
 
-            return gzip.GzipFile(fileobj=raw)
+            return cast(IO[bytes], gzip.GzipFile(fileobj=raw))
         case "zstd":
             return _zstd(raw)
         case "xz":
@@ -73,7 +73,7 @@ class Measured(io.RawIOBase):
         self._source = source
         self._most = max(RATIO_FROM, compressed * MOST_RATIO)
         self._digest = hashlib.sha256()
-        self.bytes = 0
+        self.count = 0
 
     def readable(self) -> bool:
         return True
@@ -82,8 +82,8 @@ class Measured(io.RawIOBase):
         if size < 0 or size > _MOST_AT_ONCE:
             raise ImageError(f"a header of {size >> 20} MiB: no archive that means well has such a one")
         data = self._source.read(size)
-        self.bytes += len(data)
-        if self.bytes > self._most:
+        self.count += len(data)
+        if self.count > self._most:
             raise ImageError(f"its contents are more than {MOST_RATIO} times as large as the file: a bomb, or damaged")
         self._digest.update(data)
         return data
@@ -105,9 +105,9 @@ class Layer:
         self.count = 0
 
     @property
-    def bytes(self) -> int:
-        """Read so far, decompressed."""
-        return self._measured.bytes
+    def size(self) -> int:
+        """Bytes read so far, decompressed."""
+        return self._measured.count
 
     def entries(self) -> Iterator[tarfile.TarInfo]:
         """Each entry, in the archive's order. Read its data before the next one."""

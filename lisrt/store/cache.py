@@ -55,10 +55,7 @@ def remove_unused(base: Path, needed: set[str], *, dry_run: bool = False) -> int
     for entry in _entries(base / ".layers"):
         if entry.suffix or f"sha256:{entry.name}" in needed:
             continue
-        if entry.name.startswith(".new-"):
-            lock = _try(entry)
-        else:
-            lock = _try(entry)
+        lock = _try(entry)
         if lock is None:
             continue
         removed += 1
@@ -100,7 +97,7 @@ def _take(place: Path) -> int | None:
     try:
         fcntl.flock(fd, fcntl.LOCK_SH)
         if not os.path.samestat(os.fstat(fd), os.stat(place)):
-            raise FileNotFoundError
+            raise FileNotFoundError  # removed while we waited
         if _is_whole(place):
             return fd
     except FileNotFoundError:
@@ -112,7 +109,7 @@ def _take(place: Path) -> int | None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ImageError(f"{place} has lost files, and programs use it: end them, or name another place with $LISRT_SCRATCH") from None
+        raise ImageError(f"{place} has lost files, and programs use it: end them, or name another $LISRT_SCRATCH") from None
     else:
         _remove(place)
         return None

@@ -38,8 +38,8 @@ class Swept:
 
 def checked_name(name: str) -> str:
     """A name that an image may get. ValueError."""
-    if not _NAME.fullmatch(name) or ".." in name or "//" in name:
-        raise ValueError(f"a name of an image has letters, digits and . _ - / : @, and begins with one of the first two: {name!r}")
+    if not _NAME.fullmatch(name) or len(_quoted(name)) > 255 or ".." in name or "//" in name:
+        raise ValueError(f"an image's name has letters, digits and . _ - / : @, and begins with one of the first two: {name!r}")
     if name in RESERVED or _HEX.fullmatch(name):
         raise ValueError(f"an image can't be named {name!r}: that is {'taken' if name in RESERVED else 'what ids look like'}")
     return name
@@ -150,7 +150,8 @@ class Catalog:
         near = difflib.get_close_matches(reference, known, n=1)
         if near:
             return f"did you mean {near[0]!r}?"
-        return f"there are {', '.join(known[:8])}{' ...' if len(known) > 8 else ''} (`lisrt image ls`); to get others: `lisrt image --help`"
+        some = ", ".join(known[:8]) + (" ..." if len(known) > 8 else "")
+        return f"there are {some} (`lisrt image ls`); to get others: `lisrt image --help`"
 
 
 def _files(directory: Path) -> Iterator[Path]:

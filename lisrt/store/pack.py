@@ -31,12 +31,12 @@ class _Digested:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.digest = hashlib.sha256()
-        self.bytes = 0
+        self.size = 0
 
     def write(self, data: bytes) -> int:
         self._file.write(data)
         self.digest.update(data)
-        self.bytes += len(data)
+        self.size += len(data)
         return len(data)
 
 
@@ -52,7 +52,7 @@ def pack(root: Path, home: Home) -> LayerRecord:
             os.fsync(file.fileno())
         blob = f"sha256:{compressed.digest.hexdigest()}"
         Blobs(home).adopt(place / "blob", blob)
-        return LayerRecord(f"sha256:{plain.digest.hexdigest()}", blob, compressed.bytes)
+        return LayerRecord(f"sha256:{plain.digest.hexdigest()}", blob, compressed.size)
 
 
 def write_tar(root: Path, out: IO[bytes]) -> None:
@@ -123,10 +123,12 @@ def _add_file(
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
     with open(fd, "rb", buffering=CHUNK) as file:
         info.size = os.fstat(fd).st_size
+        headers = {}
         for attribute in os.listxattr(fd):
             if attribute.startswith("user.") and not attribute.startswith("user.overlay."):
                 value = os.getxattr(fd, attribute)
-                info.pax_headers[f"SCHILY.xattr.{attribute}"] = value.decode(errors="surrogateescape")
+                headers[f"SCHILY.xattr.{attribute}"] = value.decode(errors="surrogateescape")
+        info.pax_headers = headers
         tar.addfile(info, file)
 
 

@@ -22,6 +22,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from lisrt.errors import ImageError
 from lisrt.kernel import native
@@ -42,8 +43,8 @@ class Unpacked:
 
     diff_id: str
     entries: int
-    bytes: int
-    """Of the tar."""
+    size: int
+    """Bytes of the tar."""
     devices: int
     """Left out."""
 
@@ -60,11 +61,11 @@ def unpack(blob: Path, root: Path, what: str, progress: Callable[[int], None] = 
                 with _naming(entry):
                     tree.add(layer, entry)
                 if layer.count % 256 == 0:
-                    progress(layer.bytes)
+                    progress(layer.size)
             tree.finish()
         finally:
             tree.close()
-        return Unpacked(layer.diff_id, layer.count, layer.bytes, tree.devices)
+        return Unpacked(layer.diff_id, layer.count, layer.size, tree.devices)
 
 
 @contextlib.contextmanager
@@ -256,11 +257,12 @@ def _mode(entry: tarfile.TarInfo) -> int:
 
 def _write(fd: int, layer: Layer, entry: tarfile.TarInfo) -> None:
     source = layer.data(entry)
-    if not entry.sparse:
+    holes = cast(list[tuple[int, int]] | None, entry.sparse)  # typeshed takes it for a number of bytes
+    if not holes:
         while data := source.read(_CHUNK):
             _write_all(fd, data)
         return
-    for offset, size in entry.sparse:  # holes stay holes
+    for offset, size in holes:  # holes stay holes
         if size:
             source.seek(offset)
             os.lseek(fd, offset, os.SEEK_SET)
