@@ -336,7 +336,9 @@ static void attend(struct start *start) {
     if (dup3(start->request->sock, CONTROL, O_CLOEXEC) < 0)
         _exit(1);
     close(start->request->sock);
-    int r = prepare_files(start);
+    int r = geteuid() == 0 ? lis_host_protect_devices(start->fault) : 0; /* before sources of mounts are opened */
+    if (r == 0)
+        r = prepare_files(start);
     if (r == 0)
         r = run_bwrap(start);
     if (r < 0)

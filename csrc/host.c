@@ -101,6 +101,20 @@ static int make_dev(int root, struct lis_fault *fault) {
     return 0;
 }
 
+int lis_host_protect_devices(struct lis_fault *fault) {
+    struct sys_mount_attr read_only = {.attr_set = SYS_MOUNT_ATTR_RDONLY};
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        return lis_fail(fault, LIS_STAGE_DEV, errno, "/dev, as root");
+    for (size_t i = 0; i < LIS_COUNT(devices); i++) {
+        char path[32];
+        snprintf(path, sizeof path, "/dev/%s", devices[i].name);
+        cleanup_fd int tree = sys_open_tree(AT_FDCWD, path, SYS_OPEN_TREE_CLONE | SYS_OPEN_TREE_CLOEXEC);
+        if (tree < 0 || sys_mount_setattr(tree, "", AT_EMPTY_PATH, &read_only) < 0 || attach(tree, AT_FDCWD, path) < 0)
+            return lis_fail(fault, LIS_STAGE_DEV, errno, path);
+    }
+    return 0;
+}
+
 /* The kernel lets us mount a /proc only where an unmasked one is visible, so the lean namespace keeps one. It shows the
  * spawner's pid namespace, not the host's. */
 static int make_proc(int root, struct lis_fault *fault) {

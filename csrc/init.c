@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -115,9 +116,22 @@ static void look_at_limits(struct init *init) {
     }
 }
 
+/* They outlive the processes that made them, and would fill the sandbox until its end. */
+static void remove_shared_memory(void) {
+    struct shm_info info;
+    int last = shmctl(0, SHM_INFO, (struct shmid_ds *)(void *)&info);
+    for (int at = 0; at <= last; at++) {
+        struct shmid_ds segment;
+        int id = shmctl(at, SHM_STAT, &segment);
+        if (id >= 0)
+            shmctl(id, IPC_RMID, NULL);
+    }
+}
+
 /* Nobody lives any more, so all that were to be killed are dead. */
 static void finish_cleared(struct init *init) {
     init->clearing_until = 0;
+    remove_shared_memory();
     for (struct lis_command *command = init->commands, *following; command; command = following) {
         following = command->next;
         if (command->killing && command->exited)

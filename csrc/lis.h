@@ -235,6 +235,9 @@ struct lis_host {
 
 int lis_host_enter_user_namespace(struct lis_fault *fault);
 int lis_host_open(struct lis_host *host, const char *owner_path, int owner_dir, struct lis_fault *fault);
+/* For root under bubblewrap: from now on this process sees the host's devices read-only, and so do bubblewrap's binds of
+ * them. Who owns them could set their modes and times otherwise. Needs CAP_SYS_ADMIN. */
+int lis_host_protect_devices(struct lis_fault *fault);
 /* Index of the layer under /l, attached now, read-only, if it is new. */
 int lis_host_layer(struct lis_host *host, const char *path, struct lis_fault *fault);
 /* A detached copy of the mount at a host path. */

@@ -36,7 +36,7 @@ def arguments(plan: tuple[steps.Step, ...], *, root: str, program: Program, trus
             fix=FIX,
         )
     _check_mounts(plan, program)
-    made = ["--unshare-user", "--unshare-pid"]
+    made = ["--unshare-user", "--unshare-pid", "--cap-drop", "ALL"]  # root's bubblewrap would keep all capabilities
     binds: list[steps.Bind] = []
     for step in plan:
         made += _of(step, root, program, binds)
@@ -98,7 +98,7 @@ def _of(step: steps.Step, root: str, program: Program, binds: list[steps.Bind]) 
         case steps.Proc():
             return list(_proc(f"/{step.target}", program))
         case steps.Dev():
-            return ["--dev", f"/{step.target}"]
+            return ["--dev", f"/{step.target}"]  # root's are made read-only first: csrc/host.c
         case steps.Devpts():
             return []  # --dev has made it
         case steps.Tmpfs():

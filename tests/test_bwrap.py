@@ -50,7 +50,7 @@ def words(program: Program, *, mounts: tuple[Mount, ...] = (), trusted: bool = T
 
 
 COPIED = (
-    "--unshare-user --unshare-pid --unshare-ipc --unshare-uts --unshare-cgroup --unshare-net --bind /s/b1/r /"
+    "--unshare-user --unshare-pid --cap-drop ALL --unshare-ipc --unshare-uts --unshare-cgroup --unshare-net --bind /s/b1/r /"
     " --proc /proc --remount-ro /proc --dev /dev --perms 1777 --size 67108864 --tmpfs /dev/shm --ro-bind-fd 8 /usr"
     " --hostname sandbox --uid 0 --gid 0 --disable-userns --remount-ro /dev --chdir / --as-pid-1 --new-session"
 )

@@ -17,7 +17,7 @@ from lisrt.kernel import helper, native
 
 # What arguments are made of. The last two came with 0.8.0 and 0.10.0; distributions have carried them back.
 NEEDED = (
-    "--args", "--as-pid-1", "--bind", "--bind-fd", "--chdir", "--dev", "--disable-userns", "--gid",
+    "--args", "--as-pid-1", "--bind", "--bind-fd", "--cap-drop", "--chdir", "--dev", "--disable-userns", "--gid",
     "--hostname", "--new-session", "--perms", "--proc", "--remount-ro", "--ro-bind-fd", "--size", "--tmpfs", "--uid",
     "--unshare-cgroup", "--unshare-ipc", "--unshare-net", "--unshare-pid", "--unshare-user", "--unshare-uts",
 )  # fmt: skip
