@@ -147,6 +147,29 @@ static void choose_masks(struct lis_host *host) {
     }
 }
 
+/* Private, in the same call: into a copy that went on receiving the host's mounts, they would come without the limits. */
+static int restrict_mount(int tree, bool writable) {
+    struct sys_mount_attr attr = {
+        .attr_set = SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV | (writable ? 0 : SYS_MOUNT_ATTR_RDONLY),
+        .propagation = MS_PRIVATE,
+    };
+    return sys_mount_setattr(tree, "", AT_EMPTY_PATH | SYS_AT_RECURSIVE, &attr) < 0 ? -errno : 0;
+}
+
+/* All unpacked layers of this host's images, with one mount. */
+static int show_trees(const char *owner_path, int root) {
+    char path[PATH_MAX];
+    const char *name = strrchr(owner_path, '/');
+    int length = name ? (int)(name - owner_path) : 0;
+    if (snprintf(path, sizeof path, "%.*s" LIS_TREES, length, owner_path) >= (int)sizeof path)
+        return -ENAMETOOLONG;
+    cleanup_fd int tree = sys_open_tree(AT_FDCWD, path, SYS_OPEN_TREE_CLONE | SYS_OPEN_TREE_CLOEXEC);
+    if (tree < 0)
+        return errno == ENOENT ? 0 : -errno; /* then layers from there are mounted one by one, as others are */
+    int r = restrict_mount(tree, false);
+    return r < 0 ? r : attach(tree, root, "t");
+}
+
 static int make_lean_root(const char *owner_path, struct lis_fault *fault) {
     cleanup_fd int scratch =
         sys_open_tree(AT_FDCWD, owner_path, SYS_OPEN_TREE_CLONE | SYS_OPEN_TREE_CLOEXEC | SYS_AT_RECURSIVE);
@@ -158,12 +181,14 @@ static int make_lean_root(const char *owner_path, struct lis_fault *fault) {
         return lis_fail(fault, LIS_STAGE_MOUNT_NAMESPACE, -root, "tmpfs");
     /* any directory will do to attach it to: the namespace is left by pivot_root below */
     int r = attach(root, AT_FDCWD, owner_path);
-    static const char *const places[] = {"s", "l", "m", "e", "dev", "proc"};
+    static const char *const places[] = {"s", "l", "t", "m", "e", "dev", "proc"};
     for (size_t i = 0; r == 0 && i < LIS_COUNT(places); i++)
         if (mkdirat(root, places[i], 0755) < 0)
             r = -errno;
     if (r == 0)
         r = attach(scratch, root, "s");
+    if (r == 0)
+        r = show_trees(owner_path, root);
     if (r < 0)
         return lis_fail(fault, LIS_STAGE_MOUNT_NAMESPACE, -r, owner_path);
     r = make_proc(root, fault);
@@ -200,6 +225,7 @@ static int probe_overlay(struct lis_fault *fault) {
 
 int lis_host_open(struct lis_host *host, const char *owner_path, int owner_dir, struct lis_fault *fault) {
     host->owner_dir = owner_dir;
+    host->owner_path = owner_path;
     host->nlayers = host->nmasks = 0;
     choose_masks(host);
     /* slave: file systems that the host mounts later (autofs) still arrive, nothing of ours goes back */
@@ -235,34 +261,44 @@ static int copy_mount(const struct lis_host *host, const char *path) {
     return r;
 }
 
-/* Private, in the same call: into a copy that went on receiving the host's mounts, they would come without the limits. */
-static int restrict_mount(int tree, bool writable) {
-    struct sys_mount_attr attr = {
-        .attr_set = SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV | (writable ? 0 : SYS_MOUNT_ATTR_RDONLY),
-        .propagation = MS_PRIVATE,
-    };
-    return sys_mount_setattr(tree, "", AT_EMPTY_PATH | SYS_AT_RECURSIVE, &attr) < 0 ? -errno : 0;
+/* The name of something directly inside a directory. NULL: it lies elsewhere. */
+static const char *name_inside(const char *path, const char *dir, size_t length) {
+    if (strncmp(path, dir, length) != 0 || path[length] != '/')
+        return NULL;
+    const char *name = path + length + 1;
+    return *name && *name != '.' && !strchr(name, '/') ? name : NULL;
+}
+
+/* On /l/INDEX. A link where it can be: every mount here is copied for every sandbox. */
+static int show_layer(struct lis_host *host, const char *path, const char *place) {
+    const char *owner = strrchr(host->owner_path, '/'), *name = NULL;
+    char trees[PATH_MAX], target[NAME_MAX + 8];
+    int length = snprintf(trees, sizeof trees, "%.*s" LIS_TREES, (int)(owner - host->owner_path), host->owner_path);
+    if (length < (int)sizeof trees)
+        name = name_inside(path, trees, (size_t)length);
+    if (name && snprintf(target, sizeof target, "/t/%s", name) < (int)sizeof target && access(target, F_OK) == 0)
+        return symlink(target, place) < 0 ? -errno : 0;
+    cleanup_fd int tree = copy_mount(host, path);
+    if (tree < 0)
+        return tree;
+    if (mkdir(place, 0755) < 0 && errno != EEXIST)
+        return -errno;
+    int r = restrict_mount(tree, false);
+    return r < 0 ? r : attach(tree, AT_FDCWD, place);
 }
 
 int lis_host_layer(struct lis_host *host, const char *path, struct lis_fault *fault) {
+    if (name_inside(path, host->owner_path, strlen(host->owner_path)))
+        return LIS_LAYER_OF_OWNER;
     for (uint32_t i = 0; i < host->nlayers; i++)
         if (strcmp(host->layers[i], path) == 0)
             return (int)i;
     if (host->nlayers == LIS_MAX_LAYERS)
         return lis_fail(fault, LIS_STAGE_LAYER, ENOSPC, path);
-    cleanup_fd int tree = copy_mount(host, path);
-    if (tree < 0)
-        return lis_fail(fault, LIS_STAGE_LAYER, -tree, path);
     char place[32];
     snprintf(place, sizeof place, "/l/%u", host->nlayers);
     cleanup_free char *copy = strdup(path);
-    int r = copy ? 0 : -ENOMEM;
-    if (r == 0 && mkdir(place, 0755) < 0 && errno != EEXIST)
-        r = -errno;
-    if (r == 0)
-        r = restrict_mount(tree, false);
-    if (r == 0)
-        r = attach(tree, AT_FDCWD, place);
+    int r = copy ? show_layer(host, path, place) : -ENOMEM;
     if (r < 0)
         return lis_fail(fault, LIS_STAGE_LAYER, -r, path);
     host->layers[host->nlayers] = copy;

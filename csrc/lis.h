@@ -4,6 +4,7 @@
  * caller's struct lis_fault gets the stage, the errno and the path. Library files never print, never exit. */
 #pragma once
 
+#include <limits.h>
 #include <linux/filter.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -140,6 +141,7 @@ enum lis_message_kind {
     LIS_FAULT = 2,
     LIS_CREATE = 16,  /* to the spawner: id, plan; one descriptor: the sandbox's control socket */
     LIS_KILL = 17,    /* to the spawner: id */
+    LIS_DISCARD = 18, /* to the spawner: name of a layer in the owner's directory that nobody needs any more */
     LIS_CGROUPS = 20, /* to the spawner: a descriptor for each control group directory that sandboxes get theirs in */
     LIS_EXEC = 32,    /* to init */
     LIS_FILES = 33,   /* to init: one descriptor, a socket on which file requests follow */
@@ -177,7 +179,7 @@ int lis_send_fault(int sock, const struct lis_fault *fault);
 /* What is in a message, decoded with no side effect; `size` as lis_receive returned it, an error too.
  * The kind; 0 for what is no message, or an EXEC shorter than its numbers. */
 uint32_t lis_message_kind(const void *message, ssize_t size);
-/* The name in a CREATE or KILL, which points into the message; NULL when it can't be a directory's. */
+/* The name in a CREATE, KILL or DISCARD, which points into the message; NULL when it can't be a directory's. */
 const char *lis_message_id(const void *message, ssize_t size);
 
 /* ---- process.c: starting clean ------------------------------------------------------------------------------- */
@@ -228,9 +230,10 @@ struct lis_host {
     int outer_mounts; /* mount namespace that sees the host's file systems; owned by U0 */
     int lean_mounts;  /* the spawner's own: a handful of mounts, so that copying it is cheap */
     int owner_dir;    /* directory of this owner on the scratch file system */
+    const char *owner_path;
     uint32_t nmasks, nlayers;
     struct lis_mask masks[LIS_MAX_MASKS]; /* what is hidden in every sandbox's /proc */
-    char *layers[LIS_MAX_LAYERS];         /* host path of the layer that is mounted on /l/INDEX */
+    char *layers[LIS_MAX_LAYERS];         /* host path of the layer that is on /l/INDEX */
 };
 
 int lis_host_enter_user_namespace(struct lis_fault *fault);
@@ -238,7 +241,11 @@ int lis_host_open(struct lis_host *host, const char *owner_path, int owner_dir, 
 /* For root under bubblewrap: from now on this process sees the host's devices read-only, and so do bubblewrap's binds of
  * them. Who owns them could set their modes and times otherwise. Needs CAP_SYS_ADMIN. */
 int lis_host_protect_devices(struct lis_fault *fault);
-/* Index of the layer under /l, attached now, read-only, if it is new. */
+/* Where layers of images lie unpacked, beside the owners' directories: lisrt/store/cache.py. */
+#define LIS_TREES "/.layers"
+/* A layer that lies in the owner's directory: a snapshot. They come and go, and are under /s by their own names. */
+#define LIS_LAYER_OF_OWNER (INT_MAX)
+/* Index of the layer under /l, put there now if it is new; or LIS_LAYER_OF_OWNER. */
 int lis_host_layer(struct lis_host *host, const char *path, struct lis_fault *fault);
 /* A detached copy of the mount at a host path. */
 int lis_host_mount(struct lis_host *host, const char *path, bool writable, struct lis_fault *fault);
@@ -381,7 +388,7 @@ struct lis_resources {
     const struct lis_plan *plan;
     const struct lis_host *host;
     const char *id;
-    uint32_t layers[LIS_MAX_STRINGS]; /* for each string that names a lower or an image's bind: its index under /l */
+    uint32_t layers[LIS_MAX_STRINGS]; /* for each string that names a lower or an image's bind: see lis_host_layer */
     int mounts[LIS_MAX_STEPS];        /* for each other BIND step: its detached mount */
     struct lis_filter *filter;        /* of the FILTER step */
     struct lis_member member;

@@ -112,9 +112,14 @@ static int step_overlay(struct context *ctx, const struct lis_step *step) {
     /* volatile: nothing is synced, on unmount least of all: that would sync the whole file system below */
     int length =
         snprintf(options, sizeof options, "userxattr,volatile,upperdir=/s/%s/u,workdir=/s/%s/w,lowerdir=", id, id);
-    for (uint32_t i = 0; i < step->nstrings && length < (int)sizeof options; i++)
-        length += snprintf(options + length, sizeof options - (size_t)length, "%s/l/%u", i == 0 ? "" : ":",
-                           ctx->resources->layers[step->first + i]);
+    for (uint32_t i = 0; i < step->nstrings && length < (int)sizeof options; i++) {
+        uint32_t index = ctx->resources->layers[step->first + i];
+        const char *name = strrchr(text(ctx, step, i), '/'), *separator = i == 0 ? "" : ":";
+        if (index == LIS_LAYER_OF_OWNER)
+            length += snprintf(options + length, sizeof options - (size_t)length, "%s/s%s", separator, name);
+        else
+            length += snprintf(options + length, sizeof options - (size_t)length, "%s/l/%u", separator, index);
+    }
     if (length >= (int)sizeof options)
         return lis_fail(ctx->fault, LIS_STAGE_OVERLAY, E2BIG, "/");
     if (mount("overlay", "/m", "overlay", MS_NODEV | MS_NOSUID, options) < 0)

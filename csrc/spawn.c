@@ -42,6 +42,16 @@ static void kill_sandbox(struct spawner *spawner, size_t size) {
             kill_one(&spawner->sandboxes[i]);
 }
 
+/* A frozen layer; never what a sandbox is still writing to. */
+static void discard(struct spawner *spawner, size_t size) {
+    const char *id = lis_message_id(spawner->buffer, (ssize_t)size);
+    bool in_use = false;
+    for (size_t i = 0; id && i < spawner->count; i++)
+        in_use |= strcmp(spawner->sandboxes[i].id, id) == 0;
+    if (id && !in_use)
+        lis_trash_throw(&spawner->trash, id);
+}
+
 /* Where sandboxes get their control groups from now on. */
 static void take_cgroups(struct spawner *spawner, size_t size, int fds[LIS_MAX_FDS], int *nfds) {
     const struct lis_cgroups_message *message = (const struct lis_cgroups_message *)spawner->buffer;
@@ -71,6 +81,8 @@ static bool serve(struct spawner *spawner) {
             lis_send_fault(fds[0], &fault);
     } else if (kind == LIS_KILL)
         kill_sandbox(spawner, (size_t)size);
+    else if (kind == LIS_DISCARD)
+        discard(spawner, (size_t)size);
     else if (kind == LIS_CGROUPS)
         take_cgroups(spawner, (size_t)size, fds, &nfds);
     for (int i = 0; i < nfds; i++)

@@ -1,23 +1,28 @@
 """lisrt: a computer of its own for every LLM agent, without Docker, without root."""
 
 from lisrt.aio import AsyncSandbox
-from lisrt.errors import CommandFailed, HostError, ImageError, LisrtError, SandboxGone, SetupError
+from lisrt.changes import Change
+from lisrt.errors import CommandFailed, HostError, ImageError, LisrtError, SandboxBusy, SandboxGone, SetupError
 from lisrt.limits import Limits
 from lisrt.result import ExecResult, Outcome, Transfer, Usage
 from lisrt.sandbox import Sandbox
+from lisrt.snapshot import Image
 from lisrt.spec import Mount
 
 __all__ = [
     "AsyncSandbox",
+    "Change",
     "CommandFailed",
     "ExecResult",
     "HostError",
+    "Image",
     "ImageError",
     "Limits",
     "LisrtError",
     "Mount",
     "Outcome",
     "Sandbox",
+    "SandboxBusy",
     "SandboxGone",
     "SetupError",
     "Transfer",

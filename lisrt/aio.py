@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, overload
 
 from lisrt import process
+from lisrt.box import Box
+from lisrt.changes import Change
 from lisrt.limits import Limits
 from lisrt.result import ExecResult, Transfer
-from lisrt.sandbox import DEFAULT_MAX_READ, Box
+from lisrt.sandbox import DEFAULT_MAX_READ
+from lisrt.snapshot import Image
 from lisrt.spec import Argument, Mount
 from lisrt.waiting import adrive
 
@@ -22,14 +25,14 @@ class AsyncSandbox:
 
     def __init__(
         self,
-        image: str | None = None,
+        image: str | Image | None = None,
         *,
         limits: Limits | None = None,
         network: str = "none",
         mounts: Sequence[Mount] = (),
         env: Mapping[str, str] | None = None,
-        workdir: str = "/testbed",
-        user: int = 0,
+        workdir: str | None = None,
+        user: int | str | None = None,
         hostname: str | None = None,
         launcher: str = "auto",
     ) -> None:
@@ -84,6 +87,35 @@ class AsyncSandbox:
         """See Sandbox.download."""
         return await adrive(self._box.download(path, host_path, max_bytes))
 
+    async def snapshot(self, name: str | None = None) -> Image:
+        """See Sandbox.snapshot."""
+        return await adrive(self._box.snapshot(name))
+
+    @overload
+    async def fork(self) -> AsyncSandbox: ...
+
+    @overload
+    async def fork(self, count: int) -> list[AsyncSandbox]: ...
+
+    async def fork(self, count: int | None = None) -> AsyncSandbox | list[AsyncSandbox]:
+        """See Sandbox.fork. They are ready: close them, or use `async with`."""
+        made = [self._of(box) for box in await adrive(self._box.fork(1 if count is None else count))]
+        return made[0] if count is None else made
+
+    async def reset(self, to: Image | None = None) -> None:
+        """See Sandbox.reset."""
+        await adrive(self._box.reset(to))
+
+    async def diff(self) -> list[Change]:
+        """See Sandbox.diff."""
+        return await adrive(self._box.diff())
+
+    @classmethod
+    def _of(cls, box: Box) -> Self:
+        made = cls.__new__(cls)
+        made._box = box
+        return made
+
     async def close(self) -> None:
         """See Sandbox.close."""
         await adrive(self._box.close())
@@ -114,7 +146,8 @@ class AsyncSandbox:
         return self._box.guarantees()
 
     async def __aenter__(self) -> Self:
-        await adrive(self._box.open())
+        if not self._box.is_open:  # one that was forked is
+            await adrive(self._box.open())
         return self
 
     async def __aexit__(

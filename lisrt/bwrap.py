@@ -28,7 +28,8 @@ def arguments(plan: tuple[steps.Step, ...], *, root: str, program: Program, trus
 
     `trusted`: no program in a sandbox has had a hand in the image's layers. HostError where it would not be safe.
     """
-    if not trusted and not program.resists_links:
+    # in a root that is a copy bubblewrap makes nothing: all its mount points are there, made through no link
+    if not trusted and program.overlay and not program.resists_links:
         raise HostError(
             f"bubblewrap {program.version} follows links in a root out of it (CVE-2026-87766), and this image was written to"
             " by programs in a sandbox",

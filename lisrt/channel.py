@@ -77,11 +77,14 @@ class Channel:
                 self._sock.shutdown(socket.SHUT_RDWR)  # not closed: close() may be waiting on it in another thread
         return self.gone()
 
-    def close(self) -> Flow[None]:
-        """Kills everything in the sandbox and waits until it is dead. Again is allowed, and does nothing."""
+    def close(self) -> Flow[bool]:
+        """Kills everything in the sandbox and waits until it is dead. Again is allowed, and does nothing.
+
+        False when it was not seen dead: it was closed before, or has been given up to the spawner.
+        """
         with self._lock:
             if self._closed or self._generation != spawner.generation():
-                return
+                return False
             self._closed = True
             try:
                 wire.send(self._sock, wire.encode_plain(wire.QUIT))
@@ -97,12 +100,19 @@ class Channel:
                 except BlockingIOError:
                     message = b"?"
                 if not message:
-                    return
+                    return True
                 if not ready:
                     self._home.kill(self.name)
-                    return
+                    return False
         finally:
             self._sock.close()
+
+    def abandon(self) -> None:
+        """Has it end by itself: waits for nothing."""
+        with self._lock:
+            if not self._closed and self._generation == spawner.generation():
+                self._closed = True
+                self._sock.close()
 
     def _try_send(self, message: bytes, fds: tuple[int, ...]) -> bool:
         with self._lock:  # against close(): another socket may get this one's number
@@ -132,6 +142,29 @@ def _wait_writable(sock: socket.socket) -> None:
 
 def create(home: spawner.Spawner, plan: Plan, *, trusted: bool = True) -> Flow[Channel]:
     """Has the spawner make a sandbox and waits for its PID 1. HostError, SetupError, SandboxGone."""
+    started = yield from _start(home, plan, trusted)
+    return (yield from _arrive(home, *started))
+
+
+def create_many(home: spawner.Spawner, plan: Plan, count: int, *, trusted: bool = True) -> Flow[list[Channel]]:
+    """So many at once, or none: as `create`."""
+    started: list[tuple[str, socket.socket]] = []
+    arrived: list[Channel] = []
+    try:
+        for _ in range(count):
+            started.append((yield from _start(home, plan, trusted)))
+        while started:
+            arrived.append((yield from _arrive(home, *started.pop())))
+    except BaseException:
+        for _, sock in started:
+            sock.close()  # their PID 1 ends, or never comes to be
+        for one in arrived:
+            one.abandon()
+        raise
+    return arrived
+
+
+def _start(home: spawner.Spawner, plan: Plan, trusted: bool) -> Flow[tuple[str, socket.socket]]:
     name = f"b{os.urandom(8).hex()}"
     ours, theirs = wire.pair()
     try:
@@ -139,9 +172,16 @@ def create(home: spawner.Spawner, plan: Plan, *, trusted: bool = True) -> Flow[C
             while True:
                 try:
                     home.create(name, plan, theirs, trusted=trusted)
-                    break
+                    return name, ours
                 except BlockingIOError:
                     yield Offload(lambda: _wait_writable(home.control))
+    except BaseException:
+        ours.close()
+        raise
+
+
+def _arrive(home: spawner.Spawner, name: str, ours: socket.socket) -> Flow[Channel]:
+    try:
         deadline = time.monotonic() + CREATE_TIMEOUT
         ready = yield Ready(readers=(ours.fileno(),), deadline=deadline)
         if not ready:

@@ -4,6 +4,7 @@ LisrtError                      the sandbox failed, not the program in it
 ├── HostError(check, fix)       this host can't do it; `lisrt doctor` says why
 ├── ImageError                  unknown or unusable image
 ├── SetupError(stage, errno, path)   a sandbox could not be set up
+├── SandboxBusy                 commands run in it, and no snapshot can be taken
 ├── SandboxGone                 PID 1 has died, the sandbox is closed, or this is a forked child
 └── CommandFailed(result)       only from `result.check()`
 
@@ -60,6 +61,10 @@ class SetupError(LisrtError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class SandboxBusy(LisrtError):
+    """The sandbox is in use, or is being frozen by somebody else. Nothing has happened."""
 
 
 class SandboxGone(LisrtError):

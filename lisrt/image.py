@@ -1,28 +1,40 @@
-"""Images: what a sandbox's root file system is made of."""
+"""What a sandbox's root file system is made of, and what its programs are started with."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lisrt import settings
-from lisrt.errors import ImageError
-from lisrt.hostimage import shared_skeleton, unmerged_directories
+from lisrt.hostimage import SYNTHETIC, shared_skeleton, unmerged_directories
+from lisrt.passwd import Account, parse
+
+HOST = "host"
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
-    """Layers, and what programs in them expect."""
+class Root:
+    """Layers, ready on this host. A plan is made from these; equal layers and binds make equal plans."""
 
-    name: str
     layers: tuple[str, ...]
-    """Immutable directory trees on the host, the topmost first."""
+    """Directory trees that nobody changes, the topmost first."""
     binds: tuple[tuple[str, str], ...] = ()
     """(host path, target): directories of the host that are shown read-only, with all that is mounted in them."""
-    env: tuple[tuple[str, str], ...] = ()
     trusted: bool = True
     """No program in a sandbox has had a hand in the layers: links in them lead where their maker meant them to."""
+    id: str = field(default="", compare=False)
+    """Of the image of the store that it is, or that it began with; "" for `host`."""
+    env: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    """The image's own variables, over DEFAULT_ENV."""
+    workdir: str = field(default="", compare=False)
+    """"" where the image names none."""
+    user: str = field(default="", compare=False)
+    """As the image has it: "", a name or number, perhaps with `:group`."""
+    entrypoint: tuple[str, ...] = field(default=(), compare=False)
+    cmd: tuple[str, ...] = field(default=(), compare=False)
+    accounts: tuple[Account, ...] = field(default=(), compare=False)
+    """Its /etc/passwd."""
 
 
 DEFAULT_ENV = (
@@ -36,15 +48,18 @@ DEFAULT_ENV = (
 )
 
 
+def architecture() -> str:
+    """This machine's, in OCI's word."""
+    machine = os.uname().machine
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+
+
 def resolve_name(name: str | None) -> str:
-    """The name that is asked for; for None `$LISRT_IMAGE`, then the settings file, then `host`. ImageError."""
-    chosen = name if name is not None else settings.get("image") or "host"
-    if chosen != "host":
-        raise ImageError(f"there is no image named {chosen!r}; this version has `host`, made of this machine's own /usr")
-    return chosen
+    """The name that is asked for; for None `$LISRT_IMAGE`, then the settings file, then `host`."""
+    return name if name is not None else settings.get("image") or HOST
 
 
-def host_image(base: str, workplace: str) -> tuple[Image, int]:
+def host_root(base: str, workplace: str) -> tuple[Root, int]:
     """The image `host`: this machine's /usr, and what little of /etc programs need, without a download.
 
     /usr is bound, not layered: docs/decisions/0005. The small part that is copied stays in `base` for the next process.
@@ -54,4 +69,4 @@ def host_image(base: str, workplace: str) -> tuple[Image, int]:
     """
     skeleton, lock = shared_skeleton(Path(base), Path(workplace))
     binds = tuple((os.path.realpath(f"/{name}"), name) for name in ("usr", *unmerged_directories()))
-    return Image("host", (str(skeleton),), binds, DEFAULT_ENV), lock
+    return Root((str(skeleton),), binds, accounts=parse(SYNTHETIC["passwd"])), lock

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from lisrt.enforcement import Enforcement
-from lisrt.image import Image
+from lisrt.image import Root
 from lisrt.kernel import steps
 from lisrt.limits import Limits
 from lisrt.spec import Mount
@@ -42,19 +42,20 @@ class Plan:
 
 @lru_cache(maxsize=256)
 def make_plan(
-    image: Image,
+    root: Root,
     *,
     network: str,
     mounts: tuple[Mount, ...],
     workdir: str,
     user: int,
+    group: int | None = None,
     hostname: str,
     limits: Limits = NO_LIMITS,
     by: Enforcement = NOBODY,
 ) -> Plan:
     """The plan of one sandbox. Equal arguments give the same plan, and the sandbox's name is not part of it."""
     namespaces = steps.NEWIPC | steps.NEWUTS | steps.NEWCGROUP | (steps.NEWNET if network == "none" else 0)
-    plan: list[steps.Step] = [steps.Namespaces(namespaces), steps.Overlay(image.layers)]
+    plan: list[steps.Step] = [steps.Namespaces(namespaces), steps.Overlay(root.layers)]
     plan += [
         steps.Proc("proc"),
         steps.Dev("dev"),
@@ -62,7 +63,7 @@ def make_plan(
         steps.Tmpfs("dev/shm", min(SHM_BYTES, (limits.memory or SHM_BYTES * 2) // 2), SHM_INODES, 0o1777),
         steps.Directory("tmp", 0o1777, exact=True),
     ]
-    plan += [steps.Bind(source, target, steps.Bind.OF_IMAGE) for source, target in image.binds]
+    plan += [steps.Bind(source, target, steps.Bind.OF_IMAGE) for source, target in root.binds]
     # a mount below another one's target comes after it, whatever order they were given in
     for mount in sorted(mounts, key=lambda mount: mount.target.split("/")):
         mode = steps.Bind.WRITABLE if mount.writable else steps.Bind.READ_ONLY
@@ -73,7 +74,7 @@ def make_plan(
     if network == "none":
         plan.append(steps.Loopback())
     plan += _limits(limits, by)
-    plan += [steps.User(user, user), steps.NoNesting()]
+    plan += [steps.User(user, user if group is None else group), steps.NoNesting()]
     if limits.pids is not None and by.pids is not None:
         plan.append(steps.Pids(limits.pids, by.pids))
     emulation = 0 if user else steps.Filter.EMULATE_ROOT

@@ -1,240 +1,37 @@
-"""Sandbox: one root file system, one PID 1, many commands. What `AsyncSandbox` (aio.py) awaits is here, too."""
+"""Sandbox: one root file system, one PID 1, many commands. What `AsyncSandbox` (aio.py) awaits is in box.py, as this."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, overload
 
-from lisrt import channel, files, guarantees, process, spawner, transfer
-from lisrt.enforcement import Enforcement, choose, wants_groups
-from lisrt.errors import SandboxGone
-from lisrt.explain import limit_error
-from lisrt.image import Image, resolve_name
-from lisrt.kernel.bubblewrap import Program
+from lisrt import process
+from lisrt.box import Box
+from lisrt.changes import Change
 from lisrt.limits import Limits
-from lisrt.plan import NETWORKS, Plan, make_plan
 from lisrt.result import ExecResult, Transfer
-from lisrt.spec import Argument, Mount, absolute, arguments, environment, located, permissions, seconds, uid
-from lisrt.waiting import Flow, Offload, drive
+from lisrt.snapshot import Image
+from lisrt.spec import Argument, Mount
+from lisrt.waiting import drive
 
 DEFAULT_MAX_READ = 64 << 20
-NAME_SERVICE = ("/etc/resolv.conf", "/etc/hosts")
-
-
-class Box:
-    """The flows that both faces drive. Not for users."""
-
-    def __init__(
-        self,
-        image: str | None,
-        limits: Limits | None,
-        network: str,
-        mounts: Sequence[Mount],
-        env: Mapping[str, str] | None,
-        workdir: str,
-        user: int,
-        hostname: str | None,
-        launcher: str,
-    ) -> None:
-        if limits is not None and not isinstance(limits, Limits):
-            raise TypeError('limits is a Limits object: limits=Limits(memory="200MiB")')
-        self.limits = limits or Limits()
-        self.by = Enforcement()
-        self.image_name = resolve_name(image)
-        if network not in NETWORKS:
-            raise ValueError(f"network must be one of {', '.join(NETWORKS)}: {network!r}")
-        self.launcher = spawner.resolve(launcher)
-        self.bubblewrap: Program | None = None
-        self.network = network
-        if isinstance(mounts, Mount):
-            raise TypeError("mounts is a list: mounts=[Mount('/data', '/data')]")
-        self.mounts = tuple(mounts)
-        if not all(isinstance(mount, Mount) for mount in self.mounts):
-            raise TypeError("mounts are Mount objects: mounts=[Mount('/data', '/data')]")
-        if network == "host":
-            self.mounts += _name_service(self.mounts)
-        self.extra_env = environment(env)
-        self.workdir = absolute(workdir, what="workdir")
-        self.user = uid(user)
-        self.hostname = hostname or "sandbox"
-        if not 0 < len(os.fsencode(self.hostname)) <= 64 or "\0" in self.hostname:
-            raise ValueError(f"a host name has 1 to 64 bytes: {self.hostname!r}")
-        self.env: dict[bytes, bytes] = {}
-        self.shell: list[bytes] | None = None
-        self.scratch = ""
-        self._channel: channel.Channel | None = None
-        self._closed = False
-
-    @property
-    def channel(self) -> channel.Channel:
-        if self._channel is None:
-            raise SandboxGone("the sandbox is closed" if self._closed else "the sandbox was not entered: use `async with`")
-        return self._channel
-
-    @property
-    def alive(self) -> bool:
-        return self._channel is not None and self._channel.alive
-
-    def open(self) -> Flow[None]:
-        for last_try in (False, True):
-            home = yield from self._home()
-            try:
-                image = home.image(self.image_name)
-                self._channel = yield from channel.create(home, self.plan(image), trusted=image.trusted)
-                return
-            except SandboxGone:
-                if last_try or not (yield Offload(partial(home.dead_within, 0.1))):
-                    raise  # else somebody has killed the spawner: that was not this sandbox's fault, so another one
-            except OSError as error:
-                raise limit_error(error, "make a sandbox") or error from None
-
-    def _home(self) -> Flow[spawner.Spawner]:
-        # the common case without a worker thread: a spawner that runs and has the image ready
-        home = spawner.running(self.launcher)
-        if home is None or not home.has_image(self.image_name):
-            home = yield Offload(partial(spawner.current, self.launcher))
-            yield Offload(lambda: home.image(self.image_name))
-        self.by = choose(self.limits, (yield from self._controllers(home)))
-        image = home.image(self.image_name)
-        self.env = {**environment(dict(image.env)), **_identity(self.user), **self.extra_env}
-        self.scratch = home.scratch
-        self.bubblewrap = home.bubblewrap
-        return home
-
-    def settle(self) -> Flow[Image]:
-        """Has everything chosen and prepared that a plan is made from; makes nothing."""
-        return (yield from self._home()).image(self.image_name)
-
-    def _controllers(self, home: spawner.Spawner) -> Flow[Mapping[str, int]]:
-        if not wants_groups(self.limits):
-            return {}
-        known = home.known_controllers(self.limits.enforce)
-        return known if known is not None else (yield Offload(partial(home.find_controllers, self.limits.enforce)))
-
-    def plan(self, image: Image) -> Plan:
-        return make_plan(
-            image,
-            network=self.network,
-            mounts=self.mounts,
-            workdir=self.workdir,
-            user=self.user,
-            hostname=self.hostname,
-            limits=self.limits,
-            by=self.by,
-        )
-
-    def close(self) -> Flow[None]:
-        self._closed = True
-        if self._channel is not None:
-            yield from self._channel.close()
-
-    def command(
-        self,
-        argv: Sequence[Argument],
-        timeout: float | None,
-        stdin: str | bytes | None,
-        env: Mapping[str, str] | None,
-        cwd: str | None,
-        merge_stderr: bool,
-        max_output: int,
-    ) -> process.Command:
-        stdin = b"" if stdin is None else stdin
-        if not isinstance(stdin, (str, bytes, bytearray, memoryview)):
-            raise TypeError(f"stdin is str, bytes or None, not {type(stdin).__name__}")
-        if max_output < 0:
-            raise ValueError(f"max_output must be 0 or above: {max_output!r}")
-        variables = {**self.env, **environment(env)}
-        return process.Command(
-            argv=arguments(argv),
-            env=[name + b"=" + value for name, value in variables.items()],
-            cwd=os.fsencode(self.workdir) if cwd is None else located(cwd, base=self.workdir),
-            stdin=stdin.encode() if isinstance(stdin, str) else bytes(stdin),
-            timeout=_shorter(seconds(timeout), self.limits.wall_time),
-            merge_stderr=merge_stderr,
-            max_output=max_output,
-            limits=self.limits,
-        )
-
-    def memory(self) -> Flow[int]:
-        """Bytes that PID 1 takes, its share of shared pages counted (PSS)."""
-        return (yield from process.memory(self.channel))
-
-    def run(self, command: process.Command) -> Flow[ExecResult]:
-        return (yield from process.execute(self.channel, command))
-
-    def sh(self, script: str, command: process.Command) -> Flow[ExecResult]:
-        for shell in ([self.shell] if self.shell else [[b"bash", b"-c"], [b"sh", b"-c"]]):
-            command.argv[:] = [*shell, os.fsencode(script)]
-            result = yield from process.execute(self.channel, command)
-            if result.started:
-                self.shell = shell
-                break
-        return result
-
-    def write(self, path: Argument, data: str | bytes, mode: int) -> Flow[None]:
-        if not isinstance(data, (str, bytes, bytearray, memoryview)):
-            raise TypeError("data is str or bytes")
-        raw = data.encode() if isinstance(data, str) else bytes(data)
-        yield from files.write(self.channel, located(path, base=self.workdir), raw, permissions(mode))
-
-    def read(self, path: Argument, max_bytes: int | None) -> Flow[bytes]:
-        return (yield from files.read(self.channel, located(path, base=self.workdir), max_bytes))
-
-    def upload(self, host_path: Argument, path: Argument) -> Flow[Transfer]:
-        target = located(path, base=self.workdir)
-        return (yield from transfer.upload(self.channel, os.fsdecode(host_path), target))
-
-    def download(self, path: Argument, host_path: Argument, max_bytes: int | None) -> Flow[Transfer]:
-        source = located(path, base=self.workdir)
-        return (yield from transfer.download(self.channel, source, os.fsdecode(host_path), max_bytes))
-
-    def guarantees(self) -> Mapping[str, str]:
-        if self._channel is None:
-            _ = self.channel  # raises: nothing has been chosen yet
-        return guarantees.rows(
-            limits=self.limits,
-            by=self.by,
-            network=self.network,
-            user=self.user,
-            mounts=self.mounts,
-            scratch=self.scratch,
-            program=self.bubblewrap,
-            asked_for=self.launcher,
-        )
-
-
-def _shorter(timeout: float | None, wall_time: float | None) -> float | None:
-    times = [time for time in (timeout, wall_time) if time is not None]
-    return min(times, default=None)
-
-
-def _identity(user: int) -> dict[bytes, bytes]:
-    """What programs of another user than root find in their environment; image `host` has an entry for uid 1000."""
-    return environment({"HOME": "/home/user", "USER": "user", "LOGNAME": "user"}) if user else {}
-
-
-def _name_service(mounts: tuple[Mount, ...]) -> tuple[Mount, ...]:
-    """The host's name servers and hosts, which no image holds: on its network they are needed."""
-    covered = tuple(mount.target for mount in mounts)
-    wanted = (path for path in NAME_SERVICE if path not in covered and os.path.dirname(path) not in covered)
-    return tuple(Mount(path, path) for path in wanted if os.path.exists(path))
 
 
 class Sandbox:
     """An isolated Linux environment of one's own, ready when the constructor returns. Close it, or use `with`.
 
     Args:
-        image: name of an image; None means `$LISRT_IMAGE`, then the settings file, then `host`.
+        image: name or id of an image (`lisrt image ls`), or a snapshot; None means `$LISRT_IMAGE`, then the settings file,
+            then `host`. One that is new on this host is unpacked first.
         limits: how much memory, CPU, processes, disk it may use; by default 1024 processes and threads, and nothing else.
         network: "none" (own loopback only, the default) or "host" (no isolation; with the host's resolv.conf and hosts).
         mounts: host directories and files to show, see Mount.
         env: variables for all commands, over the image's. Nothing of the host's environment is passed on.
-        workdir: where commands start; made if it is missing.
-        user: the uid and gid that programs see. 0 is a root without any privilege; outside it is always your own uid.
-            For another one HOME is /home/user. Either way all files are its own: there is one user in a sandbox.
+        workdir: where commands start; made if it is missing. By default the image's, or /testbed.
+        user: the uid that programs see, or a name in the image's /etc/passwd, which also has its gid and HOME; by default
+            the image's, or 0: a root without any privilege. Outside it is always your own uid, and inside all files are
+            its own: there is one user in a sandbox.
         hostname: the host name inside; "sandbox" by default.
         launcher: "native"; "bwrap" for bubblewrap; "auto", the default, is `$LISRT_LAUNCHER`, the settings file's, or else
             native where that works, and bwrap where it does not. `guarantees` says which it was, and why.
@@ -251,14 +48,14 @@ class Sandbox:
 
     def __init__(
         self,
-        image: str | None = None,
+        image: str | Image | None = None,
         *,
         limits: Limits | None = None,
         network: str = "none",
         mounts: Sequence[Mount] = (),
         env: Mapping[str, str] | None = None,
-        workdir: str = "/testbed",
-        user: int = 0,
+        workdir: str | None = None,
+        user: int | str | None = None,
         hostname: str | None = None,
         launcher: str = "auto",
     ) -> None:
@@ -342,6 +139,56 @@ class Sandbox:
         """
         return drive(self._box.download(path, host_path, max_bytes))
 
+    def snapshot(self, name: str | None = None) -> Image:
+        """Freezes the files as they are now; the sandbox goes on above them. Takes as long for a gigabyte as for a byte.
+
+        All its processes end, those that commands have left in the background, too: a snapshot has files, nothing else.
+        Mounts are no part of it. The limit on disk counts anew.
+
+        Args:
+            name: keeps it in the store as well, under that name, which takes as long as compressing the files does.
+
+        Raises:
+            SandboxBusy: commands or transfers are running; nothing has happened.
+            SandboxGone, HostError, SetupError, ImageError: afterwards the sandbox is closed, unless it says otherwise.
+        """
+        return drive(self._box.snapshot(name))
+
+    @overload
+    def fork(self) -> Sandbox: ...
+
+    @overload
+    def fork(self, count: int) -> list[Sandbox]: ...
+
+    def fork(self, count: int | None = None) -> Sandbox | list[Sandbox]:
+        """Another sandbox that begins with this one's files, or a list of so many; independent from then on.
+
+        As `snapshot`: this one's processes end, and the others begin without any. Settings, limits and mounts are the
+        same. Close each of them.
+        """
+        made = [self._of(box) for box in drive(self._box.fork(1 if count is None else count))]
+        return made[0] if count is None else made
+
+    def reset(self, to: Image | None = None) -> None:
+        """Back to the last snapshot (or fork), or to how the sandbox began; or to another snapshot, `to`. Processes end.
+
+        Raises SandboxBusy, SandboxGone, ImageError.
+        """
+        drive(self._box.reset(to))
+
+    def diff(self) -> list[Change]:
+        """What was written since the last snapshot (or fork), or since the start: paths that were added, modified, deleted.
+
+        Raises HostError under a bubblewrap that can't mount overlays.
+        """
+        return drive(self._box.diff())
+
+    @classmethod
+    def _of(cls, box: Box) -> Self:
+        made = cls.__new__(cls)
+        made._box = box
+        return made
+
     def close(self) -> None:
         """Kills everything in the sandbox and forgets its files. Again is allowed, and does nothing."""
         drive(self._box.close())
@@ -358,7 +205,7 @@ class Sandbox:
 
     @property
     def image(self) -> str:
-        """The image's name."""
+        """The name of the image that it began with."""
         return self._box.image_name
 
     @property

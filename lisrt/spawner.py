@@ -13,6 +13,7 @@ import select
 import socket
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -20,9 +21,9 @@ from typing import Protocol
 from lisrt import bwrap, settings
 from lisrt.errors import HostError, LisrtError, SandboxGone
 from lisrt.explain import bwrap_error, fault_error, limit_error, no_launcher
-from lisrt.image import Image, host_image
 from lisrt.kernel import bubblewrap, cgroup, helper, scope, scratch, wire
 from lisrt.plan import Plan
+from lisrt.roots import Roots
 
 LAUNCHERS = ("auto", "native", "bwrap")
 START_TIMEOUT = 30.0
@@ -49,14 +50,13 @@ class Spawner:
         self.base = os.path.dirname(owner.path)
         self._sock = sock
         self._owner = owner
-        self._images: dict[str, Image] = {}
-        self._forgotten = False
+        self.roots = Roots(self.base, self.scratch)
+        self._discarded: deque[str] = deque()
+        """Frozen layers that nobody needs any more, and that the spawner could not be told of yet."""
         self._controllers: dict[str, int] | None = None
         self._settled: dict[str, dict[str, int]] = {}
         """What was found out, by who was asked to enforce."""
         self._groups: dict[str, cgroup.Place] = {}
-        self._locks: list[int] = []
-        """Descriptors that keep what the images are made of."""
         self._lock = threading.Lock()
 
     @property
@@ -79,27 +79,6 @@ class Spawner:
         except ValueError:
             return True  # closed between the two lines
         return bool(poll.poll(seconds * 1000))  # POLLHUP is reported unasked
-
-    def has_image(self, name: str) -> bool:
-        """Whether `image` will answer at once."""
-        return name in self._images
-
-    def image(self, name: str) -> Image:
-        """The image of that name, prepared for this spawner when first asked for. May take a while: offload it."""
-        with self._lock:
-            if name not in self._images:
-                try:
-                    self._images[name], lock = host_image(self.base, self.scratch)
-                    self._locks.append(lock)
-                    if self._forgotten:  # meanwhile, by another thread that saw the spawner dead
-                        self._unlock()
-                except OSError as error:
-                    raise HostError(
-                        f"could not prepare image {name!r} in {self.scratch}: {error}",
-                        check="scratch",
-                        fix="Free some space there, or name another directory with $LISRT_SCRATCH",
-                    ) from None
-            return self._images[name]
 
     def known_controllers(self, enforce: str) -> dict[str, int] | None:
         """Versions of the control groups that sandboxes can have, by controller; None when that is to be found out."""
@@ -147,6 +126,7 @@ class Spawner:
 
     def create(self, name: str, plan: Plan, sock: socket.socket, *, trusted: bool = True) -> None:
         """Asks for a sandbox whose PID 1 will answer on `sock`. BlockingIOError when the spawner is behind."""
+        self._discard_rest()
         if self.bubblewrap is None:
             self._send(wire.encode_create(name, plan.encode()), (sock.fileno(),))
             return
@@ -163,6 +143,23 @@ class Spawner:
     def kill(self, name: str) -> None:
         """Kills a sandbox whose PID 1 no longer answers."""
         self._send(wire.encode_kill(name))
+
+    def discard(self, name: str) -> None:
+        """Has a frozen layer deleted. Never blocks or fails: what can't be deleted now goes later, or with the spawner."""
+        self._discarded.append(name)
+        self._discard_rest()
+
+    def _discard_rest(self) -> None:
+        while self._discarded:
+            try:
+                name = self._discarded.popleft()
+            except IndexError:
+                return  # another thread was faster
+            try:
+                self._send(wire.encode_discard(name))
+            except (OSError, SandboxGone):
+                self._discarded.appendleft(name)
+                return
 
     def wait_ready(self) -> None:
         """Waits for the first message; raises what it reports."""
@@ -188,12 +185,7 @@ class Spawner:
         """Closes our ends and nothing else: in a forked child all of this belongs to the parent."""
         self._sock.close()
         self._owner.close()
-        self._forgotten = True
-        self._unlock()
-
-    def _unlock(self) -> None:
-        while self._locks:
-            os.close(self._locks.pop())
+        self.roots.forget()
 
     def _send(self, message: bytes, fds: tuple[int, ...] = ()) -> None:
         try:

@@ -114,6 +114,15 @@ def uid(user: object) -> int:
     return user
 
 
+def user_name(user: object) -> int | str | None:
+    """A user number, or a name, or None. ValueError otherwise."""
+    if isinstance(user, str):
+        if not user or "\0" in user or ":" in user.partition(":")[2]:
+            raise ValueError(f"user must be a uid or a name: {user!r}")
+        return user
+    return None if user is None else uid(user)
+
+
 def permissions(mode: object) -> int:
     """The mode of a new file: 0 to 0o777. ValueError otherwise, for set-user-ID and sticky bits too."""
     if isinstance(mode, bool) or not isinstance(mode, int) or not 0 <= mode <= 0o777:

@@ -24,8 +24,8 @@ LEVELS = (
     ("pool", "aio"),
     ("sandbox",),
     (
-        "session", "process", "pipes", "transfer", "files", "channel", "plan", "image", "hostimage", "spawner", "bwrap",
-        "explain", "enforcement", "guarantees",
+        "session", "box", "snapshot", "changes", "process", "pipes", "transfer", "files", "channel", "plan", "image", "hostimage",
+        "roots", "stored", "spawner", "bwrap", "explain", "enforcement", "guarantees",
     ),
     ("store",),
     ("waiting", "kernel"),
@@ -34,7 +34,7 @@ LEVELS = (
 )
 
 #: Anyone may import these; they import each other and the standard library.
-LEAVES = ("spec", "limits", "result", "errors", "settings")
+LEAVES = ("spec", "limits", "result", "errors", "settings", "passwd")
 
 #: What may lie in the root of the repository.
 ROOT_FILES = set(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +15,7 @@ from lisrt import process
 from lisrt.cli.options import sandbox_arguments, sandbox_options, seconds
 from lisrt.cli.streams import tell, write_all
 from lisrt.kernel import wire
-from lisrt.sandbox import Box
+from lisrt.box import Box
 from lisrt.waiting import Flow, drive
 
 TIMED_OUT = 124
@@ -32,25 +34,17 @@ def command(argv: tuple[str, ...], timeout: float | None, cwd: str | None, expla
     is no such program, 126 when it can't be executed, 124 at the time limit; 125 is a fault of the sandbox or the host.
     """
     box = Box(**sandbox_arguments(**options))
-    request = box.command(argv, timeout, b"", None, cwd, False, 0)  # before anything is started: a mistake costs nothing
+    ask = partial(box.command, argv, timeout, b"", None, cwd, False, 0)
+    ask()  # before anything is started: a mistake costs nothing
     if explain:
         return _explain(box)
-    return drive(_execute(box, request))
+    return drive(_execute(box, ask))
 
 
-def _execute(box: Box, request: process.Command) -> Flow[int]:
+def _execute(box: Box, ask: Callable[[], process.Command]) -> Flow[int]:
     try:
         yield from box.open()
-        request = process.Command(
-            argv=request.argv,
-            env=[name + b"=" + value for name, value in box.env.items()],
-            cwd=request.cwd,
-            stdin=0,
-            timeout=request.timeout,
-            merge_stderr=False,
-            max_output=0,
-            limits=request.limits,
-        )
+        request = replace(ask(), stdin=0)  # again: now it is known what the image has to say
         try:
             exit = yield from process.stream(box.channel, request, (partial(write_all, 1), partial(write_all, 2)))
         except PermissionError as error:
@@ -82,12 +76,12 @@ def _status(exit: wire.Exit, request: process.Command) -> int:
 def _explain(box: Box) -> int:
     from lisrt import bwrap, spawner
 
-    image = drive(box.settle())
+    plan = drive(box.settle())
     home = spawner.current(box.launcher)
-    plan = box.plan(image)
     click.echo(plan.describe())
     if home.bubblewrap is not None:
-        words = bwrap.arguments(plan.steps, root=os.path.join(home.scratch, "ID"), program=home.bubblewrap)
+        place = os.path.join(home.scratch, "ID")
+        words = bwrap.arguments(plan.steps, root=place, program=home.bubblewrap, trusted=box.root.trusted)
         click.echo(f"realised by bubblewrap {home.bubblewrap.version} ({home.bubblewrap.path}) with")
         click.echo(bwrap.describe(words))
     return 0

@@ -26,9 +26,16 @@ def seconds(_context: click.Context, option: click.Parameter, value: float | Non
         raise click.BadParameter(f"a time limit is a number of seconds above 0, not {value:g}", param=option) from None
 
 
-def _workdir(_context: click.Context, option: click.Parameter, value: str) -> str:
+def _user(_context: click.Context, option: click.Parameter, value: str | None) -> int | str | None:
     try:
-        return spec.absolute(value)
+        return spec.user_name(int(value) if value and value.isdecimal() else value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=option) from None
+
+
+def _workdir(_context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    try:
+        return None if value is None else spec.absolute(value)
     except ValueError as error:
         raise click.BadParameter(str(error), param=option) from None
 
@@ -66,14 +73,12 @@ def sandbox_options(function: Decorated) -> Decorated:
         click.option("--hostname", help="Host name inside; 'sandbox' by default."),
         click.option(
             "--user",
-            type=click.IntRange(0, 2**31 - 1),
-            metavar="UID",
-            default=0,
-            show_default=True,
-            help="Uid that programs see.",
+            metavar="UID|NAME",
+            callback=_user,
+            help="Uid that programs see, or a name of the image's; by default the image's user, or 0.",
         ),
         click.option(
-            "--workdir", default="/testbed", show_default=True, callback=_workdir, help="Where commands start."
+            "--workdir", callback=_workdir, help="Where commands start; by default the image's workdir, or /testbed."
         ),
         click.option("--env", "-e", multiple=True, metavar="NAME=VALUE", help="Set a variable; again for more."),
         click.option(
@@ -96,8 +101,8 @@ def sandbox_arguments(
     network: str,
     mount: tuple[str, ...],
     env: tuple[str, ...],
-    workdir: str,
-    user: int,
+    workdir: str | None,
+    user: int | str | None,
     hostname: str | None,
     launcher: str,
 ) -> dict[str, Any]:

@@ -73,6 +73,7 @@ def command(
     where = Path(output_dir or f"lisrt-output/{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
     if (where / "trajectory.jsonl").exists():
         raise click.BadParameter(f"{where} holds the trajectory of another run; choose a new one", param_hint="--output")
+    options["workdir"] = options["workdir"] or DEFAULT_WORKDIR  # the prompts speak of it, whatever the image has
     agent = Agent(
         Model(model, base_url=base_url, api_key=api_key, temperature=temperature, max_tokens=max_tokens),
         prompts=Prompts(working_dir=options["workdir"]),

@@ -10,7 +10,7 @@ import click
 
 from lisrt.cli.options import sandbox_arguments, sandbox_options
 from lisrt.cli.terminal import interact
-from lisrt.sandbox import Box
+from lisrt.box import Box
 from lisrt.waiting import drive
 
 

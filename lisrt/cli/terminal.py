@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from lisrt import pipes, process
 from lisrt.cli.streams import tell, write_all
 from lisrt.kernel import wire
-from lisrt.sandbox import Box
+from lisrt.box import Box
 from lisrt.waiting import drive
 
 

@@ -2,6 +2,7 @@
 
     DIR/lisrt-UID/            "base", mode 0700, ours
         .lock                 taken shared to make an owner directory, exclusively to look for dead ones
+        .layers/              images' layers, unpacked (store/cache.py)
         .elsewhere/           in one of the fixed places: links to bases that are not in one
         PID-TOKEN/            "owner directory", locked as long as anyone of its owner lives
             owner             the record that says whose it is (owners.py)
@@ -66,6 +67,8 @@ def claim(directory: str, launcher: str) -> Owner:
     base = _base(directory)
     base_fd = _open_base(base)
     try:
+        with contextlib.suppress(FileExistsError):  # before the helper starts, which shows it to sandboxes
+            os.mkdir(".layers", 0o700, dir_fd=base_fd)
         lock = os.open(".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=base_fd)
         try:
             fcntl.flock(lock, fcntl.LOCK_SH)

@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 
 MAGIC = 0x3153494C
-READY, FAULT, CREATE, KILL, CGROUPS = 1, 2, 16, 17, 20
+READY, FAULT, CREATE, KILL, DISCARD, CGROUPS = 1, 2, 16, 17, 18, 20
 EXEC, FILES, QUIT, DRAIN, MEMORY = 32, 33, 34, 35, 36
 EXITED, NOT_STARTED, TERMINAL, FILE = 48, 49, 50, 64
 
@@ -137,6 +137,10 @@ def encode_create(name: str, plan: bytes) -> bytes:
 
 def encode_kill(name: str) -> bytes:
     return _CREATE.pack(MAGIC, KILL, name.encode())
+
+
+def encode_discard(name: str) -> bytes:
+    return _CREATE.pack(MAGIC, DISCARD, name.encode())
 
 
 def encode_cgroups(versions: tuple[int, int, int]) -> bytes:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shutil
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from lisrt.errors import ImageError
 from lisrt.store.blobs import Blobs
@@ -16,6 +18,7 @@ from lisrt.store.home import Home
 from lisrt.store.record import ImageRecord
 
 RESERVED = ("host",)
+Stamp: TypeAlias = tuple[int, int, int]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
 _HEX = re.compile(r"(sha256:)?[0-9a-f]{6,64}")
 
@@ -80,6 +83,14 @@ class Catalog:
             if found:
                 raise ImageError(f"several images have an id that begins with {reference!r}: say more of it")
         raise ImageError(f"there is no image named {reference!r}; {self._instead(reference)}")
+
+    def stamp(self, name: str) -> Stamp | None:
+        """Another one whenever the name is another image's; None when it is no name of an image."""
+        try:
+            status = os.stat(self.home.part("names") / _quoted(name))
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_ino, status.st_dev
 
     def all(self) -> list[Listed]:
         """Every image, by name; those that have none come last."""

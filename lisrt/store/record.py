@@ -46,6 +46,8 @@ class ImageRecord:
     layers: tuple[LayerRecord, ...]
     """The lowest first, as OCI has them."""
     config: Config = Config()
+    base: str = ""
+    """`host` for layers above this machine's own /usr: such an image stays on hosts like this one. "" for all others."""
     architecture: str = ""
     """OCI's word for it, such as `amd64`; "" where nobody has said."""
     provenance: Mapping[str, str] = field(default_factory=dict)
@@ -54,7 +56,8 @@ class ImageRecord:
     @property
     def id(self) -> str:
         """Digest of what the image is; its provenance is no part of that."""
-        what = {"layers": [layer.diff_id for layer in self.layers], "config": asdict(self.config), "arch": self.architecture}
+        layers = [layer.diff_id for layer in self.layers]
+        what = {"layers": layers, "config": asdict(self.config), "arch": self.architecture, "base": self.base}
         return "sha256:" + hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -76,6 +79,7 @@ class ImageRecord:
             return cls(
                 layers=tuple(_layer(layer) for layer in value["layers"]),
                 config=_config(value["config"]),
+                base=str(value.get("base", "")),
                 architecture=str(value["architecture"]),
                 provenance={str(name): str(text) for name, text in value["provenance"].items()},
             )

@@ -30,7 +30,7 @@ from lisrt.store.archive import Layer, reading
 
 WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
-_OPAQUE_ATTRIBUTE = "user.overlay.opaque"
+OPAQUE_ATTRIBUTE = "user.overlay.opaque"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORIES = 32
@@ -290,7 +290,7 @@ def _set_attributes(fd: int, entry: tarfile.TarInfo) -> None:
 
 
 def _set_opaque(fd: int) -> None:
-    os.setxattr(fd, _OPAQUE_ATTRIBUTE, b"y")
+    os.setxattr(fd, OPAQUE_ATTRIBUTE, b"y")
 
 
 def _is_directory(at: int, name: str) -> bool:

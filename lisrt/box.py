@@ -1,0 +1,372 @@
+"""One sandbox as flows, which `Sandbox` drives and `AsyncSandbox` awaits. Not for users."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+from lisrt import channel, files, guarantees, process, spawner, transfer
+from lisrt.changes import Change, changes
+from lisrt.enforcement import Enforcement, choose, wants_groups
+from lisrt.errors import HostError, ImageError, SandboxBusy, SandboxGone
+from lisrt.explain import limit_error
+from lisrt.image import DEFAULT_ENV, HOST, Root, resolve_name
+from lisrt.kernel.bubblewrap import Program
+from lisrt.limits import Limits
+from lisrt.passwd import Account, find
+from lisrt.plan import NETWORKS, Plan, make_plan
+from lisrt.result import ExecResult, Transfer
+from lisrt.snapshot import Image, freeze
+from lisrt.store.catalog import checked_name
+from lisrt.spec import Argument, Mount, absolute, arguments, environment, located, permissions, seconds, user_name
+from lisrt.waiting import Flow, Offload
+
+NAME_SERVICE = ("/etc/resolv.conf", "/etc/hosts")
+DEFAULT_WORKDIR = "/testbed"
+
+
+class Gate:
+    """Many may use a sandbox at once; whoever freezes it is alone."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._alone = False
+
+    @contextlib.contextmanager
+    def using(self) -> Iterator[None]:
+        """SandboxBusy while it is being frozen."""
+        with self._lock:
+            if self._alone:
+                raise SandboxBusy("the sandbox is being frozen by another thread or task: wait for that first")
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """SandboxBusy while anybody uses it."""
+        with self._lock:
+            if self._users or self._alone:
+                raise SandboxBusy("commands or transfers run in the sandbox: wait for them, then take the snapshot")
+            self._alone = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._alone = False
+
+
+class Box:
+    """The flows that both faces drive."""
+
+    def __init__(
+        self,
+        image: str | Image | None,
+        limits: Limits | None,
+        network: str,
+        mounts: Sequence[Mount],
+        env: Mapping[str, str] | None,
+        workdir: str | None,
+        user: int | str | None,
+        hostname: str | None,
+        launcher: str,
+    ) -> None:
+        if limits is not None and not isinstance(limits, Limits):
+            raise TypeError('limits is a Limits object: limits=Limits(memory="200MiB")')
+        self.limits = limits or Limits()
+        self.by = Enforcement()
+        if image is not None and not isinstance(image, (str, Image)):
+            raise TypeError(f"image is a name, an Image or None, not {type(image).__name__}")
+        self.image_name = image.name if isinstance(image, Image) else resolve_name(image)
+        self.base = image if isinstance(image, Image) else None
+        """What `reset` goes back to, when that is a snapshot."""
+        if network not in NETWORKS:
+            raise ValueError(f"network must be one of {', '.join(NETWORKS)}: {network!r}")
+        self.launcher = spawner.resolve(launcher)
+        self.bubblewrap: Program | None = None
+        self.network = network
+        if isinstance(mounts, Mount):
+            raise TypeError("mounts is a list: mounts=[Mount('/data', '/data')]")
+        self.mounts = tuple(mounts)
+        if not all(isinstance(mount, Mount) for mount in self.mounts):
+            raise TypeError("mounts are Mount objects: mounts=[Mount('/data', '/data')]")
+        if network == "host":
+            self.mounts += _name_service(self.mounts)
+        self.extra_env = environment(env)
+        self.asked_workdir = None if workdir is None else absolute(workdir, what="workdir")
+        self.asked_user = user_name(user)
+        self.hostname = hostname or "sandbox"
+        if not 0 < len(os.fsencode(self.hostname)) <= 64 or "\0" in self.hostname:
+            raise ValueError(f"a host name has 1 to 64 bytes: {self.hostname!r}")
+        self.root = Root(())
+        self.account = Account("root", 0, 0, "/root")
+        self.env: dict[bytes, bytes] = {}
+        self.shell: list[bytes] | None = None
+        self.home: spawner.Spawner | None = None
+        self._channel: channel.Channel | None = None
+        self._closed = False
+        self._gate = Gate()
+
+    @property
+    def channel(self) -> channel.Channel:
+        if self._channel is None:
+            raise SandboxGone("the sandbox is closed" if self._closed else "the sandbox was not entered: use `async with`")
+        return self._channel
+
+    @property
+    def alive(self) -> bool:
+        return self._channel is not None and self._channel.alive
+
+    @property
+    def is_open(self) -> bool:
+        return self._channel is not None
+
+    @property
+    def workdir(self) -> str:
+        return self.asked_workdir or self.root.workdir or DEFAULT_WORKDIR
+
+    # Its life
+
+    def open(self) -> Flow[None]:
+        for last_try in (False, True):
+            home = yield from self._settle()
+            try:
+                self._channel = yield from channel.create(home, self.plan(), trusted=self.root.trusted)
+                return
+            except SandboxGone:
+                if last_try or not (yield Offload(partial(home.dead_within, 0.1))):
+                    raise  # else somebody has killed the spawner: that was not this sandbox's fault, so another one
+            except OSError as error:
+                raise limit_error(error, "make a sandbox") or error from None
+
+    def _settle(self) -> Flow[spawner.Spawner]:
+        if self.base is not None:
+            home, self.root = self.base.ready(self.launcher), self.base.root
+        else:
+            # the common case without a worker thread: a spawner that runs and has the image ready
+            found = spawner.running(self.launcher)
+            root = found.roots.ready(self.image_name) if found else None
+            if found is None or root is None:
+                found = yield Offload(partial(spawner.current, self.launcher))
+                root = yield Offload(partial(found.roots.get, self.image_name))
+            home, self.root = found, root
+        self.by = choose(self.limits, (yield from self._controllers(home)))
+        self._identify()
+        self.home, self.bubblewrap = home, home.bubblewrap
+        return home
+
+    def _identify(self) -> None:
+        root = self.root
+        asked = self.asked_user if self.asked_user is not None else root.user or 0
+        try:
+            self.account = find(root.accounts, asked)
+        except ValueError as error:
+            if self.asked_user is None:
+                raise ImageError(f"image {self.image_name!r} names a user of its own: {error}") from None
+            raise
+        account = self.account
+        known = {"HOME": account.home, "USER": account.name, "LOGNAME": account.name} if account.uid else {}
+        self.env = {**environment({**dict(DEFAULT_ENV), **known, **dict(root.env)}), **self.extra_env}
+
+    def settle(self) -> Flow[Plan]:
+        """Has everything chosen and prepared that a plan is made from; makes nothing."""
+        yield from self._settle()
+        return self.plan()
+
+    def _controllers(self, home: spawner.Spawner) -> Flow[Mapping[str, int]]:
+        if not wants_groups(self.limits):
+            return {}
+        known = home.known_controllers(self.limits.enforce)
+        return known if known is not None else (yield Offload(partial(home.find_controllers, self.limits.enforce)))
+
+    def plan(self) -> Plan:
+        return make_plan(
+            self.root,
+            network=self.network,
+            mounts=self.mounts,
+            workdir=self.workdir,
+            user=self.account.uid,
+            group=self.account.gid,
+            hostname=self.hostname,
+            limits=self.limits,
+            by=self.by,
+        )
+
+    def close(self) -> Flow[None]:
+        self._closed = True
+        if self._channel is not None:
+            yield from self._channel.close()
+        self.base = None  # and with it, perhaps, the layers that it was the last to need
+
+    # Its files as a whole
+
+    def snapshot(self, name: str | None) -> Flow[Image]:
+        """Freezes what was written so far; this sandbox goes on above it, with new processes."""
+        if name is not None:
+            checked_name(name)
+        image, _ = yield from self._branch(0)
+        if name is not None:
+            yield Offload(partial(image.save, name))
+        return image
+
+    def fork(self, count: int) -> Flow[list[Box]]:
+        """So many more sandboxes that begin with what this one has now."""
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"fork(n) makes 1 sandbox or more, not {count!r}")
+        return (yield from self._branch(count))[1]
+
+    def _branch(self, count: int) -> Flow[tuple[Image, list[Box]]]:
+        with self._gate.alone():
+            home, old = self._home_here(), self.channel
+            self.base = yield from freeze(home, old, self.image_name, self.root, self.base)
+            self.root = self.base.root
+            opened = yield from channel.create_many(home, self.plan(), count + 1, trusted=self.root.trusted)
+            if self._closed:  # by another thread meanwhile
+                for one in opened:
+                    one.abandon()
+                raise old.gone()
+            self._channel = opened[0]
+            return self.base, [self._twin(one) for one in opened[1:]]
+
+    def reset(self, to: Image | None) -> Flow[None]:
+        """Forgets what was written since the last snapshot, or goes to another one."""
+        with self._gate.alone():
+            home = self._home_here()
+            if to is not None:
+                if to.ready(self.launcher) is not home:
+                    raise ImageError("the snapshot belongs to sandboxes of another launcher")
+                self.base, self.root = to, to.root
+            yield from self.channel.close()
+            self._channel = yield from channel.create(home, self.plan(), trusted=self.root.trusted)
+            if self._closed:
+                self._channel.abandon()
+
+    def diff(self) -> Flow[list[Change]]:
+        """What was written since the last snapshot, or since the start."""
+        with self._gate.using():
+            home, name = self._home_here(), self.channel.name
+            if home.bubblewrap is not None and not home.bubblewrap.overlay:
+                raise HostError(
+                    f"bubblewrap {home.bubblewrap.version} gives each sandbox a copy of the image: what was changed can't be told",
+                    check="bwrap",
+                    fix='Use launcher="native", or bubblewrap 0.11 or later',
+                )
+            top = os.path.join(home.scratch, name, "u")
+            return (yield Offload(partial(changes, top, self.root.layers)))
+
+    def _home_here(self) -> spawner.Spawner:
+        if not self.channel.alive or self.home is None:
+            raise self.channel.gone()
+        return self.home
+
+    def _twin(self, one: channel.Channel) -> Box:
+        twin = copy.copy(self)
+        twin._channel, twin._gate = one, Gate()
+        return twin
+
+    # Commands and files
+
+    def command(
+        self,
+        argv: Sequence[Argument],
+        timeout: float | None,
+        stdin: str | bytes | None,
+        env: Mapping[str, str] | None,
+        cwd: str | None,
+        merge_stderr: bool,
+        max_output: int,
+    ) -> process.Command:
+        stdin = b"" if stdin is None else stdin
+        if not isinstance(stdin, (str, bytes, bytearray, memoryview)):
+            raise TypeError(f"stdin is str, bytes or None, not {type(stdin).__name__}")
+        if max_output < 0:
+            raise ValueError(f"max_output must be 0 or above: {max_output!r}")
+        variables = {**self.env, **environment(env)}
+        return process.Command(
+            argv=arguments(argv),
+            env=[name + b"=" + value for name, value in variables.items()],
+            cwd=os.fsencode(self.workdir) if cwd is None else located(cwd, base=self.workdir),
+            stdin=stdin.encode() if isinstance(stdin, str) else bytes(stdin),
+            timeout=_shorter(seconds(timeout), self.limits.wall_time),
+            merge_stderr=merge_stderr,
+            max_output=max_output,
+            limits=self.limits,
+        )
+
+    def memory(self) -> Flow[int]:
+        """Bytes that PID 1 takes, its share of shared pages counted (PSS)."""
+        return (yield from process.memory(self.channel))
+
+    def run(self, command: process.Command) -> Flow[ExecResult]:
+        with self._gate.using():
+            return (yield from process.execute(self.channel, command))
+
+    def sh(self, script: str, command: process.Command) -> Flow[ExecResult]:
+        with self._gate.using():
+            return (yield from self._sh(script, command))
+
+    def _sh(self, script: str, command: process.Command) -> Flow[ExecResult]:
+        for shell in ([self.shell] if self.shell else [[b"bash", b"-c"], [b"sh", b"-c"]]):
+            command.argv[:] = [*shell, os.fsencode(script)]
+            result = yield from process.execute(self.channel, command)
+            if result.started:
+                self.shell = shell
+                break
+        return result
+
+    def write(self, path: Argument, data: str | bytes, mode: int) -> Flow[None]:
+        if not isinstance(data, (str, bytes, bytearray, memoryview)):
+            raise TypeError("data is str or bytes")
+        raw = data.encode() if isinstance(data, str) else bytes(data)
+        with self._gate.using():
+            yield from files.write(self.channel, located(path, base=self.workdir), raw, permissions(mode))
+
+    def read(self, path: Argument, max_bytes: int | None) -> Flow[bytes]:
+        with self._gate.using():
+            return (yield from files.read(self.channel, located(path, base=self.workdir), max_bytes))
+
+    def upload(self, host_path: Argument, path: Argument) -> Flow[Transfer]:
+        target = located(path, base=self.workdir)
+        with self._gate.using():
+            return (yield from transfer.upload(self.channel, os.fsdecode(host_path), target))
+
+    def download(self, path: Argument, host_path: Argument, max_bytes: int | None) -> Flow[Transfer]:
+        source = located(path, base=self.workdir)
+        with self._gate.using():
+            return (yield from transfer.download(self.channel, source, os.fsdecode(host_path), max_bytes))
+
+    def guarantees(self) -> Mapping[str, str]:
+        if self._channel is None:
+            _ = self.channel  # raises: nothing has been chosen yet
+        return guarantees.rows(
+            limits=self.limits,
+            by=self.by,
+            network=self.network,
+            user=self.account.uid,
+            mounts=self.mounts,
+            scratch=self.home.scratch if self.home else "",
+            program=self.bubblewrap,
+            asked_for=self.launcher,
+        )
+
+
+def _shorter(timeout: float | None, wall_time: float | None) -> float | None:
+    times = [time for time in (timeout, wall_time) if time is not None]
+    return min(times, default=None)
+
+
+def _name_service(mounts: tuple[Mount, ...]) -> tuple[Mount, ...]:
+    """The host's name servers and hosts, which no image holds: on its network they are needed."""
+    covered = tuple(mount.target for mount in mounts)
+    wanted = (path for path in NAME_SERVICE if path not in covered and os.path.dirname(path) not in covered)
+    return tuple(Mount(path, path) for path in wanted if os.path.exists(path))
+
+

@@ -1,0 +1,165 @@
+"""Snapshots: writable layers that are not written to any more, and what is made of them."""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from lisrt import spawner
+from lisrt.channel import Channel
+from lisrt.errors import HostError, ImageError, SandboxGone
+from lisrt.explain import limit_error
+from lisrt.image import HOST, Root, architecture
+from lisrt.store.blobs import Blobs
+from lisrt.store.catalog import Catalog, checked_name
+from lisrt.store.home import Home
+from lisrt.store.merge import merge
+from lisrt.store.pack import pack
+from lisrt.store.record import ImageRecord, LayerRecord
+from lisrt.waiting import Flow, Offload
+
+MAX_DEPTH = 30
+"""Snapshots above each other; of more, one is made. Each layer costs a look in every lookup of a new name."""
+
+
+class Frozen:
+    """A layer in the owner's directory. It goes when the last image and sandbox that need it have gone."""
+
+    def __init__(self, home: spawner.Spawner, name: str) -> None:
+        self.path = os.path.join(home.scratch, name)
+        self.packed: LayerRecord | None = None
+        self._end = weakref.finalize(self, _discard, home, name, spawner.generation())
+        self._end.atexit = False  # the spawner's end takes all of them
+
+
+def _discard(home: spawner.Spawner, name: str, generation: int) -> None:
+    if generation == spawner.generation():  # in a forked child all of this belongs to the parent
+        home.discard(name)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Image:
+    """Files as a sandbox had them at one moment, to begin others with. Made by `Sandbox.snapshot`.
+
+    It is in no store: it lives in the scratch directory until nothing refers to it any more, neither your program nor a
+    sandbox that was made from it, and at the longest until this process ends. `save` keeps it.
+    """
+
+    name: str
+    """Of the image that the sandbox began with; `image#1` for a first snapshot, `image#2` for one above that."""
+    root: Root
+    frozen: tuple[Frozen, ...] = ()
+    """The layers that are its own, or those of snapshots below; the topmost first."""
+    home: spawner.Spawner | None = field(default=None)
+    generation: int = field(default_factory=spawner.generation)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Directories on this host that hold its files, the topmost first, in overlayfs' form. Look, don't touch."""
+        return self.root.layers
+
+    def ready(self, launcher: str) -> spawner.Spawner:
+        """The spawner that has its layers. ImageError when that is gone, or is another launcher's."""
+        if self.generation != spawner.generation():
+            raise ImageError(f"snapshot {self.name!r} belongs to the process that this one was forked from")
+        if self.home is None or not self.home.alive:
+            raise ImageError(f"snapshot {self.name!r} is gone: the spawner process of this program has ended")
+        here = "native" if self.home.bubblewrap is None else "bwrap"
+        if launcher not in ("auto", here):
+            raise ImageError(f"snapshot {self.name!r} was made with launcher {here!r}: it can't be used with {launcher!r}")
+        return self.home
+
+    def save(self, name: str) -> str:
+        """Keeps it in the store under that name, and returns its id. Takes as long as compressing its files does.
+
+        An image that began as `host` is kept without this machine's /usr, and needs a host like this one.
+        Raises ValueError for a name that no image can have, ImageError, OSError.
+        """
+        checked_name(name)
+        catalog = Catalog()
+        with catalog.home.adding():
+            return catalog.put(self._record(catalog), name).id
+
+    def _record(self, catalog: Catalog) -> ImageRecord:
+        if self.root.id:
+            below = catalog.get(self.root.id)
+        else:
+            below = ImageRecord((), base=HOST, architecture=architecture())
+        layers = pack_layers(self, catalog.home)
+        if len(self.frozen) < len(self.root.layers):  # else they hold all of it: under bubblewrap without overlays
+            layers = (*below.layers, *layers)
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return replace(below, layers=layers, provenance={"kind": "snapshot", "source": self.name, "at": at})
+
+    def __repr__(self) -> str:
+        return f"<Image {self.name}>"
+
+
+def pack_layers(image: Image, home: Home) -> tuple[LayerRecord, ...]:
+    """The layers of a snapshot as layers of the store, the lowest first. Call it while `home.adding()` is held."""
+    for one in image.frozen:
+        if one.packed is None or not Blobs(home).has(one.packed.blob):
+            one.packed = pack(Path(one.path), home)
+    return tuple(one.packed for one in reversed(image.frozen) if one.packed)
+
+
+def freeze(home: spawner.Spawner, channel: Channel, name: str, root: Root, below: Image | None) -> Flow[Image]:
+    """Ends a sandbox, and makes an image of what it has written. SandboxGone, HostError, ImageError."""
+    program = home.bubblewrap
+    if program is not None and program.overlay and not program.resists_links:
+        raise HostError(
+            f"bubblewrap {program.version} follows links in a root out of it (CVE-2026-87766): nothing can be made of a root"
+            " that programs in a sandbox have written to",
+            check="bwrap",
+            fix='Bubblewrap 0.12 or later does it safely: name one with $LISRT_BWRAP; so does launcher="native"',
+        )
+    layer = _take(home, channel, copied=program is not None and not program.overlay)
+    if not (yield from channel.close()):
+        raise SandboxGone(f"sandbox {channel.name} did not end within some seconds: no snapshot was taken of it")
+    if program is not None and not program.overlay:
+        return _image(home, name, replace(root, layers=(layer.path,), trusted=False), (layer,), below)
+    frozen = (layer, *(below.frozen if below else ()))
+    lower = root.layers[len(frozen) - 1 :]
+    if len(frozen) > MAX_DEPTH:
+        frozen = ((yield Offload(partial(_flatten, home, frozen))),)
+    layers = (*(one.path for one in frozen), *lower)
+    return _image(home, name, replace(root, layers=layers, trusted=False), frozen, below)
+
+
+def _image(home: spawner.Spawner, name: str, root: Root, frozen: tuple[Frozen, ...], below: Image | None) -> Image:
+    origin, _, number = (below.name if below else name).partition("#")
+    return Image(f"{origin}#{int(number or 0) + 1}", root, frozen, home)
+
+
+def _new_name() -> str:
+    return f"f{os.urandom(8).hex()}"
+
+
+def _take(home: spawner.Spawner, channel: Channel, *, copied: bool) -> Frozen:
+    """Its writable layer, out of the directory that the spawner deletes when the sandbox has ended.
+
+    Programs go on writing to it until then: they have it by its inode.
+    """
+    name = _new_name()
+    source = os.path.join(home.scratch, channel.name, "r" if copied else "u")
+    try:
+        os.rename(source, os.path.join(home.scratch, name))
+    except FileNotFoundError:
+        raise channel.gone() from None
+    except OSError as error:
+        raise limit_error(error, "take a snapshot") or error from None
+    return Frozen(home, name)
+
+
+def _flatten(home: spawner.Spawner, frozen: tuple[Frozen, ...]) -> Frozen:
+    name = _new_name()
+    merged = Frozen(home, name)
+    try:
+        merge([one.path for one in frozen], merged.path)
+    except OSError as error:
+        raise ImageError(f"{len(frozen)} snapshots above each other could not be made one: {error}") from error
+    return merged

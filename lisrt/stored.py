@@ -1,0 +1,87 @@
+"""An image of the store, made ready on this host: its layers unpacked, its settings read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from lisrt.errors import ImageError
+from lisrt.image import Root, architecture
+from lisrt.kernel import native
+from lisrt.passwd import parse
+from lisrt.store import cache
+from lisrt.store.catalog import Catalog
+from lisrt.store.record import ImageRecord
+
+_LARGEST_PASSWD = 1 << 20
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def stored_root(
+    reference: str,
+    record: ImageRecord,
+    base: str,
+    catalog: Catalog,
+    below: Root | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> tuple[Root, list[int]]:
+    """The image of that record, and descriptors to keep open as long as it is used. `below`: what its `base` names.
+
+    Layers that are not unpacked on this host yet are unpacked now, into `base`. ImageError.
+    """
+    _check_architecture(reference, record)
+    below = below or Root(())
+    trees: list[cache.Tree] = []
+    try:
+        for layer in reversed(record.layers):
+            try:
+                trees.append(cache.tree(layer, catalog.blobs, Path(base), progress))
+            except ImageError as error:
+                raise ImageError(f"image {reference!r}: {error}") from None
+            except OSError as error:
+                raise ImageError(f"image {reference!r} could not be unpacked into {base}: {error}") from error
+        layers = (*(str(tree.path) for tree in trees), *below.layers)
+        if not layers:
+            raise ImageError(f"image {reference!r} has no layers: there is nothing to run in it")
+        config = record.config
+        root = Root(
+            layers,
+            below.binds,
+            trusted=False,
+            id=record.id,
+            env=config.env,
+            workdir=config.workdir,
+            user=config.user,
+            entrypoint=config.entrypoint,
+            cmd=config.cmd,
+            accounts=parse(read_text(layers, "etc/passwd")) or below.accounts,
+        )
+    except BaseException:
+        for tree in trees:
+            os.close(tree.lock)
+        raise
+    return root, [tree.lock for tree in trees]
+
+
+def read_text(layers: tuple[str, ...], path: str) -> str:
+    """A small file of an image, through no link that leads out of its layer; "" where there is none."""
+    for layer in layers:
+        with contextlib.suppress(OSError):
+            root = os.open(layer, _DIRECTORY)
+            try:
+                fd = native.open_in_root(root, os.fsencode(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            finally:
+                os.close(root)
+            with open(fd, "rb") as file:
+                if stat.S_ISREG(os.fstat(fd).st_mode):
+                    return file.read(_LARGEST_PASSWD).decode(errors="replace")
+            return ""
+    return ""
+
+
+def _check_architecture(reference: str, record: ImageRecord) -> None:
+    if record.architecture not in ("", architecture()):
+        raise ImageError(f"image {reference!r} is for {record.architecture}, and this machine is {architecture()}")
