@@ -2,7 +2,15 @@
 
 from lisrt.aio import AsyncSandbox
 from lisrt.changes import Change
-from lisrt.errors import CommandFailed, HostError, ImageError, LisrtError, SandboxBusy, SandboxGone, SetupError
+from lisrt.errors import (
+    CommandFailed,
+    HostError,
+    ImageError,
+    LisrtError,
+    SandboxBusy,
+    SandboxGone,
+    SetupError,
+)
 from lisrt.limits import Limits
 from lisrt.result import ExecResult, Outcome, Transfer, Usage
 from lisrt.sandbox import Sandbox

@@ -10,19 +10,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from lisrt import channel, files, guarantees, process, spawner, transfer
+from lisrt.channel import Channel
 from lisrt.changes import Change, changes
 from lisrt.enforcement import Enforcement, choose, wants_groups
 from lisrt.errors import HostError, ImageError, SandboxBusy, SandboxGone
 from lisrt.explain import limit_error
-from lisrt.image import DEFAULT_ENV, HOST, Root, resolve_name
+from lisrt.image import DEFAULT_ENV, Root, resolve_name
 from lisrt.kernel.bubblewrap import Program
 from lisrt.limits import Limits
 from lisrt.passwd import Account, find
 from lisrt.plan import NETWORKS, Plan, make_plan
 from lisrt.result import ExecResult, Transfer
 from lisrt.snapshot import Image, freeze
+from lisrt.spec import (
+    Argument,
+    Mount,
+    absolute,
+    arguments,
+    environment,
+    located,
+    permissions,
+    seconds,
+    user_name,
+)
 from lisrt.store.catalog import checked_name
-from lisrt.spec import Argument, Mount, absolute, arguments, environment, located, permissions, seconds, user_name
 from lisrt.waiting import Flow, Offload
 
 NAME_SERVICE = ("/etc/resolv.conf", "/etc/hosts")
@@ -219,7 +230,7 @@ class Box:
 
     def fork(self, count: int) -> Flow[list[Box]]:
         """So many more sandboxes that begin with what this one has now."""
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        if isinstance(count, bool) or count < 1:
             raise ValueError(f"fork(n) makes 1 sandbox or more, not {count!r}")
         return (yield from self._branch(count))[1]
 
@@ -255,19 +266,20 @@ class Box:
             home, name = self._home_here(), self.channel.name
             if home.bubblewrap is not None and not home.bubblewrap.overlay:
                 raise HostError(
-                    f"bubblewrap {home.bubblewrap.version} gives each sandbox a copy of the image: what was changed can't be told",
+                    f"bubblewrap {home.bubblewrap.version} gives each sandbox a copy of its image: nobody knows what has changed",
                     check="bwrap",
                     fix='Use launcher="native", or bubblewrap 0.11 or later',
                 )
             top = os.path.join(home.scratch, name, "u")
-            return (yield Offload(partial(changes, top, self.root.layers)))
+            found: list[Change] = yield Offload(partial(changes, top, self.root.layers))
+            return found
 
     def _home_here(self) -> spawner.Spawner:
         if not self.channel.alive or self.home is None:
             raise self.channel.gone()
         return self.home
 
-    def _twin(self, one: channel.Channel) -> Box:
+    def _twin(self, one: Channel) -> Box:
         twin = copy.copy(self)
         twin._channel, twin._gate = one, Gate()
         return twin

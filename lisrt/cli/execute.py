@@ -12,10 +12,10 @@ from typing import Any
 import click
 
 from lisrt import process
+from lisrt.box import Box
 from lisrt.cli.options import sandbox_arguments, sandbox_options, seconds
 from lisrt.cli.streams import tell, write_all
 from lisrt.kernel import wire
-from lisrt.box import Box
 from lisrt.waiting import Flow, drive
 
 TIMED_OUT = 124

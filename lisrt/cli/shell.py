@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
+from lisrt.box import Box
 from lisrt.cli.options import sandbox_arguments, sandbox_options
 from lisrt.cli.terminal import interact
-from lisrt.box import Box
 from lisrt.waiting import drive
 
 

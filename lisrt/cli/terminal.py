@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lisrt import pipes, process
+from lisrt.box import Box
 from lisrt.cli.streams import tell, write_all
 from lisrt.kernel import wire
-from lisrt.box import Box
 from lisrt.waiting import drive
 
 

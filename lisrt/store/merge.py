@@ -74,7 +74,7 @@ def _merge(path: str, trees: list[Tree], hides: bool, out: Tree, made: list[_Mad
 
 def _with_directory(name: str, fds: list[int]) -> tuple[list[int], bool]:
     """Which of them have a directory of that name, down to one that has something else: that hides the rest."""
-    found = []
+    found: list[int] = []
     for index, fd in enumerate(fds):
         try:
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)
