@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from lisrt import channel, files, guarantees, process, spawner, transfer
-from lisrt.channel import Channel
 from lisrt.changes import Change, changes
+from lisrt.channel import Channel
 from lisrt.enforcement import Enforcement, choose, wants_groups
 from lisrt.errors import HostError, ImageError, SandboxBusy, SandboxGone
 from lisrt.explain import limit_error

@@ -18,8 +18,8 @@ import click
 
 from lisrt.agent import Agent, AgentLimits, Episode, ExitReason, Model, Prompts
 from lisrt.aio import AsyncSandbox
-from lisrt.cli import SANDBOX_FAULT
 from lisrt.box import DEFAULT_WORKDIR
+from lisrt.cli import SANDBOX_FAULT
 from lisrt.cli.options import sandbox_arguments, sandbox_options, seconds
 from lisrt.cli.progress import show
 from lisrt.cli.streams import tell
