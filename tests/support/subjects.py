@@ -5,6 +5,7 @@ To put another launcher, a pooled or a forked sandbox under the whole suite, add
 """
 
 import asyncio
+import copy
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -126,6 +127,7 @@ class Box:
     def __init__(self, subject: Subject, **options: Any) -> None:
         self._subject = subject
         self.sandbox = subject.open(**options)
+        self._twins: list[Box] = []
 
     def start(self, verb: str, *args: Any, **options: Any) -> "Future[Any]":
         """Begin a call; others may go on meanwhile."""
@@ -159,7 +161,29 @@ class Box:
     def download(self, path: Any, host_path: Any) -> Transfer:
         return cast(Transfer, self._call("download", path, host_path))
 
+    def snapshot(self, name: str | None = None) -> lisrt.Image:
+        return cast(lisrt.Image, self._call("snapshot", name))
+
+    def fork(self, count: int | None = None) -> Any:
+        """A Box, or a list of so many; closed with this one, if not before."""
+        made = [self._twin(one) for one in (self._call("fork", count) if count else [self._call("fork")])]
+        return made if count else made[0]
+
+    def reset(self, to: lisrt.Image | None = None) -> None:
+        self._call("reset", to)
+
+    def diff(self) -> list[lisrt.Change]:
+        return cast(list[lisrt.Change], self._call("diff"))
+
+    def _twin(self, sandbox: Any) -> "Box":
+        twin = copy.copy(self)
+        twin.sandbox, twin._twins = sandbox, []
+        self._twins.append(twin)
+        return twin
+
     def close(self) -> None:
+        for twin in self._twins:
+            twin.close()
         self._call("close")
 
     @property

@@ -1,0 +1,298 @@
+"""snapshot, fork, reset, diff: files and nothing else, in no time, as often as one likes."""
+
+import gc
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.procs import assert_gone, new_marker
+from support.subjects import Box
+
+from lisrt import Image, ImageError, Limits, Mount, SandboxBusy, SandboxGone
+from lisrt.snapshot import MAX_DEPTH
+
+
+def copies(box: Box) -> bool:
+    """Whether each sandbox has a copy of its image, as under a bubblewrap without overlays."""
+    return "copy of the image" in str(dict(box.guarantees)) or box.guarantees["launcher"].startswith("bwrap 0.8")
+
+
+def frozen(box: Box) -> list[str]:
+    """The frozen layers that lie in the owner's directory."""
+    place = box.sandbox._box.home.scratch
+    return [name for name in os.listdir(place) if name.startswith("f")]
+
+
+# Snapshots
+
+
+def test_the_sandbox_goes_on(box: Box) -> None:
+    """Files stay, with their modes and links; what runs in the background does not."""
+    mark = new_marker()
+    box.sh(f"mkdir d; echo one > d/f; chmod 640 d/f; ln -s f d/l; ln d/f d/h; setsid sleep {mark} > /dev/null 2>&1 &").check()
+    image = box.snapshot()
+    assert_gone(mark)
+    assert box.sh("cat d/f d/l; stat -c '%a %h' d/f").stdout == "one\none\n640 2\n"
+    assert box.alive and isinstance(image, Image)
+
+
+def test_an_image_stays_as_it_was(box: Box, open_box: Callable[..., Box]) -> None:
+    """Whatever its sandbox does afterwards: other sandboxes begin with what was frozen."""
+    box.sh("echo one > f; mkdir d; echo x > d/x; echo gone > g").check()
+    image = box.snapshot()
+    box.sh("echo two > f; rm -r d g; echo new > n").check()
+    other = open_box(image=image)
+    assert other.sh("cat f d/x g; ls").stdout == "one\nx\ngone\nd\nf\ng\n"
+    assert box.sh("cat f; ls").stdout == "two\nf\nn\n"
+
+
+def test_other_options_for_another_sandbox(box: Box, open_box: Callable[..., Box], tmp_path: Path) -> None:
+    """An image has files, and what programs are started with is the new sandbox's."""
+    (tmp_path / "m").write_text("mounted")
+    box.sh("echo one > f").check()
+    other = open_box(image=box.snapshot(), user=1000, env={"A": "b"}, workdir="/elsewhere", mounts=[Mount(tmp_path, "/data")])
+    assert other.sh("id -u; echo $A; pwd; cat /data/m /testbed/f").stdout == "1000\nb\n/elsewhere\nmountedone\n"
+
+
+def test_names_tell_where_an_image_comes_from(box: Box) -> None:
+    """image#1, image#2; `box.image` is what it began with."""
+    began = box.image
+    assert [box.snapshot().name for _ in range(3)] == [f"{began}#1", f"{began}#2", f"{began}#3"]
+    assert box.image == began
+
+
+def test_nothing_is_frozen_while_something_runs(box: Box) -> None:
+    """SandboxBusy, and everything goes on; afterwards it can be."""
+    running = box.start("sh", "touch started; until [ -e go ]; do sleep 0.02; done; echo done")
+    box.sh("until [ -e started ]; do sleep 0.02; done").check()
+    for verb in ("snapshot", "fork", "reset"):
+        with pytest.raises(SandboxBusy):
+            box.start(verb).result()
+    box.write("go", "")
+    assert running.result().stdout == "done\n"
+    box.snapshot()
+
+
+def test_a_closed_sandbox_has_no_snapshot(box: Box) -> None:
+    """SandboxGone, as from every verb."""
+    box.close()
+    for verb in ("snapshot", "fork", "reset", "diff"):
+        with pytest.raises(SandboxGone):
+            box.start(verb).result()
+
+
+def test_deletions_count(box: Box) -> None:
+    """What was in the image and is gone stays gone; what took its place is what is there."""
+    box.sh("rm -r /home/user; rm /etc/hosts; mkdir /etc/hosts; rm -r /srv; echo file > /srv; rmdir /opt; mkdir /opt").check()
+    box.snapshot()
+    found = box.sh("ls /home; stat -c %F /etc/hosts /srv; ls -A /opt | wc -l")
+    assert found.stdout == "directory\nregular file\n0\n"
+    box.sh("rmdir /etc/hosts; mkdir -p /home/user/x").check()
+    box.snapshot()
+    assert box.sh("ls /home/user; test -e /etc/hosts || echo gone").stdout == "x\ngone\n"
+
+
+def test_many_above_each_other(box: Box) -> None:
+    """Past MAX_DEPTH they are made one: nothing comes back, nothing is lost, and names that hide others still do."""
+    box.sh("mkdir -p keep/deep; echo 0 > keep/deep/f; mkdir closed; echo c > closed/c; chmod 0 closed").check()
+    for number in range(MAX_DEPTH + 4):
+        box.sh(
+            f"echo {number} > n{number}; rm -f n{number - 2}; rm -rf d; mkdir d; echo {number} > d/{number};"
+            f" rm -rf swap; {'mkdir swap; touch swap/x' if number % 2 else 'echo file > swap'}; echo {number} >> keep/deep/f"
+        ).check()
+        image = box.snapshot()
+    last = MAX_DEPTH + 3
+    assert len(image.layers) <= MAX_DEPTH + 2
+    assert box.sh("ls; ls d").stdout.split() == ["closed", "d", "keep", f"n{last - 1}", f"n{last}", "swap", str(last)]
+    assert box.sh("wc -l < keep/deep/f; stat -c %F swap; stat -c %a closed").stdout == f"{last + 2}\ndirectory\n0\n"
+    assert box.sh("chmod 700 closed; cat closed/c; rm -r keep d swap closed n*; ls -A").stdout == "c\n"
+    assert box.sh("ls /usr/bin/env /etc/passwd").ok
+
+
+def test_odd_trees(box: Box) -> None:
+    """Names that are no text, FIFOs, sparse files, directories deeper than a path may be long."""
+    source = r"""
+import os
+os.mkdir(b"\xff\xfe"); open(b"\xff\xfe/\xfd", "w").write("odd"); os.mkfifo("fifo"); os.symlink("nowhere", "dangling")
+with open("sparse", "wb") as file: file.seek(1 << 30); file.write(b"end")
+for _ in range(60):
+    os.mkdir("d" * 100); os.chdir("d" * 100)
+open("bottom", "w").write("deep")
+"""
+    look = r"""
+import os
+assert open(b"\xff\xfe/\xfd").read() == "odd" and os.readlink("dangling") == "nowhere" and os.path.exists("fifo")
+assert os.stat("sparse").st_size == (1 << 30) + 3 and os.stat("sparse").st_blocks < 1000
+for _ in range(60): os.chdir("d" * 100)
+print(open("bottom").read())
+"""
+    box.python(source).check()
+    box.snapshot()
+    assert box.python(look, timeout=30).check().stdout == "deep\n"
+
+
+# Forks
+
+
+def test_forks_are_independent(box: Box) -> None:
+    """Each has what the first one had, and none sees what another does."""
+    box.sh("echo common > f; echo x > gone").check()
+    twins = box.fork(3)
+    for number, twin in enumerate(twins):
+        twin.sh(f"echo {number} >> f; echo {number} > own; rm gone").check()
+    assert [twin.sh("cat f own; ls").stdout for twin in twins] == [f"common\n{n}\n{n}\nf\nown\n" for n in range(3)]
+    assert box.sh("cat f; ls").stdout == "common\nf\ngone\n"
+    assert len({one.id for one in [box, *twins]}) == 4
+    twins[0].close()
+    assert twins[1].alive and box.alive
+
+
+def test_a_fork_has_the_same_options(open_box: Callable[..., Box], tmp_path: Path) -> None:
+    """Mounts, variables, workdir, user, limits, host name."""
+    (tmp_path / "m").write_text("mounted")
+    box = open_box(
+        mounts=[Mount(tmp_path, "/data")], env={"A": "b"}, workdir="/w", user=1000, hostname="box", limits=Limits(pids=50)
+    )
+    box.write("f", "f")
+    twin = box.fork()
+    assert twin.sh("cat /data/m /w/f; echo $A $HOME; pwd; id -u; hostname").stdout == "mountedfb /home/user\n/w\n1000\nbox\n"
+    assert dict(twin.guarantees) == dict(box.guarantees)
+
+
+def test_a_tree_of_forks(box: Box) -> None:
+    """Three levels of three; each leaf has the way to it in its file."""
+    level = [box]
+    for depth in range(3):
+        grown = []
+        for parent in level:
+            for number, child in enumerate(parent.fork(2)):
+                child.sh(f"echo {depth}.{number} >> way").check()
+                grown.append(child)
+        level = grown
+    ways = [leaf.read_text("way").split() for leaf in level]
+    assert len({tuple(way) for way in ways}) == 8
+    assert all([step[0] for step in way] == ["0", "1", "2"] for way in ways)
+
+
+@pytest.mark.parametrize("count", [0, -1, True])
+def test_a_number_of_forks_is_above_0(box: Box, count: Any) -> None:
+    """ValueError, and nothing has happened."""
+    with pytest.raises(ValueError):
+        box.start("fork", count).result()
+    assert box.alive
+
+
+def test_layers_go_with_the_last_who_needs_them(box: Box) -> None:
+    """As long as an image or a sandbox refers to a layer, it is there; then it is deleted."""
+    before = set(frozen(box))
+    box.write("f", "x")
+    image: Image | None = box.snapshot()
+    twin = box.fork()
+    assert len(set(frozen(box)) - before) == 2
+    twin.close()
+    box.reset()
+    assert box.read("f") == b"x"
+    twins = box.fork(2)
+    for one in twins:
+        one.close()
+    box.close()
+    del twin, twins, one
+    box._twins.clear()
+    assert len(set(frozen(box)) - before) == 1, "the image is still referred to"
+    assert image is not None and os.path.exists(os.path.join(image.layers[0], "testbed/f"))
+    image = None
+    gc.collect()
+    deadline = time.monotonic() + 20
+    while set(frozen(box)) - before:
+        assert time.monotonic() < deadline, "the layers are still there"
+        os.sched_yield()
+
+
+# Back
+
+
+def test_reset(box: Box) -> None:
+    """To the start, to the last snapshot, to one that is named."""
+    box.sh("echo 1 > f; rm /etc/hosts").check()
+    box.reset()
+    assert box.sh("ls -A; ls /etc/hosts").stdout == "/etc/hosts\n"
+    box.write("f", "1")
+    first = box.snapshot()
+    box.write("f", "2")
+    box.snapshot()
+    box.write("f", "3")
+    box.reset()
+    assert box.read("f") == b"2"
+    box.reset(first)
+    assert box.read("f") == b"1"
+    box.write("f", "4")
+    box.reset()
+    assert box.read("f") == b"1"
+
+
+def test_reset_ends_processes(box: Box) -> None:
+    """As a snapshot does."""
+    mark = new_marker()
+    box.sh(f"setsid sleep {mark} > /dev/null 2>&1 &").check()
+    box.reset()
+    assert_gone(mark)
+    assert box.sh("echo on").stdout == "on\n"
+
+
+def test_diff(box: Box) -> None:
+    """Paths and what has become of them; since the last snapshot."""
+    if copies(box):
+        from lisrt import HostError
+
+        with pytest.raises(HostError, match="copy"):
+            box.diff()
+        return
+    box.snapshot()
+    assert box.diff() == []
+    box.sh("echo x > new; mkdir dir; echo y > dir/y; echo more >> /etc/hosts; chmod 711 /srv; rm -r /home/user").check()
+    changed = {
+        "/testbed/new": "added", "/testbed/dir": "added", "/testbed/dir/y": "added", "/etc/hosts": "modified",
+        "/srv": "modified", "/home/user": "deleted",
+    }  # fmt: skip
+    assert dict(box.diff()) == changed
+    assert box.diff() == sorted(box.diff())
+    box.snapshot()
+    assert box.diff() == []
+    box.sh("rm -r dir; mkdir dir; rm new").check()
+    assert dict(box.diff()) == {"/testbed/dir/y": "deleted", "/testbed/new": "deleted"}
+
+
+# At once, and in bad hands
+
+
+def test_many_snapshots_at_once(open_box: Callable[..., Box]) -> None:
+    """Of many sandboxes, each with a file of its own."""
+    boxes = [open_box() for _ in range(12)]
+    for number, one in enumerate(boxes):
+        one.write("f", str(number))
+    pending: list[Future[Any]] = [one.start("fork") for one in boxes]
+    twins = [one._twin(future.result()) for one, future in zip(boxes, pending, strict=True)]
+    assert [twin.read_text("f") for twin in twins] == [str(number) for number in range(12)]
+
+
+def test_an_image_of_another_launcher(open_box: Callable[..., Box], box: Box) -> None:
+    """ImageError that says which."""
+    image = box.snapshot()
+    other = "bwrap" if image.ready("auto").bubblewrap is None else "native"
+    with pytest.raises(ImageError, match="launcher"):
+        open_box(image=image, launcher=other)
+
+
+@pytest.mark.parametrize("where", ["/tmp", "/testbed"])
+def test_a_link_in_the_place_of_a_directory(box: Box, where: str) -> None:
+    """What lisrt needs to be a directory is a link now: refused by name, and nothing outside is touched."""
+    from lisrt import SetupError
+
+    box.sh(f"cd /; rm -rf {where}; ln -s /etc {where}").check()
+    with pytest.raises(SetupError, match=where):
+        box.snapshot()
+    assert not box.alive
