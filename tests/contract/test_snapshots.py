@@ -18,7 +18,8 @@ from lisrt.snapshot import MAX_DEPTH
 
 def copies(box: Box) -> bool:
     """Whether each sandbox has a copy of its image, as under a bubblewrap without overlays."""
-    return "copy of the image" in str(dict(box.guarantees)) or box.guarantees["launcher"].startswith("bwrap 0.8")
+    program = box.sandbox._box.home.bubblewrap
+    return program is not None and not program.overlay
 
 
 def frozen(box: Box) -> list[str]:
