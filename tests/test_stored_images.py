@@ -78,7 +78,8 @@ def test_what_the_image_says(kept: str) -> None:
     with Sandbox("other") as box:
         assert box.workdir == "/srv/work"
         assert box.sh(look).stdout == "1000\n/srv/work\nimage /home/user user /opt:/usr/bin:/bin\n"
-        assert box.fork().sh(look).stdout == box.sh(look).stdout
+        with box.fork() as twin:
+            assert twin.sh(look).stdout == box.sh(look).stdout
     with Sandbox("other", env={"A": "mine"}, workdir="/tmp", user=0) as box:
         assert box.sh(look).stdout == "0\n/tmp\nmine /root root /opt:/usr/bin:/bin\n"
 
