@@ -20,26 +20,61 @@
 
 static int copy_directory(int from, int to, bool onto, int depth);
 
-static int copy_bytes(int from, int to) {
-    for (;;) {
+/* From the files' offsets on. */
+static int copy_bytes(int from, int to, off_t length) {
+    while (length > 0) {
         /* some kernels can't across file systems, and a file system may not know how: then by way of memory */
-        ssize_t done = copy_file_range(from, NULL, to, NULL, INT_MAX, 0);
+        size_t most = length < INT_MAX ? (size_t)length : INT_MAX;
+        ssize_t done = copy_file_range(from, NULL, to, NULL, most, 0);
         if (done < 0 && (errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS))
-            done = sendfile(to, from, NULL, INT_MAX);
+            done = sendfile(to, from, NULL, most);
         if (done <= 0)
             return done < 0 ? -errno : 0;
+        length -= done;
     }
+    return 0;
 }
 
-static int copy_file(int from_dir, int to_dir, const char *name) {
-    cleanup_fd int from = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+/* Holes stay holes: a program makes a file of a terabyte in no time. */
+static int copy_contents(int from, int to, off_t size) {
+    for (off_t at = 0, hole; at < size; at = hole) {
+        at = lseek(from, at, SEEK_DATA);
+        hole = at < 0 ? -1 : lseek(from, at, SEEK_HOLE);
+        if (at < 0 && errno == ENXIO)
+            break; /* nothing but a hole is left */
+        if (at < 0 || hole < 0 || lseek(from, at, SEEK_SET) < 0 || lseek(to, at, SEEK_SET) < 0)
+            return -errno;
+        int r = copy_bytes(from, to, hole - at);
+        if (r < 0)
+            return r;
+    }
+    return ftruncate(to, size) < 0 ? -errno : 0;
+}
+
+/* A layer's file or directory, readable or not: it is ours, and a program in a sandbox chose its mode. The mode it had is
+ * put back by lower(). */
+static int open_lifted(int dir, const char *name, int flags, mode_t mode, bool *ret_lifted) {
+    int fd = openat(dir, name, flags | O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    *ret_lifted = fd < 0 && errno == EACCES && fchmodat(dir, name, (mode & 07777) | 0700, 0) == 0;
+    if (*ret_lifted)
+        fd = openat(dir, name, flags | O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+static int lower(int fd, mode_t mode, bool lifted, int r) {
+    return lifted && fchmod(fd, mode & 07777) < 0 && r == 0 ? -errno : r;
+}
+
+static int copy_file(int from_dir, int to_dir, const char *name, mode_t mode) {
+    bool lifted;
+    cleanup_fd int from = open_lifted(from_dir, name, 0, mode, &lifted);
     struct stat st;
-    if (from < 0 || fstat(from, &st) < 0)
-        return -errno;
+    if (from < 0 || lower(from, mode, lifted, 0) < 0 || fstat(from, &st) < 0)
+        return from < 0 ? from : -errno;
     cleanup_fd int to = openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, st.st_mode & 07777);
     if (to < 0)
         return -errno;
-    int r = st.st_size > 0 ? copy_bytes(from, to) : 0;
+    int r = st.st_size > 0 ? copy_contents(from, to, st.st_size) : 0;
     if (r < 0)
         return r;
     const struct timespec times[2] = {st.st_mtim, st.st_mtim}; /* Python looks whether its bytecode is of this source */
@@ -61,9 +96,10 @@ static bool is_opaque(int dir) {
 }
 
 static int copy_subdirectory(int from_dir, int to_dir, const char *name, mode_t mode, bool onto, int depth) {
-    cleanup_fd int from = openat(from_dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    bool lifted;
+    cleanup_fd int from = open_lifted(from_dir, name, O_DIRECTORY, mode, &lifted);
     if (from < 0)
-        return -errno;
+        return from;
     if (onto && is_opaque(from)) {
         int r = lis_remove_tree(to_dir, name);
         if (r < 0 && r != -ENOENT)
@@ -74,7 +110,7 @@ static int copy_subdirectory(int from_dir, int to_dir, const char *name, mode_t 
     cleanup_fd int to = openat(to_dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (to < 0)
         return -errno;
-    int r = copy_directory(from, to, onto, depth + 1);
+    int r = lower(from, mode, lifted, copy_directory(from, to, onto, depth + 1));
     return r == 0 && fchmod(to, mode & 07777) < 0 ? -errno : r;
 }
 
@@ -97,7 +133,7 @@ static int copy_entry(int from_dir, int to_dir, const char *name, bool onto, int
         return r;
     switch (st.st_mode & S_IFMT) {
     case S_IFREG:
-        return copy_file(from_dir, to_dir, name);
+        return copy_file(from_dir, to_dir, name, st.st_mode);
     case S_IFDIR:
         return copy_subdirectory(from_dir, to_dir, name, st.st_mode, onto, depth);
     case S_IFLNK:

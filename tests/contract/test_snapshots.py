@@ -37,7 +37,8 @@ def test_the_sandbox_goes_on(box: Box) -> None:
     box.sh(f"mkdir d; echo one > d/f; chmod 640 d/f; ln -s f d/l; ln d/f d/h; setsid sleep {mark} > /dev/null 2>&1 &").check()
     image = box.snapshot()
     assert_gone(mark)
-    assert box.sh("cat d/f d/l; stat -c '%a %h' d/f").stdout == "one\none\n640 2\n"
+    links = 1 if copies(box) else 2
+    assert box.sh("cat d/f d/l; stat -c '%a %h' d/f").stdout == f"one\none\n640 {links}\n"
     assert box.alive and isinstance(image, Image)
 
 
@@ -187,30 +188,34 @@ def test_a_number_of_forks_is_above_0(box: Box, count: Any) -> None:
     assert box.alive
 
 
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    """The spawner deletes in the background."""
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline, what
+        os.sched_yield()
+
+
 def test_layers_go_with_the_last_who_needs_them(box: Box) -> None:
     """As long as an image or a sandbox refers to a layer, it is there; then it is deleted."""
     before = set(frozen(box))
     box.write("f", "x")
     image: Image | None = box.snapshot()
     twin = box.fork()
-    assert len(set(frozen(box)) - before) == 2
     twin.close()
     box.reset()
     assert box.read("f") == b"x"
-    twins = box.fork(2)
-    for one in twins:
+    for one in box.fork(2):
         one.close()
     box.close()
-    del twin, twins, one
     box._twins.clear()
-    assert len(set(frozen(box)) - before) == 1, "the image is still referred to"
-    assert image is not None and os.path.exists(os.path.join(image.layers[0], "testbed/f"))
+    del twin, one
+    gc.collect()
+    wait_until(lambda: len(set(frozen(box)) - before) <= 1, "layers are left that nobody needs")
+    assert image is not None and os.path.exists(os.path.join(image.layers[0], "testbed/f")), "the image still refers to it"
     image = None
     gc.collect()
-    deadline = time.monotonic() + 20
-    while set(frozen(box)) - before:
-        assert time.monotonic() < deadline, "the layers are still there"
-        os.sched_yield()
+    wait_until(lambda: not set(frozen(box)) - before, "the image's layer is left")
 
 
 # Back
