@@ -122,7 +122,8 @@ static int step_overlay(struct context *ctx, const struct lis_step *step) {
     }
     if (length >= (int)sizeof options)
         return lis_fail(ctx->fault, LIS_STAGE_OVERLAY, E2BIG, "/");
-    if (mount("overlay", "/m", "overlay", MS_NODEV | MS_NOSUID, options) < 0)
+    const char *topmost = strrchr(text(ctx, step, 0), '/') + 1; /* what `lisrt ps` knows the image by */
+    if (mount(topmost, "/m", "overlay", MS_NODEV | MS_NOSUID, options) < 0)
         return lis_fail(ctx->fault, LIS_STAGE_OVERLAY, errno, "/");
     ctx->root = open("/m", O_PATH | O_DIRECTORY | O_CLOEXEC);
     return ctx->root < 0 ? lis_fail(ctx->fault, LIS_STAGE_OVERLAY, errno, "/") : check_writable(ctx);

@@ -7,6 +7,7 @@ shows to everybody. Nothing is written anywhere for this: a file for each sandbo
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import re
 import select
@@ -16,11 +17,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lisrt import settings
+from lisrt.errors import ImageError
 from lisrt.kernel import cgroup, native, owners, procfs, scratch
+from lisrt.store.catalog import Catalog
 
 END_TIMEOUT = 5.0
 
 _ID = re.compile(r"b[0-9a-f]{16}")
+_SNAPSHOT = re.compile(r"f[0-9a-f]{16}")
 _LAYER = re.compile(r"(?:^|[,:])upperdir=[^,]*/(b[0-9a-f]{16})/u(?:,|$)")
 _COPY = re.compile(r"/(b[0-9a-f]{16})/r$")
 _LOWEST = re.compile(r"(?:^|,)lowerdir=([^,:]*)")
@@ -125,9 +129,9 @@ class _View:
         self._table = procfs.processes()
         self._children = procfs.below(self._table)
         self._inits: dict[str, tuple[procfs.Process, str]] = {}
-        """By a sandbox's name: its PID 1, and the directory in which its spawner keeps the top layer of its image."""
-        self._spawners: dict[str, tuple[int, dict[str, str]]] = {}
-        """By the name of an owner directory: pid, and what is mounted where."""
+        """By a sandbox's name: its PID 1, and the name of the directory that is the top layer of its image."""
+        self._spawners: dict[str, int] = {}
+        """By the name of an owner directory: pid."""
         for process in self._table.values():
             if process.name == "lisrt-init":
                 self._add_init(process)
@@ -143,46 +147,58 @@ class _View:
             name = layer[1]
             known = self._inits.get(name)
             if known is None or process.start < known[0].start:  # a program inside may take the name, but it came later
-                self._inits[name] = process, lowest[1] if lowest else ""
+                native = layer[0].lstrip(",:").startswith("upperdir=/s/")
+                self._inits[name] = process, mount.source if native else os.path.basename(lowest[1]) if lowest else ""
 
     def _add_spawner(self, process: procfs.Process) -> None:
         mounts = _served(process.pid)
         if "/s" in mounts:
-            self._spawners[os.path.basename(mounts["/s"])] = process.pid, mounts
+            self._spawners[os.path.basename(mounts["/s"])] = process.pid
 
     def spawner(self, name: str) -> int | None:
         """The pid of the spawner that serves an owner directory of this name."""
-        return self._spawners[name][0] if name in self._spawners else None
+        return self._spawners.get(name)
 
     def owner(self, found: owners.Found, disk: bool) -> OwnerInfo:
-        spawner, mounts = self._spawners.get(found.name, (None, {}))
+        spawner = self.spawner(found.name)
         try:
             names = sorted(name for name in os.listdir(found.path) if _ID.fullmatch(name))
         except OSError:
             names = []  # it has ended, and is being removed
-        boxes = tuple(self._sandbox(found.path, name, mounts, disk) for name in names)
+        boxes = tuple(self._sandbox(found.path, name, disk) for name in names)
         return OwnerInfo(found.path, found.state, found.record, spawner, boxes)
 
-    def _sandbox(self, owner: str, name: str, mounts: dict[str, str], disk: bool) -> SandboxInfo:
+    def _sandbox(self, owner: str, name: str, disk: bool) -> SandboxInfo:
         used = (_disk(os.path.join(owner, name, "u")) or _disk(os.path.join(owner, name, "r"))) if disk else None
         if name not in self._inits:
             return SandboxInfo(name, None, None, None, 0, 0, used)
         init, layer = self._inits[name]
         below = [self._table[pid] for pid in procfs.tree(self._children, init.pid)]
         memory = sum(process.resident for process in below)
-        return SandboxInfo(name, _image(mounts.get(layer)), init.pid, init.age, len(below), memory, used)
+        return SandboxInfo(name, self._image(layer), init.pid, init.age, len(below), memory, used)
+
+    def _image(self, layer: str) -> str | None:
+        """An image's name, from that of its top layer's directory."""
+        if layer == "host" or layer.startswith(".host-"):
+            return "host"
+        if _SNAPSHOT.fullmatch(layer):
+            return "a snapshot"
+        return self._stored.get(layer)
+
+    @functools.cached_property
+    def _stored(self) -> dict[str, str]:
+        """Names of the store's images, by the digest of their top layer."""
+        try:
+            found = Catalog().all()
+        except (ImageError, OSError):
+            return {}  # a store that can't be read is no reason not to show what runs
+        named = [(one.names[0] if one.names else one.record.id[7:19], one.record) for one in found if one.record.layers]
+        return {record.layers[-1].diff_id.removeprefix("sha256:"): name for name, record in reversed(named)}
 
 
 def _served(spawner: int) -> dict[str, str]:
     """What is mounted where: the owner directory on /s, layers on /l/0, /l/1, ..."""
     return {mount.at: mount.root for mount in procfs.mount_points(spawner)}
-
-
-def _image(layer: str | None) -> str | None:
-    if layer is None:
-        return None
-    name = os.path.basename(layer)
-    return "host" if name == "host" or name.startswith(".host-") else name
 
 
 def _disk(root: str) -> Disk | None:

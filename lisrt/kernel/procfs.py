@@ -33,6 +33,8 @@ class MountPoint:
 
     root: str
     at: str
+    source: str
+    """What its file system was made of: for an overlay whatever was said when it was mounted."""
     options: str
 
 
@@ -81,7 +83,7 @@ def mount_points(pid: int) -> list[MountPoint]:
             lines = os.fsdecode(file.read()).splitlines()
     except OSError:
         return []
-    return [MountPoint(_plain(words[3]), _plain(words[4]), words[-1]) for words in (line.split(" ") for line in lines)]
+    return [MountPoint(_plain(words[3]), _plain(words[4]), _plain(words[-2]), words[-1]) for words in (line.split(" ") for line in lines)]
 
 
 def boot() -> str:
