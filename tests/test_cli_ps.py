@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -273,3 +274,27 @@ def test_a_link_in_a_base_is_nobodys(cli: Cli, tmp_path: Path) -> None:
     assert ps(cli) == [] and gc(cli) == {"removed": [], "kept": []}
     assert (tmp_path / "precious").is_dir()
     (base / "1-link").unlink()
+
+
+def test_images_by_name(cli: Cli) -> None:
+    """Of the store, by its name; a snapshot as such."""
+    program = """
+import sys
+from lisrt import Sandbox
+with Sandbox() as box, box.fork() as twin:
+    twin.write("f", "f")
+    twin.snapshot("kept")
+    with Sandbox("kept") as other:
+        print(box.id, other.id, flush=True)
+        sys.stdin.read()
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=cli.environment()
+    ) as process:
+        assert process.stdout is not None and process.stdin is not None
+        box, other = process.stdout.readline().split()
+        [owner] = ps(cli)
+        images = {one["id"]: one["image"] for one in owner["sandboxes"]}
+        assert (images[box], images[other]) == ("a snapshot", "kept")
+        process.stdin.close()

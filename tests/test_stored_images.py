@@ -86,7 +86,13 @@ def test_what_the_image_says(kept: str) -> None:
 
 @pytest.mark.parametrize(
     ("user", "expected"),
-    [("daemon", "1 1 /usr/sbin"), (1000, "1000 1000 /home/user"), ("1000:7", "1000 7 /home/user"), (4242, "4242 4242 /"), ("root", "0 0 /root")],
+    [
+        ("daemon", "1 1 /usr/sbin"),
+        ("root", "0 0 /root"),
+        (1000, "1000 1000 /home/user"),
+        ("1000:7", "1000 7 /home/user"),
+        (4242, "4242 4242 /"),
+    ],
 )
 def test_users_by_name_and_number(kept: str, user: int | str, expected: str) -> None:
     """With the gid and the home that /etc/passwd has for them."""

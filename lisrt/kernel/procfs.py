@@ -83,7 +83,8 @@ def mount_points(pid: int) -> list[MountPoint]:
             lines = os.fsdecode(file.read()).splitlines()
     except OSError:
         return []
-    return [MountPoint(_plain(words[3]), _plain(words[4]), _plain(words[-2]), words[-1]) for words in (line.split(" ") for line in lines)]
+    found = (line.split(" ") for line in lines)
+    return [MountPoint(_plain(words[3]), _plain(words[4]), _plain(words[-2]), words[-1]) for words in found]
 
 
 def boot() -> str:

@@ -29,7 +29,12 @@ class Cli:
 
     def environment(self, **extra: str) -> dict[str, str]:
         """This process's, without any settings of whoever runs the tests."""
-        ours = {"LISRT_SCRATCH": str(self.scratch), "LISRT_IMAGE": "", "XDG_CONFIG_HOME": str(self.cwd / "config")}
+        ours = {
+            "LISRT_SCRATCH": str(self.scratch),
+            "LISRT_HOME": str(self.cwd / "home"),
+            "LISRT_IMAGE": "",
+            "XDG_CONFIG_HOME": str(self.cwd / "config"),
+        }
         return environment(**{**ours, **self.env, **extra})
 
     def command(self, *arguments: str) -> list[str]:
