@@ -21,7 +21,7 @@ from lisrt.result import ExecResult, Outcome, Usage
 from lisrt.waiting import Flow, Ready
 
 # How long after its own limit, or after a kill, PID 1 may take to say that the command is dead.
-GRACE = 10.0
+GRACE = 30.0
 DEFAULT_MAX_OUTPUT = 1 << 20
 
 

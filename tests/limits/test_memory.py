@@ -13,8 +13,8 @@ from .bombs import MEMORY
 LIMIT = 100 << 20
 
 
-def blow(box: Sandbox, kind: str) -> ExecResult:
-    return box.run(["python3", "-c", MEMORY[kind]], timeout=40)
+def blow(box: Sandbox, kind: str, timeout: float = 40) -> ExecResult:
+    return box.run(["python3", "-c", MEMORY[kind]], timeout=timeout)
 
 
 @pytest.mark.parametrize("kind", MEMORY)
@@ -152,7 +152,7 @@ def test_sixty_four_bombs_at_once(enforce: str) -> None:
     with ExitStack() as stack, ThreadPoolExecutor(80) as threads:
         make = lambda: Sandbox(limits=Limits(memory=LIMIT, enforce=enforce))  # noqa: E731
         boxes = [stack.enter_context(box) for box in threads.map(lambda _: make(), range(512))]
-        bombs = [threads.submit(blow, box, list(MEMORY)[number % 4]) for number, box in enumerate(boxes[:64])]
+        bombs = [threads.submit(blow, box, list(MEMORY)[number % 4], 200) for number, box in enumerate(boxes[:64])]
         rounds = 0
         while not all(bomb.done() for bomb in bombs) or rounds == 0:
             for box in boxes[64::16]:
