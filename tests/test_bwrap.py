@@ -28,7 +28,7 @@ from support.procs import (
 from support.waiting import await_deaths, eventually, open_pidfds
 
 from lisrt import HostError, Mount, Sandbox, SetupError, bwrap, explain, spawner
-from lisrt.image import Image
+from lisrt.image import Root
 from lisrt.kernel import bubblewrap, helper, steps
 from lisrt.kernel.bubblewrap import Program
 from lisrt.plan import make_plan
@@ -36,7 +36,7 @@ from lisrt.plan import make_plan
 OLD = Program("/usr/bin/bwrap", "0.8.0", overlay=False, resists_links=False)
 MIDDLE = Program("/opt/bwrap", "0.11.0", overlay=True, resists_links=False)
 NEW = Program("/opt/bwrap", "0.12.0", overlay=True, resists_links=True)
-LAYERS = Image("two", ("/layers/top", "/layers/base"), (("/usr", "usr"),))
+LAYERS = Root(("/layers/top", "/layers/base"), (("/usr", "usr"),))
 
 
 def words(program: Program, *, mounts: tuple[Mount, ...] = (), trusted: bool = True, **options: object) -> str:
@@ -96,10 +96,13 @@ def test_every_step_has_a_rule() -> None:
 
 @pytest.mark.parametrize("program", [OLD, MIDDLE])
 def test_unsafe_combinations_are_refused_by_name(program: Program, tmp_path: Path) -> None:
-    """A bubblewrap that follows links gets no root that sandboxes have written to, and no mount inside another mount."""
-    with pytest.raises(HostError, match="CVE-2026-87766") as refused:
-        words(program, trusted=False)
-    assert refused.value.check == "bwrap"
+    """A bubblewrap that follows links gets no overlay over what sandboxes have written, and no mount inside another mount."""
+    if program.overlay:  # in a root that is a copy bubblewrap makes nothing
+        with pytest.raises(HostError, match="CVE-2026-87766") as refused:
+            words(program, trusted=False)
+        assert refused.value.check == "bwrap"
+    else:
+        assert words(program, trusted=False) == words(program)
     nested = (Mount(tmp_path, "/data"), Mount(tmp_path, "/data/inner"))
     with pytest.raises(HostError, match="/data/inner"):
         words(program, mounts=nested)
@@ -268,7 +271,7 @@ HOSTILE_ROOT = """
     import os, sys
     from pathlib import Path
     from lisrt import LisrtError, Mount, channel, spawner
-    from lisrt.image import Image
+    from lisrt.image import Root
     from lisrt.plan import make_plan
     from lisrt.waiting import drive
 
@@ -280,7 +283,7 @@ HOSTILE_ROOT = """
         for directory in {"proc", "dev", "tmp", "usr"} - {name}:
             (layer / directory).mkdir()
         (layer / name).symlink_to(f"/oldroot{outside}")
-        image = Image("hostile", (str(layer),), (("/usr", "usr"),))
+        image = Root((str(layer),), (("/usr", "usr"),))
         for options in (
             {"mounts": (Mount("/etc/hostname", "/evil/file"),)}, {"mounts": (Mount("/etc", "/evil/directory"),)},
             {"workdir": "/evil/work"}, {},

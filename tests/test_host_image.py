@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lisrt import hostimage
-from lisrt.image import host_image
+from lisrt.image import host_root
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_places_for_data_are_there_and_empty(skeleton: Path) -> None:
 
 def test_usr_is_bound_not_copied(tmp_path: Path) -> None:
     """What is large is shown from where it is, to all sandboxes alike."""
-    image, lock = host_image(str(tmp_path), str(tmp_path / "work"))
+    image, lock = host_root(str(tmp_path), str(tmp_path / "work"))
     os.close(lock)
     [skeleton] = map(Path, image.layers)
     assert ("/usr", "usr") in image.binds
@@ -104,9 +104,9 @@ def test_half_an_image_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         with monkeypatch.context() as patched:
             patched.setattr(hostimage, "_copy", fails)
             with pytest.raises(type(error)):
-                host_image(str(base), str(work))
+                host_root(str(base), str(work))
         assert os.listdir(base) == os.listdir(work) == []
-    image, lock = host_image(str(base), str(work))
+    image, lock = host_root(str(base), str(work))
     os.close(lock)
     assert os.path.isfile(f"{image.layers[0]}/etc/passwd")
 

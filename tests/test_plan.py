@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from lisrt import Limits, Sandbox
 from lisrt.enforcement import Enforcement
-from lisrt.image import Image
+from lisrt.image import Root
 from lisrt.kernel import steps
 from lisrt.kernel.native import check_plan
 from lisrt.kernel.wire import MAGIC
 from lisrt.plan import Plan, make_plan
 from lisrt.spec import Mount, absolute
 
-HOST = Image("host", ("/layers/skeleton",), (("/usr", "usr"), ("/lib64", "lib64")))
+HOST = Root(("/layers/skeleton",), (("/usr", "usr"), ("/lib64", "lib64")))
 
 DESCRIPTION = """\
  1. create namespaces: pid, mount, net, ipc, uts, cgroup
@@ -43,7 +43,7 @@ DESCRIPTION = """\
 
 def plan_of(**changes: object) -> Plan:
     """The plan of a sandbox with default options, but for the changes."""
-    options = {"image": HOST, "network": "none", "mounts": (), "workdir": "/testbed", "user": 0, "hostname": "sandbox"}
+    options = {"root": HOST, "network": "none", "mounts": (), "workdir": "/testbed", "user": 0, "hostname": "sandbox"}
     return make_plan(**{**options, **changes})  # type: ignore[arg-type]
 
 
@@ -158,7 +158,7 @@ def test_the_images_own_binds_come_before_the_users() -> None:
 
 def test_layers_share_one_overlay() -> None:
     """The topmost first, in the order of the image."""
-    plan = plan_of(image=Image("x", ("/top", "/middle", "/bottom")))
+    plan = plan_of(root=Root(("/top", "/middle", "/bottom")))
     assert plan.steps[1] == steps.Overlay(("/top", "/middle", "/bottom"))
     assert "over /top over /middle over /bottom" in plan.describe()
     check_plan(plan.encode())

@@ -67,9 +67,9 @@ def layer(tmp_path: Path) -> Layer:
 def started(layer: Layer, *, mounts: tuple[Mount, ...] = (), workdir: str = "/") -> Iterator[Channel]:
     """A sandbox whose root is image `host` with the attacker's layer on top."""
     home = spawner.current()
-    image = home.image("host")
-    image = dataclasses.replace(image, name="hostile", layers=(str(layer.path), *image.layers))
-    plan = make_plan(image, network="none", mounts=mounts, workdir=workdir, user=0, hostname="sandbox")
+    root = home.roots.get("host")
+    root = dataclasses.replace(root, layers=(str(layer.path), *root.layers))
+    plan = make_plan(root, network="none", mounts=mounts, workdir=workdir, user=0, hostname="sandbox")
     channel = drive(create(home, plan))
     try:
         yield channel

@@ -5,17 +5,17 @@ import shutil
 import struct
 from pathlib import Path
 
-from lisrt.image import Image
+from lisrt.image import Root
 from lisrt.kernel import steps, wire
 from lisrt.plan import make_plan
 from lisrt.spec import Mount
 
 HERE = Path(__file__).resolve().parent
-IMAGE = Image("host", ("/layers/skeleton",), (("/usr", "usr"), ("/lib64", "lib64")))
+IMAGE = Root(("/layers/skeleton",), (("/usr", "usr"), ("/lib64", "lib64")))
 
 
 def plan(**changes: object) -> bytes:
-    options = {"image": IMAGE, "network": "none", "mounts": (), "workdir": "/testbed", "user": 0, "hostname": "sandbox"}
+    options = {"root": IMAGE, "network": "none", "mounts": (), "workdir": "/testbed", "user": 0, "hostname": "sandbox"}
     return make_plan(**{**options, **changes}).encode()  # type: ignore[arg-type]
 
 
@@ -26,7 +26,7 @@ def plans() -> dict[str, bytes]:
         "default": plan(),
         "host-network": plan(network="host", user=1000),
         "mounts": plan(mounts=(Mount("/", "/a"), Mount("/", "/a/b", writable=True)), workdir="/a/b/c"),
-        "layers": plan(image=Image("x", ("/top", "/middle", "/bottom"))),
+        "layers": plan(root=Root(("/top", "/middle", "/bottom"))),
         "limits": steps.encode((*smallest[:2], *limits, *smallest[2:], steps.NoNesting())),
         "smallest": steps.encode(smallest),
         "too-many-layers": steps.encode((smallest[0], steps.Overlay(("/l",) * 501), smallest[2])),
