@@ -60,6 +60,14 @@ class SyncSubject(Subject):
         self._threads.shutdown()
 
 
+class ForkedSubject(SyncSubject):
+    """A fork of a `Sandbox`, which is closed: its root lies above a frozen layer."""
+
+    def open(self, **options: Any) -> Any:
+        with super().open(**options) as first:
+            return first.fork()
+
+
 class AsyncSubject(Subject):
     """`AsyncSandbox`, on one event loop per test; calls from several threads meet in that loop."""
 
@@ -103,6 +111,7 @@ SUBJECTS: dict[str, Callable[[], Subject]] = {
     "sync-native": partial(SyncSubject, launcher="native"),
     "async-native": partial(AsyncSubject, launcher="native"),
     "sync-bwrap": partial(SyncSubject, launcher="bwrap"),
+    "forked-native": partial(ForkedSubject, launcher="native"),
 }
 
 #: What holds under the native launcher and can't under bubblewrap, by test, and why: these must fail there.
