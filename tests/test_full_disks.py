@@ -33,7 +33,7 @@ START = """
         done = subprocess.run([sys.executable, "-c", textwrap.dedent(attempt)], env=env, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, ""), (place.name, done)
         verdicts.append(done.stdout.strip())
-        left = [path for path in place.rglob("*") if path.is_dir() and path.parent != place and ".host-" not in str(path)]
+        left = [path for path in place.rglob("*") if path.is_dir() and path.parent != place and path.parts[-1][0] != "."]
         assert not left, left
     print(*verdicts)
 """

@@ -125,6 +125,6 @@ def _holds(pid: int, directory: Path) -> bool:
 
 
 def leftovers(scratch: Path) -> list[str]:
-    """The directories of programs and sandboxes under a scratch base. What stays is one per user, and the image's in it."""
+    """The directories of programs and sandboxes under a scratch base. What stays is one per user, and the images' in it."""
     inner = (name for name in tree(scratch) if os.sep in name and (scratch / name).is_dir())
-    return [name for name in inner if not name.split(os.sep)[1].startswith(".host-")]
+    return [name for name in inner if not name.split(os.sep)[1].startswith((".host-", ".layers"))]
