@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lisrt import ImageError, settings
+from lisrt import ImageError, Sandbox, settings
 from lisrt.image import resolve_name
 
 
@@ -134,15 +134,16 @@ def test_an_argument_beats_all_settings(config: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("how", ["argument", "variable", "file"])
-def test_an_unknown_image_is_named(config: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+def test_an_unknown_image_is_named(config: Path, monkeypatch: pytest.MonkeyPatch, how: str, working_host: None) -> None:
     """ImageError with the name, and with what there is, wherever the name came from."""
     argument = "nonesuch" if how == "argument" else None
+    monkeypatch.setenv("LISRT_HOME", str(config.parent / "store"))
     if how == "variable":
         monkeypatch.setenv("LISRT_IMAGE", "nonesuch")
     if how == "file":
         write(config, 'image = "nonesuch"')
     with pytest.raises(ImageError, match="'nonesuch'.*host"):
-        resolve_name(argument)
+        Sandbox(argument)
 
 
 def test_scratch_is_a_place(config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

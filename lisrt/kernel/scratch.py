@@ -67,7 +67,7 @@ def claim(directory: str, launcher: str) -> Owner:
     base = _base(directory)
     base_fd = _open_base(base)
     try:
-        with contextlib.suppress(FileExistsError):  # before the helper starts, which shows it to sandboxes
+        with contextlib.suppress(FileExistsError):  # before the helper starts, which shows it to all that it makes
             os.mkdir(".layers", 0o700, dir_fd=base_fd)
         lock = os.open(".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=base_fd)
         try:
