@@ -22,7 +22,7 @@
 /* A killed process that is still there after this is stuck in the kernel. Not much less: with 64 sandboxes being killed at
  * once on an emulated machine of two CPUs, one that was not stuck took more than 5 s. */
 #define GIVE_UP_NS 20000000000u
-#define FREEZE_NS 500000000u   /* one that still forks after this is stopped for the kill */
+#define FREEZE_NS 500000000u /* one that still forks after this is stopped for the kill */
 #define MOST_FREEZES 20
 #define RECHECK_NS 2000000u
 #define OFFER_PATIENCE_MS 10000

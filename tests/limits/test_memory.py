@@ -48,6 +48,27 @@ print("fine")
     assert (result.outcome, result.stdout, result.exhausted) == (Outcome.EXITED, "fine\n", ())
 
 
+def test_sharers_that_end_together_do_not_count_twice(limited: Callable[..., Sandbox]) -> None:
+    """What one lets go of falls to the others, and must not be added to what it had: twelve with sixty percent, many times."""
+    source = """
+import os
+kept = bytearray(b"x") * (60 << 20)
+for _ in range(12):
+    reading, writing = os.pipe()
+    for _ in range(12):
+        if os.fork() == 0:
+            os.close(writing)
+            os.read(reading, 1)
+            os._exit(0)
+    os.close(reading)
+    os.close(writing)
+    for _ in range(12): os.wait()
+print("fine")
+"""
+    result = limited(memory=LIMIT).run(["python3", "-c", source], timeout=60)
+    assert (result.outcome, result.stdout, result.exhausted) == (Outcome.EXITED, "fine\n", ())
+
+
 def test_a_waiting_parent_does_not_count_twice(limited: Callable[..., Sandbox]) -> None:
     """Between vfork and exec two processes show the same memory: sixty percent is not a hundred and twenty."""
     source = """
