@@ -10,8 +10,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
-from lisrt.bench.machine import Memory, memory
+from lisrt.bench import sharing
+from lisrt.bench.machine import Memory, cached, memory
 from lisrt.bench.measure import Recorder
+from lisrt.image import HOST
 from lisrt.limits import Limits
 from lisrt.sandbox import Sandbox
 from lisrt.waiting import drive
@@ -54,6 +56,7 @@ class Bench:
         self._count = threading.Lock()
         self.guarantees: dict[str, str] = {}
         """What was enforced in the sandboxes, and how."""
+        self._shared: sharing.Shared | None = None
         self.served = 0
         """Sandboxes that did all that was asked of them and were destroyed."""
 
@@ -69,6 +72,8 @@ class Bench:
             self._recorder.sample(SERIAL, "first", time.perf_counter() - started)
             box.run(["/bin/true"]).check()
             self.guarantees = {name: words.partition(" in /")[0] for name, words in box.guarantees.items()}
+            if box.image != HOST:
+                self._shared = sharing.look(box._box.root.layers)
         self._one_at_a_time()
         executor = ThreadPoolExecutor(self._config.jobs)
         try:
@@ -86,10 +91,21 @@ class Bench:
                 box = Sandbox(self._config.image)
             if box is not None:
                 self._use(box, SERIAL, number)
+                self._branch(box)
                 with timed(SERIAL, "destroy"):
                     box.close()
             self._limited()
             self._progress("one at a time", number + 1)
+
+    def _branch(self, box: Sandbox) -> None:
+        """A snapshot and a fork of one that has written a file."""
+        with self._recorder.timed(SERIAL, "snapshot"):
+            box.snapshot()
+        twin = None
+        with self._recorder.timed(SERIAL, "fork"):
+            twin = box.fork()
+        if twin is not None:
+            twin.close()
 
     def _limited(self) -> None:
         """The same with every limit, in turn with those that have none."""
@@ -129,6 +145,7 @@ class Bench:
         self._phase(executor, "create", create, ["create"])
         self._weigh([box for box in boxes if box is not None], before)
         self._phase(executor, "commands and files", use, ["exec", "write", "read"])
+        self._read_image(executor, [box for box in boxes if box is not None])
         self._phase(executor, "destroy", destroy, ["destroy"])
 
     def _phase(
@@ -173,6 +190,21 @@ class Bench:
         if data != PAYLOAD:
             failed(workload, "read", "read: not what was written")
         return data == PAYLOAD
+
+    def _read_image(self, executor: ThreadPoolExecutor, boxes: list[Sandbox]) -> None:
+        """Each sandbox reads the same file of the image: a copy for each would show in the page cache."""
+        shared = self._shared
+        if shared is None or not boxes:
+            return
+        before = sharing.forget(shared)
+        done = list(executor.map(lambda box: box.run(["cat", shared.file], max_output=0).exit_code, boxes))
+        n, mib = len(boxes), 1 << 20
+        self._recorder.value(TOGETHER, "the image on disk, one copy for all", "MiB", n, shared.disk / mib)
+        if any(done):
+            self._recorder.failed(TOGETHER, "read", f"cat {shared.file} exited with {max(done, key=abs)}")
+            return
+        self._recorder.value(TOGETHER, "a file of the image, read in each", "MiB", n, shared.size / mib)
+        self._recorder.value(TOGETHER, "page cache that this took, of all", "MiB", n, (cached() - before) / mib)
 
     def _weigh(self, boxes: list[Sandbox], before: Memory) -> None:
         """Idle memory: what the whole machine has less, and what PID 1 of each takes."""
