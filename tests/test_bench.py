@@ -116,6 +116,8 @@ def test_every_operation_is_counted(working_host: None) -> None:
         ("one at a time", "host exec"): 2,
         ("one at a time", "create"): 2,
         ("one at a time", "exec"): 6,
+        ("one at a time", "snapshot"): 2,
+        ("one at a time", "fork"): 2,
         ("one at a time", "write"): 2,
         ("one at a time", "read"): 2,
         ("one at a time", "destroy"): 2,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import threading
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from lisrt.bench import sharing
 from lisrt.bench.machine import Memory, cached, memory
 from lisrt.bench.measure import Recorder
+from lisrt.errors import HostError
 from lisrt.image import HOST
 from lisrt.limits import Limits
 from lisrt.sandbox import Sandbox
@@ -57,6 +59,7 @@ class Bench:
         self.guarantees: dict[str, str] = {}
         """What was enforced in the sandboxes, and how."""
         self._shared: sharing.Shared | None = None
+        self._forks = False
         self.served = 0
         """Sandboxes that did all that was asked of them and were destroyed."""
 
@@ -72,6 +75,9 @@ class Bench:
             self._recorder.sample(SERIAL, "first", time.perf_counter() - started)
             box.run(["/bin/true"]).check()
             self.guarantees = {name: words.partition(" in /")[0] for name, words in box.guarantees.items()}
+            with contextlib.suppress(HostError):  # some bubblewraps can't have any
+                box.snapshot()
+                self._forks = True
             if box.image != HOST:
                 found = sharing.look(box._box.root.layers)
                 # else a layer above hides it
@@ -93,7 +99,8 @@ class Bench:
                 box = Sandbox(self._config.image)
             if box is not None:
                 self._use(box, SERIAL, number)
-                self._branch(box)
+                if self._forks:
+                    self._branch(box)
                 with timed(SERIAL, "destroy"):
                     box.close()
             self._limited()
