@@ -24,7 +24,7 @@ RUN ["/bin/busybox", "--install", "-s", "/bin"]
 RUN mkdir -p /srv/app /tmp /home/app /etc /opt/a/b && chmod 1777 /tmp && \
     echo 'root:x:0:0:root:/root:/bin/sh' > /etc/passwd && echo 'app:x:1234:4321:app:/home/app:/bin/sh' >> /etc/passwd
 RUN echo one > /srv/app/f && ln /srv/app/f /srv/app/h && ln -s f /srv/app/l && ln -s /nowhere /srv/app/d && \
-    mkdir /srv/gone && touch /srv/gone/x && chmod 751 /srv/app && touch /opt/a/b/old && mkfifo /srv/app/p
+    mkdir /srv/gone && touch /srv/gone/x && chmod 755 /srv/app && touch /opt/a/b/old && mkfifo /srv/app/p
 RUN rm -r /srv/gone && rm -r /opt/a && mkdir /opt/a && touch /opt/a/new && rm -r /home/app && mkdir /home/app && \
     echo two >> /srv/app/f && chmod 604 /srv/app/f && truncate -s 100M /srv/app/sparse
 ENV A="b c" PATH=/srv/app:/bin
