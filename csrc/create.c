@@ -2,13 +2,15 @@
 #define _GNU_SOURCE
 #include "spawn.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 
 #include "sys.h"
 #include "util.h"
 
-static void close_mounts(const struct lis_plan *plan, struct lis_resources *resources) {
+static void close_fetched(const struct lis_plan *plan, struct lis_resources *resources) {
+    lis_close(lis_take_fd(&resources->network));
     for (uint32_t i = 0; i < plan->nsteps; i++)
         lis_close(resources->mounts[i]);
 }
@@ -32,6 +34,8 @@ static int get_filter(struct spawner *spawner, unsigned flags, struct lis_filter
 static int gather_step(struct spawner *spawner, const struct lis_plan *plan, uint32_t i,
                        struct lis_resources *resources, struct lis_fault *fault) {
     const struct lis_step *step = &plan->steps[i];
+    if (step->kind == LIS_STEP_NAMESPACES && step->a & CLONE_NEWNET)
+        resources->network = lis_network_take(&spawner->networks); /* without one it makes its own */
     if (step->kind == LIS_STEP_FILTER)
         return get_filter(spawner, (unsigned)step->a, &resources->filter, fault);
     if (step->kind == LIS_STEP_BIND && step->a != LIS_BIND_OF_IMAGE)
@@ -55,7 +59,7 @@ static int gather(struct spawner *spawner, const struct lis_plan *plan, struct l
     for (uint32_t i = 0; r >= 0 && i < plan->nsteps; i++)
         r = gather_step(spawner, plan, i, resources, fault);
     if (r < 0)
-        close_mounts(plan, resources);
+        close_fetched(plan, resources);
     return r;
 }
 
@@ -132,7 +136,7 @@ static int open_account(struct spawner *spawner, struct lis_resources *resources
 }
 
 static void abandon(const struct spawner *spawner, struct lis_resources *resources) {
-    close_mounts(resources->plan, resources);
+    close_fetched(resources->plan, resources);
     lis_member_close(&resources->member);
     lis_cgroup_remove(&spawner->cgroups, resources->id);
     if (resources->account)
@@ -146,7 +150,7 @@ static int prepare_sandbox(struct spawner *spawner, struct lis_resources *resour
         return r;
     r = lis_cgroup_make(&spawner->cgroups, resources->id, resources->plan, &resources->member, fault);
     if (r < 0) {
-        close_mounts(resources->plan, resources);
+        close_fetched(resources->plan, resources);
         return r;
     }
     r = open_account(spawner, resources, fault);
@@ -202,7 +206,7 @@ static int create_here(struct spawner *spawner, struct lis_resources *resources,
     sandbox->has_group = has_group;
     if (sandbox->account)
         LIS_STORE(sandbox->account->pid, pid);
-    close_mounts(resources->plan, resources);
+    close_fetched(resources->plan, resources);
     lis_member_close(&resources->member);
     return 0;
 }
@@ -211,7 +215,7 @@ int lis_create(struct spawner *spawner, size_t size, const int fds[], struct lis
     const struct lis_create_message *message = (const struct lis_create_message *)spawner->buffer;
     struct lis_plan plan;
     struct lis_resources resources = {
-        .plan = &plan, .host = &spawner->host, .id = message->id, .number = spawner->created++};
+        .plan = &plan, .host = &spawner->host, .id = message->id, .network = -EBADF, .number = spawner->created++};
     if (!lis_message_id(message, (ssize_t)size))
         return lis_fail(fault, LIS_STAGE_REQUEST, EPROTO, "id");
     int r = lis_plan_decode(message + 1, size - sizeof *message, &plan, fault);

@@ -353,6 +353,24 @@ int lis_trash_open(struct lis_trash *trash, const struct lis_bwrap *bwrap);
 int lis_trash_start(struct lis_trash *trash);
 void lis_trash_throw(struct lis_trash *trash, const char id[LIS_ID_SIZE]);
 
+/* ---- network.c: network namespaces made ahead ------------------------------------------------------------------- */
+
+#define LIS_SPARE_NETWORKS 4
+
+struct lis_networks {
+    pid_t pid; /* of the process that makes them; 0: none yet, or it has died */
+    int sock;
+    uint32_t count, asked;
+    int spares[LIS_SPARE_NETWORKS];
+};
+
+/* One that nobody has used, its loopback up, or a number below 0; and sees to it that there will be others. Never waits. */
+int lis_network_take(struct lis_networks *networks);
+/* Its process has died. */
+void lis_network_forget(struct lis_networks *networks);
+/* In the network namespace of the calling process. */
+int lis_loopback_up(void);
+
 enum lis_watchdog { LIS_WATCHDOG_MEMORY, LIS_WATCHDOG_DISK, LIS_WATCHDOGS };
 /* `part`: see lis_watch_disk. */
 pid_t lis_watchdog_start(enum lis_watchdog which, const struct lis_accounts *accounts, const char *part);
@@ -391,6 +409,7 @@ struct lis_resources {
     uint32_t layers[LIS_MAX_STRINGS]; /* for each string that names a lower or an image's bind: see lis_host_layer */
     int mounts[LIS_MAX_STEPS];        /* for each other BIND step: its detached mount */
     struct lis_filter *filter;        /* of the FILTER step */
+    int network;                      /* a namespace to enter; below 0: it makes its own */
     struct lis_member member;
     struct lis_account *account; /* NULL: nothing to watch */
     int offers;                  /* see struct lis_accounts */

@@ -6,11 +6,9 @@
 #include "lis.h"
 
 #include <fcntl.h>
-#include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -71,8 +69,9 @@ static int step_namespaces(struct context *ctx, const struct lis_step *step) {
     int flags = (int)step->a;
     if (unshare(CLONE_NEWNS | (flags & ~CLONE_NEWNET)) < 0)
         return lis_fail(ctx->fault, LIS_STAGE_NAMESPACES, errno, NULL);
-    /* apart, because sites forbid this one alone; and in the child, because it is the slow one */
-    if (flags & CLONE_NEWNET && unshare(CLONE_NEWNET) < 0)
+    /* apart, because sites forbid this one alone; and in the child, because it is the slow one: network.c */
+    int network = ctx->resources->network;
+    if (flags & CLONE_NEWNET && (network < 0 || setns(network, CLONE_NEWNET) < 0) && unshare(CLONE_NEWNET) < 0)
         return lis_fail(ctx->fault, LIS_STAGE_NETWORK_NAMESPACE, errno, NULL);
     return 0;
 }
@@ -220,11 +219,8 @@ static int step_hostname(struct context *ctx, const struct lis_step *step) {
 
 static int step_loopback(struct context *ctx, const struct lis_step *step) {
     (void)step;
-    cleanup_fd int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
-    if (sock < 0 || ioctl(sock, SIOCSIFFLAGS, &lo) < 0)
-        return lis_fail(ctx->fault, LIS_STAGE_LOOPBACK, errno, "lo");
-    return 0;
+    int r = lis_loopback_up();
+    return r < 0 ? lis_fail(ctx->fault, LIS_STAGE_LOOPBACK, -r, "lo") : 0;
 }
 
 static int step_rlimit(struct context *ctx, const struct lis_step *step) {

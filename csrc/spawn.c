@@ -115,7 +115,7 @@ static bool forget_process(struct sandbox *sandbox, pid_t pid, int status) {
 
 static bool is_known(const void *context, pid_t pid) {
     const struct spawner *spawner = context;
-    bool known = pid == spawner->trash.pid;
+    bool known = pid == spawner->trash.pid || pid == spawner->networks.pid;
     for (int which = 0; which < LIS_WATCHDOGS; which++)
         known |= pid == spawner->watchdogs[which];
     for (size_t i = 0; i < spawner->count && !known; i++)
@@ -136,6 +136,8 @@ static void replace_service(struct spawner *spawner, pid_t pid) {
     struct lis_fault fault;
     if (pid == spawner->trash.pid)
         lis_trash_start(&spawner->trash);
+    if (pid == spawner->networks.pid)
+        lis_network_forget(&spawner->networks);
     for (int which = 0; which < LIS_WATCHDOGS; which++)
         if (pid == spawner->watchdogs[which]) { /* somebody has killed it */
             spawner->watchdogs[which] = 0;

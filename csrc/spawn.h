@@ -25,6 +25,7 @@ struct spawner {
     const char *owner_path;
     int signals;
     struct lis_trash trash;
+    struct lis_networks networks;
     struct lis_accounts accounts;
     pid_t watchdogs[LIS_WATCHDOGS]; /* 0: not needed until now */
     struct lis_cgroups cgroups;
