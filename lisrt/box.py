@@ -239,13 +239,16 @@ class Box:
             home, old = self._home_here(), self.channel
             self.base = yield from freeze(home, old, self.image_name, self.root, self.base)
             self.root = self.base.root
-            opened = yield from channel.create_many(home, self.plan(), count + 1, trusted=self.root.trusted)
+            if count:
+                twins, again = yield from channel.create_many(home, self.plan(), count, trusted=self.root.trusted)
+            else:
+                twins, again = [], (yield from channel.create(home, self.plan(), trusted=self.root.trusted))
             if self._closed:  # by another thread meanwhile
-                for one in opened:
+                for one in [*twins, again]:
                     one.abandon()
                 raise old.gone()
-            self._channel = opened[0]
-            return self.base, [self._twin(one) for one in opened[1:]]
+            self._channel = again
+            return self.base, [self._twin(one) for one in twins]
 
     def reset(self, to: Image | None) -> Flow[None]:
         """Forgets what was written since the last snapshot, or goes to another one."""

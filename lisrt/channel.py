@@ -23,9 +23,14 @@ SEND_TIMEOUT = 30.0
 
 
 class Channel:
-    """Safe to use from many threads and several event loops at once."""
+    """Safe to use from many threads and several event loops at once.
 
-    def __init__(self, name: str, home: spawner.Spawner, sock: socket.socket) -> None:
+    One that is not ready yet may be used all the same: requests wait in its socket for PID 1. When that never comes to be,
+    they fail as if it had died, with the reason.
+    """
+
+    def __init__(self, name: str, home: spawner.Spawner, sock: socket.socket, *, is_ready: bool = True) -> None:
+        self._is_ready = is_ready
         self.name = name
         self._home = home
         self._sock = sock
@@ -39,6 +44,7 @@ class Channel:
     @property
     def alive(self) -> bool:
         """Whether PID 1 lives and this process owns it."""
+        self._see_whether_ready()
         if self._closed or self._lost or self._generation != spawner.generation():
             return False
         try:
@@ -59,6 +65,7 @@ class Channel:
 
     def gone(self, why: str = "its PID 1 has died") -> SandboxGone:
         """The exception that says what has become of the sandbox."""
+        self._see_whether_ready()
         if self._generation != spawner.generation():
             return SandboxGone(f"sandbox {self.name} belongs to the process that this one was forked from; make a new one here")
         if self._lost:
@@ -107,6 +114,23 @@ class Channel:
         finally:
             self._sock.close()
 
+    def _see_whether_ready(self) -> None:
+        """Takes the first message, if it has come by now. Without the lock: whom it makes wait may hold that."""
+        if self._is_ready or self._closed:
+            return
+        self._is_ready = True
+        try:
+            message, _ = wire.receive(self._sock)
+        except BlockingIOError:
+            self._is_ready = False
+            return
+        except OSError:
+            message = b""
+        if wire.kind(message) == wire.FAULT:
+            self._lost = f"it could not be started again: {fault_error(wire.decode_fault(message))}"
+        elif wire.kind(message) != wire.READY:
+            self._lost = "it died while it was being started again"
+
     def abandon(self) -> None:
         """Has it end by itself: waits for nothing."""
         with self._lock:
@@ -146,13 +170,15 @@ def create(home: spawner.Spawner, plan: Plan, *, trusted: bool = True) -> Flow[C
     return (yield from _arrive(home, *started))
 
 
-def create_many(home: spawner.Spawner, plan: Plan, count: int, *, trusted: bool = True) -> Flow[list[Channel]]:
-    """So many at once, or none: as `create`."""
+def create_many(home: spawner.Spawner, plan: Plan, count: int, *, trusted: bool = True) -> Flow[tuple[list[Channel], Channel]]:
+    """So many at once, or none, as `create`; and one more, last, which is not waited for: see Channel."""
     started: list[tuple[str, socket.socket]] = []
     arrived: list[Channel] = []
     try:
-        for _ in range(count):
+        for _ in range(count + 1):
             started.append((yield from _start(home, plan, trusted)))
+        last = Channel(started[-1][0], home, started.pop()[1], is_ready=False)
+        arrived.append(last)
         while started:
             arrived.append((yield from _arrive(home, *started.pop())))
     except BaseException:
@@ -161,7 +187,7 @@ def create_many(home: spawner.Spawner, plan: Plan, count: int, *, trusted: bool 
         for one in arrived:
             one.abandon()
         raise
-    return arrived
+    return arrived[1:], last
 
 
 def _start(home: spawner.Spawner, plan: Plan, trusted: bool) -> Flow[tuple[str, socket.socket]]:

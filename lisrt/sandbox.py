@@ -164,7 +164,8 @@ class Sandbox:
         """Another sandbox that begins with this one's files, or a list of so many; independent from then on.
 
         As `snapshot`: this one's processes end, and the others begin without any. Settings, limits and mounts are the
-        same. Close each of them.
+        same. Close each of them. This one is started again in the background: its next call waits for that, or raises
+        SandboxGone with the reason why it failed.
         """
         made = [self._of(box) for box in drive(self._box.fork(1 if count is None else count))]
         return made[0] if count is None else made

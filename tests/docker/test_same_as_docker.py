@@ -85,8 +85,8 @@ def there(docker: Docker, script: str) -> tuple[str, int]:
 @pytest.mark.parametrize(
     "script",
     [
-        "pwd", "id -u; id -g", "exit 3", "true", "nosuch", "sh -c 'kill -9 $$'; echo $?", "cat f l h", "echo $A $PATH $HOME", "hostname",
-        LISTING, DIRECTORIES,
+        "pwd", "id -u; id -g", "exit 3", "true", "nosuch", "sh -c 'kill -9 $$'; echo $?", "cat f l h", "echo $A $PATH $HOME",
+        "hostname", LISTING, DIRECTORIES,
     ],  # fmt: skip
     ids=["workdir", "user", "status", "true", "not-found", "signal", "links", "variables", "hostname", "files", "directories"],
 )
