@@ -175,19 +175,18 @@ def create_many(home: spawner.Spawner, plan: Plan, count: int, *, trusted: bool 
     started: list[tuple[str, socket.socket]] = []
     arrived: list[Channel] = []
     try:
-        for _ in range(count + 1):
+        for _ in range(count):
             started.append((yield from _start(home, plan, trusted)))
-        last = Channel(started[-1][0], home, started.pop()[1], is_ready=False)
-        arrived.append(last)
         while started:
-            arrived.append((yield from _arrive(home, *started.pop())))
+            arrived.append((yield from _arrive(home, *started.pop(0))))
+        name, sock = yield from _start(home, plan, trusted)  # only now: it would take a CPU from those that are waited for
     except BaseException:
         for _, sock in started:
             sock.close()  # their PID 1 ends, or never comes to be
         for one in arrived:
             one.abandon()
         raise
-    return arrived[1:], last
+    return arrived, Channel(name, home, sock, is_ready=False)
 
 
 def _start(home: spawner.Spawner, plan: Plan, trusted: bool) -> Flow[tuple[str, socket.socket]]:
