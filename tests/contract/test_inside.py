@@ -472,3 +472,24 @@ def test_another_sandboxs_root_is_out_of_reach(open_box: Callable[..., Box]) -> 
     one, two = open_box(), open_box()
     one.write("/testbed/unique-name-9a41", "x")
     assert two.sh("find / -xdev -name unique-name-9a41 2>/dev/null").stdout == ""
+
+
+def test_each_has_a_network_of_its_own(open_box: Callable[..., Box]) -> None:
+    """Made one right after the other: the same port is free in each, and what listens in one is in no other."""
+    serve = """
+import os, socket, sys
+listening = socket.create_server(("127.0.0.1", 8000))
+print(os.readlink("/proc/self/ns/net"), flush=True)
+open("ready", "w").close()
+sys.stdin.read() if os.fork() else None
+listening.accept()
+"""
+    look = "import socket; print(socket.socket().connect_ex(('127.0.0.1', 8000)))"
+    boxes = [open_box() for _ in range(7)]
+    names = []
+    for one in boxes[1:]:
+        one.sh(f"python3 -c '{serve}' > out 2>&1 < /dev/null & until [ -e ready ]; do sleep 0.02; done").check()
+        names.append(one.read_text("out"))
+        assert one.python(look).stdout == "0\n"
+    assert len(set(names)) == 6 and all(name.startswith("net:") for name in names)
+    assert boxes[0].python(look).stdout == "111\n"
