@@ -236,7 +236,7 @@ class Box:
 
     def _branch(self, count: int) -> Flow[tuple[Image, list[Box]]]:
         with self._gate.alone():
-            home, old = self._home_here(), self.channel
+            home, old = (yield from self._home_here()), self.channel
             self.base = yield from freeze(home, old, self.image_name, self.root, self.base)
             self.root = self.base.root
             if count:
@@ -253,7 +253,7 @@ class Box:
     def reset(self, to: Image | None) -> Flow[None]:
         """Forgets what was written since the last snapshot, or goes to another one."""
         with self._gate.alone():
-            home = self._home_here()
+            home = yield from self._home_here()
             if to is not None:
                 if to.ready(self.launcher) is not home:
                     raise ImageError("the snapshot belongs to sandboxes of another launcher")
@@ -266,7 +266,7 @@ class Box:
     def diff(self) -> Flow[list[Change]]:
         """What was written since the last snapshot, or since the start."""
         with self._gate.using():
-            home, name = self._home_here(), self.channel.name
+            home, name = (yield from self._home_here()), self.channel.name
             if home.bubblewrap is not None and not home.bubblewrap.overlay:
                 raise HostError(
                     f"bubblewrap {home.bubblewrap.version} gives each sandbox a copy of its image: nobody knows what has changed",
@@ -277,9 +277,9 @@ class Box:
             found: list[Change] = yield Offload(partial(changes, top, self.root.layers))
             return found
 
-    def _home_here(self) -> spawner.Spawner:
-        if not self.channel.alive or self.home is None:
-            raise self.channel.gone()
+    def _home_here(self) -> Flow[spawner.Spawner]:
+        yield from self.channel.arrived()
+        assert self.home is not None, "what has a channel has one"
         return self.home
 
     def _twin(self, one: Channel) -> Box:

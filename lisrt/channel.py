@@ -114,6 +114,16 @@ class Channel:
         finally:
             self._sock.close()
 
+    def arrived(self) -> Flow[None]:
+        """Waits until PID 1 is there, for those who need more of it than its socket. SandboxGone."""
+        deadline = time.monotonic() + CREATE_TIMEOUT
+        while not self._is_ready:
+            if not (yield Ready(readers=(self._sock.fileno(),), deadline=deadline)):
+                raise self.give_up(f"it was not ready within {CREATE_TIMEOUT:.0f} s")
+            self._see_whether_ready()
+        if not self.alive:
+            raise self.gone()
+
     def _see_whether_ready(self) -> None:
         """Takes the first message, if it has come by now. Without the lock: whom it makes wait may hold that."""
         if self._is_ready or self._closed:

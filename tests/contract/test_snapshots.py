@@ -167,6 +167,21 @@ def test_a_fork_has_the_same_options(open_box: Callable[..., Box], tmp_path: Pat
     assert dict(twin.guarantees) == dict(box.guarantees)
 
 
+def test_again_at_once(box: Box) -> None:
+    """Whatever comes right after a fork waits until the sandbox is there again."""
+    for number in range(20):
+        twin = box.fork()
+        if number % 4 == 0:
+            box.reset()
+        elif number % 4 == 1 and not copies(box):
+            assert box.diff() == []
+        elif number % 4 == 2:
+            box.snapshot()
+        assert box.alive
+        twin.close()
+    assert box.sh("echo on").stdout == "on\n"
+
+
 def test_a_tree_of_forks(box: Box) -> None:
     """Three levels of three; each leaf has the way to it in its file."""
     level = [box]
