@@ -45,6 +45,7 @@ def branches(image: str | None, times: Times) -> None:
     with Sandbox(image) as small, Sandbox(image) as large:
         small.sh("head -c 1M /dev/urandom > data").check()
         large.sh("head -c 1G /dev/zero > data").check()
+        starts = {small: small.snapshot(), large: large.snapshot()}
         for number in range(ROUNDS):
             with times.of("create"):
                 box = Sandbox(image)
@@ -59,8 +60,9 @@ def branches(image: str | None, times: Times) -> None:
                     twin = one.fork()
                 assert twin.read_text("mark") == str(number)
                 twin.close()
-            if number % 8 == 7:  # else what is measured is a stack of thirty layers
-                small.reset()
+            if number % 4 == 3:  # else what is measured is a stack of thirty layers
+                small.reset(starts[small])
+                large.reset(starts[large])
 
 
 def tree(image: str | None, times: Times) -> None:
