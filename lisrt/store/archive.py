@@ -75,6 +75,11 @@ def zstd_writer(raw: IO[bytes], level: int = 3) -> IO[bytes]:
     return zstd.ZstdFile(raw, "wb", level=level)  # type: ignore[no-any-return, unused-ignore]
 
 
+def digest(content: bytes) -> str:
+    """`sha256:...`"""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
 class Measured(io.RawIOBase):
     """What tarfile reads from: it is digested, counted and bounded on the way."""
 

@@ -5,7 +5,6 @@ Which of them it is is found out by looking, not from the name.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -88,13 +87,12 @@ class _Reader:
         content = self._blob(files, entry)
         if manifest.is_index(content, entry.media_type):
             return ""
-        configuration = _object(self._blob(files, manifest.manifest(content).config))
-        return str(configuration.get("architecture") or "")
+        return manifest.architecture(self._blob(files, manifest.manifest(content).config))
 
     def _blob(self, files: Bundle, wanted: Descriptor) -> bytes:
         content = bundle.text(files, _blob_name(wanted.digest))
         with archive.naming(f"blob {wanted.digest}"):
-            check_digest(_digest(content), wanted.digest)
+            check_digest(archive.digest(content), wanted.digest)
         return content
 
     def saved(self, files: Bundle) -> ImageRecord:
@@ -109,7 +107,7 @@ class _Reader:
         described = manifest.described(content)
         tag = next(iter(chosen.get("RepoTags") or ()), "")
         wanted = [(layer, None, files.size(layer)) for layer in layers]
-        return self._take("docker", files, described, wanted, digest=_digest(content), tag=str(tag))
+        return self._take("docker", files, described, wanted, digest=archive.digest(content), tag=str(tag))
 
     def _one(self, images: Any) -> dict[str, Any]:
         named = {str(tag): image for image in images for tag in image.get("RepoTags") or ()}
@@ -192,7 +190,3 @@ def _object(content: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ImageError("no JSON object")
     return value
-
-
-def _digest(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"

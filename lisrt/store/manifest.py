@@ -137,6 +137,11 @@ def described(text: bytes) -> Described:
     )
 
 
+def architecture(text: bytes) -> str:
+    """The one that an image's configuration names; "" where it names none. ImageError."""
+    return _text(_parsed(text), "architecture")
+
+
 def choose(entries: Sequence[Descriptor], pick: str | None, look: Callable[[Descriptor], str]) -> Descriptor:
     """The one entry of an index that is for this machine, and named `pick` where that is given.
 
