@@ -188,6 +188,12 @@ class Layer:
             raise ImageError(f"{entry.name!r} has no contents")
         return file
 
+    def stored(self, entry: tarfile.TarInfo) -> IO[bytes]:
+        """What an archive has of a sparse file, one piece after the other. tarfile's own reader can't skip holes in a stream."""
+        stream = cast(IO[bytes], self._tar.fileobj)
+        stream.seek(entry.offset_data)
+        return stream
+
 
 @contextlib.contextmanager
 def reading(path: Path, what: str) -> Iterator[Layer]:

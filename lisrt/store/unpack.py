@@ -248,17 +248,15 @@ class _Tree:
         source_parent, _, source = _inside(entry.linkname).rpartition("/")
         if not source:
             raise ImageError(f"a hard link to {entry.linkname!r}")
-        from_fd = native.open_in_root(self._root, os.fsencode(source_parent) or b".", _DIRECTORY)
+        try:
+            from_fd = native.open_in_root(self._root, os.fsencode(source_parent) or b".", _DIRECTORY)
+        except FileNotFoundError:
+            raise ImageError(f"a hard link to {entry.linkname!r}, which is not there") from None
         try:
             if _is_directory(from_fd, source):
                 raise ImageError(f"a hard link to the directory {entry.linkname!r}")
-            if _same(from_fd, source, self._parent(parent), name):
-                return
-            self._replace(
-                parent,
-                name,
-                lambda at: os.link(source, name, src_dir_fd=from_fd, dst_dir_fd=at, follow_symlinks=False),
-            )
+            if not _same(from_fd, source, self._parent(parent), name):
+                self._replace(parent, name, lambda at: _link(from_fd, source, at, name))
         except FileNotFoundError:
             raise ImageError(f"a hard link to {entry.linkname!r}, which is not there") from None
         finally:
@@ -278,6 +276,10 @@ class _Tree:
                     os.makedev(0, 0),
                     dir_fd=at,
                 )
+
+
+def _link(from_fd: int, source: str, at: int, name: str) -> None:
+    os.link(source, name, src_dir_fd=from_fd, dst_dir_fd=at, follow_symlinks=False)
 
 
 def _inside(name: str) -> str:
@@ -308,16 +310,15 @@ def _time(entry: tarfile.TarInfo) -> float:
 
 
 def _write(fd: int, layer: Layer, entry: tarfile.TarInfo) -> None:
-    source = layer.data(entry)
-    holes = cast(list[tuple[int, int]] | None, entry.sparse)  # typeshed takes it for a number of bytes
-    if not holes:
+    pieces = cast(list[tuple[int, int]] | None, entry.sparse)  # typeshed takes it for a number of bytes
+    if pieces is None:
+        source = layer.data(entry)
         while data := source.read(_CHUNK):
             _write_all(fd, data)
         return
-    for offset, size in holes:  # holes stay holes
-        if size:
-            source.seek(offset)
-            os.lseek(fd, offset, os.SEEK_SET)
+    source = layer.stored(entry)
+    for offset, size in pieces:  # holes stay holes
+        os.lseek(fd, offset, os.SEEK_SET)
         while size > 0:
             data = source.read(min(size, _CHUNK))
             if not data:
