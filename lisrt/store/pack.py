@@ -23,7 +23,10 @@ from lisrt.store.record import LayerRecord
 from lisrt.store.unpack import WHITEOUT
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_DEEPEST = 1000
+_DEEPEST = 256
+"""Directories in directories: each is an open descriptor while we are in it."""
+_LONGEST = 4096
+"""Bytes of a path; `unpack` refuses those that the kernel would."""
 
 
 class _Digested:
@@ -74,6 +77,8 @@ def _walk(at: int, path: str, depth: int) -> Iterator[tuple[str, int, str, os.st
     for name in sorted(os.listdir(at)):
         status = os.stat(name, dir_fd=at, follow_symlinks=False)
         inner = f"{path}{name}"
+        if len(os.fsencode(inner)) >= _LONGEST:
+            raise ImageError(f"a path of {_LONGEST} bytes or more: {inner[:100]!r}...")
         yield inner, at, name, status
         if stat.S_ISDIR(status.st_mode):
             fd = os.open(name, _DIRECTORY, dir_fd=at)

@@ -129,6 +129,7 @@ class _Tree:
         if not path:
             if entry.isdir():
                 os.fchmod(self._root, _mode(entry))
+                self._times["."] = _time(entry)
             return
         parent, _, name = path.rpartition("/")
         if name.startswith(WHITEOUT):
@@ -139,14 +140,20 @@ class _Tree:
             self._file(layer, entry, parent, name)
         elif entry.issym():
             self._replace(parent, name, lambda at: os.symlink(entry.linkname, name, dir_fd=at))
+            self._set_time(parent, name, entry)
         elif entry.islnk():
             self._hard_link(entry, parent, name)
         elif entry.isfifo():
-            self._replace(parent, name, lambda at: os.mkfifo(name, _mode(entry), dir_fd=at))
+            self._replace(parent, name, lambda at: os.mkfifo(name, dir_fd=at))
+            os.chmod(name, _mode(entry), dir_fd=self._parent(parent))  # past the umask; it was made just now, so is no link
+            self._set_time(parent, name, entry)
         elif entry.isdev():
             self.devices += 1
         else:
             raise ImageError(f"its type, {entry.type!r}, is unknown")
+
+    def _set_time(self, parent: str, name: str, entry: tarfile.TarInfo) -> None:
+        os.utime(name, (_time(entry), _time(entry)), dir_fd=self._parent(parent), follow_symlinks=False)
 
     def finish(self) -> None:
         """The times of directories, which change when something is put in them.
