@@ -62,7 +62,7 @@ class Folder:
 
     def _existing(self, name: str) -> Path:
         if not self.has(name):
-            raise ImageError(f"it lacks {name}")
+            raise ImageError(f"it lacks {name[:200]!r}")
         return self._root / name
 
 

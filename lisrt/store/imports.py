@@ -101,7 +101,7 @@ class _Reader:
             images = json.loads(bundle.text(files, "manifest.json"))
             chosen = self._one(images)
             configuration, layers = str(chosen["Config"]), [str(layer) for layer in chosen["Layers"]]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ImageError(f"its manifest.json is not that of an image archive: {error!r}") from None
         content = bundle.text(files, configuration)
         described = manifest.described(content)

@@ -36,11 +36,9 @@ def taking_in(catalog: Catalog, names: Iterable[str]) -> Iterator[Intake]:
     Raises ImageError, and ValueError for a name that images can't have, at once.
     """
     wanted = tuple(checked_name(name) for name in names)
-    with (
-        catalog.home.adding(),
-        archive.naming(f"images in {catalog.home.path}"),
-        catalog.home.draft() as place,
-    ):
+    with catalog.home.adding(), contextlib.ExitStack() as stack:
+        with archive.naming(f"images in {catalog.home.path}"):
+            place = stack.enter_context(catalog.home.draft())
         yield Intake(catalog, wanted, place)
 
 

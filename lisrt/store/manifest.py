@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,18 +152,19 @@ def choose(entries: Sequence[Descriptor], pick: str | None, look: Callable[[Desc
     ]
     if pick is not None:
         images = [one for one in images if pick in (one.name, one.name.rpartition(":")[2], one.digest)]
-    found = [
-        one for one in images if one.media_type in INDEXES or (one.architecture or look(one)) in (here(), "")
-    ]
+    known = {one: one.architecture or ("" if one.media_type in INDEXES else look(one)) for one in images}
+    found = [one for one in images if known[one] in (here(), "")]
     if len({one.digest for one in found}) == 1:
         return found[0]
-    some = ", ".join(
-        sorted({one.name or f"{one.os or 'linux'}/{one.architecture or '?'}" for one in found or entries})[:8]
-    )
-    if not found:
-        wanted = f"named {pick!r} for linux/{here()}" if pick is not None else f"for linux/{here()}"
-        raise ImageError(f"none of its images is {wanted}; it has {some or 'none at all'}")
-    raise ImageError(f"it has several images, so say which one: {some}")
+    if found:
+        raise ImageError(f"it has several images, so say which one: {_some(one.name or one.digest for one in found)}")
+    wanted = f"named {pick!r} and for linux/{here()}" if pick is not None else f"for linux/{here()}"
+    others = (f"{one.name} linux/{known.get(one) or one.architecture or '?'}".strip() for one in images or entries)
+    raise ImageError(f"none of its images is {wanted}; it has {_some(others)}")
+
+
+def _some(words: Iterable[str]) -> str:
+    return ", ".join(sorted({word[:100] for word in words})[:8]) or "none at all"
 
 
 def _variable(entry: str) -> tuple[str, str]:
