@@ -176,7 +176,8 @@ class Registry:
         return token
 
     def _explained(self, refused: Refused) -> ImageError:
-        host, what = self._reference.host, f"{self._reference.repository}:{self._reference.wanted}"
+        host, mark = self._reference.host, "@" if self._reference.digest else ":"
+        what = f"{self._reference.repository}{mark}{self._reference.wanted}"
         match refused.status:
             case 401 | 403 if credentials.find(host) is None:
                 return ImageError(f"{refused}: there is no {what}, or it takes a login: `docker login {host}`, or podman's")
