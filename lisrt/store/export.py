@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO, Any, cast
 
+from lisrt.errors import ImageError
 from lisrt.store import archive, manifest
 from lisrt.store.blobs import Blobs
 from lisrt.store.intake import Progress, silent
@@ -19,6 +20,8 @@ def export(record: ImageRecord, name: str, blobs: Blobs, out: IO[bytes], progres
 
     `name` is the tag that it will have where it is loaded; "" for none.
     """
+    if record.base:
+        raise ImageError(f"its lowest layer is {record.base!r}, this machine's own files, which stay here: it can't be exported")
     kinds = [_media_type(blobs, layer) for layer in record.layers]
     configuration = _json(_configuration(record))
     layers = [

@@ -112,7 +112,7 @@ class Intake:
     ) -> ImageRecord:
         """Enters the image. ImageError."""
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        record = ImageRecord(tuple(layers), config, architecture, {**provenance, "at": at})
+        record = ImageRecord(tuple(layers), config, architecture=architecture, provenance={**provenance, "at": at})
         if not record.layers:
             raise ImageError("it has no layers")
         with archive.naming("entering it into the store"):

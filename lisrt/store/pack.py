@@ -11,7 +11,7 @@ import os
 import stat
 import tarfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, cast
 
@@ -20,7 +20,7 @@ from lisrt.store.archive import zstd_writer
 from lisrt.store.blobs import CHUNK, Blobs
 from lisrt.store.home import Home
 from lisrt.store.record import LayerRecord
-from lisrt.store.unpack import WHITEOUT
+from lisrt.store.unpack import OPAQUE_ATTRIBUTE, WHITEOUT
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEEPEST = 256
@@ -81,11 +81,8 @@ def _walk(at: int, path: str, depth: int) -> Iterator[tuple[str, int, str, os.st
             raise ImageError(f"a path of {_LONGEST} bytes or more: {inner[:100]!r}...")
         yield inner, at, name, status
         if stat.S_ISDIR(status.st_mode):
-            fd = os.open(name, _DIRECTORY, dir_fd=at)
-            try:
+            with _opened(at, name, _DIRECTORY) as fd:
                 yield from _walk(fd, f"{inner}/", depth + 1)
-            finally:
-                os.close(fd)
 
 
 def _add(
@@ -110,8 +107,10 @@ def _add(
         info.type, info.linkname = tarfile.SYMTYPE, os.readlink(name, dir_fd=at)
         tar.addfile(info)
     elif stat.S_ISDIR(mode):
+        with _opened(at, name, _DIRECTORY) as fd:
+            info.pax_headers, opaque = _attributes(fd), _is_opaque(fd)
         tar.addfile(info)
-        if _is_opaque(at, name):
+        if opaque:
             tar.addfile(tarfile.TarInfo(f"{path}/.wh..wh..opq"))
     elif stat.S_ISFIFO(mode):
         info.type = tarfile.FIFOTYPE
@@ -131,8 +130,8 @@ def _add_file(
         info.type, info.linkname = tarfile.LNKTYPE, first
         tar.addfile(info)
         return
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
-    with open(fd, "rb", buffering=CHUNK) as file:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with _opened(at, name, flags) as fd, open(fd, "rb", buffering=CHUNK, closefd=False) as file:
         info.pax_headers = _attributes(fd)
         status = os.fstat(fd)
         extents = (
@@ -228,11 +227,28 @@ def _info(path: str, status: os.stat_result) -> tarfile.TarInfo:
     return info
 
 
-def _is_opaque(at: int, name: str) -> bool:
-    fd = os.open(name, _DIRECTORY, dir_fd=at)
+@contextmanager
+def _opened(at: int, name: str, flags: int) -> Iterator[int]:
+    """A descriptor, also of what its owner may not read: meanwhile that has another mode. OSError."""
+    with ExitStack() as stack:
+        try:
+            fd = os.open(name, flags, dir_fd=at)
+            stack.callback(os.close, fd)
+            if flags & os.O_DIRECTORY:
+                os.stat(".", dir_fd=fd)  # it may be readable, and closed to those who want to enter
+        except PermissionError:
+            holder = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+            stack.callback(os.close, holder)
+            mode, path = stat.S_IMODE(os.fstat(holder).st_mode), f"/proc/self/fd/{holder}"
+            os.chmod(path, mode | 0o700)  # fchmod refuses O_PATH
+            stack.callback(os.chmod, path, mode)
+            fd = os.open(path, flags & ~os.O_NOFOLLOW)
+            stack.callback(os.close, fd)
+        yield fd
+
+
+def _is_opaque(fd: int) -> bool:
     try:
-        return os.getxattr(fd, "user.overlay.opaque") == b"y"
+        return os.getxattr(fd, OPAQUE_ATTRIBUTE) == b"y"
     except OSError:
         return False  # no such attribute
-    finally:
-        os.close(fd)

@@ -7,6 +7,7 @@ import email.utils
 import http.client
 import os
 import random
+import socket
 import ssl
 import threading
 import time
@@ -95,7 +96,10 @@ class Web:
         except urllib.error.URLError as error:
             if isinstance(error.reason, ssl.SSLError) and not isinstance(error.reason, ssl.SSLEOFError):
                 raise NotTls(f"{_origin(url)}: {error.reason} (certificates: $SSL_CERT_FILE)") from None
-            raise Trouble(f"{_origin(url)} can't be reached: {error.reason}") from None
+            said = f"{_origin(url)} can't be reached: {error.reason}"
+            if isinstance(error.reason, socket.gaierror) and error.reason.errno == socket.EAI_NONAME:
+                raise ImageError(said) from None  # nobody has that name, and nobody will in some seconds
+            raise Trouble(said) from None
         except TimeoutError:
             raise Trouble(f"{_origin(url)} was silent for {TIMEOUT:.0f} s") from None
         except (ConnectionError, http.client.HTTPException, ssl.SSLError) as error:

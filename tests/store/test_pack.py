@@ -176,6 +176,28 @@ def test_attributes(tmp_path: Path, catalog: Catalog) -> None:
     assert {name: os.getxattr(tmp_path / "b/f", name) for name in os.listxattr(tmp_path / "b/f")} == wanted
 
 
+def test_what_its_owner_may_not_read(tmp_path: Path, catalog: Catalog, unprivileged: None) -> None:
+    """A program in a sandbox may say `chmod 0`, and go on above that. The modes stay as they were."""
+    (tmp_path / "a/closed/inner").mkdir(parents=True)
+    (tmp_path / "a/closed/inner/f").write_text("1")
+    (tmp_path / "a/listed").mkdir()
+    (tmp_path / "a/listed/g").write_text("2")
+    modes = {"closed/inner/f": 0, "closed/inner": 0o300, "listed": 0o400, "closed": 0}
+    for name, mode in modes.items():
+        (tmp_path / "a" / name).chmod(mode)
+    with catalog.home.adding():
+        layer = pack(tmp_path / "a", catalog.home)
+    (tmp_path / "b").mkdir()
+    unpack(catalog.blobs.path(layer.blob), tmp_path / "b", "layer 1")
+    assert [(tmp_path / "b" / name).read_text() for name in ("closed/inner/f", "listed/g")] == ["1", "2"]
+    for name in ("closed", "listed"):
+        assert stat.S_IMODE((tmp_path / "a" / name).stat().st_mode) == modes[name]
+        (tmp_path / "a" / name).chmod(0o700)
+    assert stat.S_IMODE((tmp_path / "a/closed/inner").stat().st_mode) == 0o300
+    (tmp_path / "a/closed/inner").chmod(0o700)
+    assert stat.S_IMODE((tmp_path / "a/closed/inner/f").stat().st_mode) == 0
+
+
 def test_a_name_that_would_be_a_whiteout(tmp_path: Path, catalog: Catalog) -> None:
     """A program in a sandbox may call a file so; in a layer it would remove another one."""
     (tmp_path / "a").mkdir()

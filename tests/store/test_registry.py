@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from support.archives import Layout, digest, file, folder, tar
 from support.features import missing
-from support.registry import PASSWORD, USER, Answer, Changed, Cut, Front, Request, free_port, registry
+from support.registry import PASSWORD, USER, Answer, Changed, Cut, Front, Request, free_port, push, registry
 
 from lisrt import ImageError
 from lisrt.store import manifest, web
@@ -44,15 +44,6 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
     monkeypatch.setattr(web, "_FIRST_WAIT", 0.01)
     monkeypatch.setattr(manifest, "here", lambda: "amd64")
     return docker
-
-
-def push(host: str, name: str, layout: Path, *options: str) -> None:
-    if shutil.which("skopeo") is None:
-        missing("skopeo")
-    environment = {**os.environ, "TMPDIR": str(layout.parent), "REGISTRY_AUTH_FILE": str(layout.parent / "none.json")}
-    command = ["skopeo", "copy", "--dest-tls-verify=false", *options, f"oci:{layout}", f"docker://{host}/{name}"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=layout.parent)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +148,13 @@ def test_nobody_listens(catalog: Catalog) -> None:
     port = free_port()
     with pytest.raises(ImageError, match=rf"127.0.0.1:{port} can't be reached: .*refused.* \({web.MOST_TRIES} tries\)"):
         pull(f"127.0.0.1:{port}/x", catalog, "x")
+    no_image(catalog)
+
+
+def test_nobody_has_that_name(catalog: Catalog) -> None:
+    """The registry is named, as with all that goes wrong."""
+    with pytest.raises(ImageError, match="^no-such-registry.invalid/x:latest: .*no-such-registry.invalid can't be reached"):
+        pull("no-such-registry.invalid/x", catalog, "x")
     no_image(catalog)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import os
 import shutil
 import socket
 import subprocess
@@ -53,6 +54,16 @@ def registry(place: Path, *, login: bool = False, certificate: tuple[Path, Path]
     finally:
         process.kill()
         process.wait()
+
+
+def push(host: str, name: str, layout: Path, *options: str) -> None:
+    """With skopeo, from an OCI image layout."""
+    if shutil.which("skopeo") is None:
+        missing("skopeo")
+    environment = {**os.environ, "TMPDIR": str(layout.parent), "REGISTRY_AUTH_FILE": str(layout.parent / "none.json")}
+    command = ["skopeo", "copy", "--dest-tls-verify=false", *options, f"oci:{layout}", f"docker://{host}/{name}"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=layout.parent)
+    assert done.returncode == 0, done.stderr
 
 
 def _answers(port: int) -> bool:
