@@ -5,12 +5,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from support.archives import COMPRESSIONS, Layout, file, saved, tar
 from support.command import Cli
 from support.registry import Front, push, registry
 from support.roots import root_of
 
+from lisrt.cli.image import command as group
 from lisrt.store import manifest
 
 CONFIG = {"Env": ["GREETING=hello", "PATH=/bin"], "WorkingDir": "/data", "User": "user", "Cmd": ["sh"]}
@@ -110,6 +112,22 @@ def test_mistakes(cli: Cli, tmp_path: Path, arguments: tuple[str, ...], status: 
     assert says in done.stderr
     assert not (tmp_path / "y").exists()
     assert not (tmp_path / "home/images").exists() or os.listdir(tmp_path / "home/images") == []
+
+
+@pytest.mark.parametrize("name", ["", *group.list_commands(click.Context(group))])
+def test_help(cli: Cli, name: str) -> None:
+    """Each command has a line in the list, and says what it does and what its options do."""
+    done = cli("image", *filter(None, [name]), "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    if name:
+        command = group.get_command(click.Context(group), name)
+        assert command is not None and command.help
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert option.help and set(option.opts) <= set(done.stdout.replace(",", " ").split())
+    else:
+        lines = [line.split() for line in done.stdout.splitlines() if line.startswith("  ")]
+        assert {words[0] for words in lines if len(words) > 2} >= {"export", "gc", "import", "ls", "pull", "rm", "show"}
 
 
 def test_what_strangers_wrote(cli: Cli, tmp_path: Path) -> None:

@@ -158,7 +158,8 @@ class _Tree:
     def finish(self) -> None:
         """The times of directories, which change when something is put in them.
 
-        Some may be gone: to keep count of that took hours for an archive that replaced half a million of them.
+        Some may be gone. To keep count of that is to look at all of them for each that is replaced: an archive of half a
+        million, each of them replaced, would never end.
         """
         for path, when in self._times.items():
             try:
