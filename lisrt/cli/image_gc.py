@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from lisrt import census
+from lisrt.cli.image_rm import tell_waiting
 from lisrt.cli.words import size
 from lisrt.store import cache
 from lisrt.store.catalog import Catalog
@@ -22,7 +23,7 @@ def command(dry_run: bool, as_json: bool) -> int:
     On this host also the unpacked trees of such layers, unless a program uses them.
     """
     catalog = Catalog()
-    swept = catalog.sweep(dry_run=dry_run)
+    swept = catalog.sweep(dry_run=dry_run, waiting=tell_waiting)
     needed = {layer.diff_id for one in catalog.all() for layer in one.record.layers}
     trees = sum(cache.remove_unused(Path(base), needed, dry_run=dry_run) for base in census.bases())
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from lisrt.cli.streams import tell
 from lisrt.store.catalog import Catalog
 
 
@@ -16,9 +17,14 @@ def command(images: tuple[str, ...]) -> int:
     """
     catalog = Catalog()
     for image in images:
-        names, gone = catalog.remove(image)
+        names, gone = catalog.remove(image, tell_waiting)
         for name in names:
             click.echo(f"{name} removed")
         if gone:
             click.echo("the image has no name any more and is removed" if image in names else f"{image} removed")
     return 0
+
+
+def tell_waiting() -> None:
+    """Somebody adds to the store just now."""
+    tell("lisrt: waiting for an import, a pull or a build that runs")

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -123,12 +123,12 @@ class Catalog:
         """Every name."""
         return sorted(urllib.parse.unquote(path.name) for path in _files(self.home.part("names")))
 
-    def remove(self, reference: str) -> tuple[list[str], bool]:
+    def remove(self, reference: str, waiting: Callable[[], None] = lambda: None) -> tuple[list[str], bool]:
         """Takes a name away, or, by its id, an image with all its names. What its layers take stays until `sweep`.
 
-        Returns the names that are gone, and whether the image is.
+        Returns the names that are gone, and whether the image is. `waiting` is called where imports that run come first.
         """
-        with self.home.alone():
+        with self.home.alone(waiting):
             one = self._named(reference)
             if one:
                 (self.home.part("names") / _quoted(reference)).unlink()
@@ -143,9 +143,9 @@ class Catalog:
             (self.home.part("images") / f"{one}.json").unlink(missing_ok=True)
             return gone, True
 
-    def sweep(self, *, dry_run: bool = False) -> Swept:
+    def sweep(self, *, dry_run: bool = False, waiting: Callable[[], None] = lambda: None) -> Swept:
         """Removes blobs that no image needs, and what imports that were killed have left. Waits for those that run."""
-        with self.home.alone():
+        with self.home.alone(waiting):
             needed = {_hex(layer.blob) for one in self._ids() for layer in self._read(one).layers}
             count = size = 0
             for path in _files(self.home.part("blobs")):

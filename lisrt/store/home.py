@@ -19,7 +19,7 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lisrt import settings
@@ -55,9 +55,9 @@ class Home:
             yield
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """While the body runs nobody adds anything: waits for those who do. OSError, ImageError."""
-        with self._locked(fcntl.LOCK_EX):
+    def alone(self, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """While the body runs nobody adds anything: waits for those who do, and calls `waiting` first. OSError, ImageError."""
+        with self._locked(fcntl.LOCK_EX, waiting):
             yield
 
     @contextlib.contextmanager
@@ -123,11 +123,15 @@ class Home:
             ) from None
 
     @contextlib.contextmanager
-    def _locked(self, how: int) -> Iterator[None]:
+    def _locked(self, how: int, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         self._make()
         fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            _lock(fd, how)
+            try:
+                _lock(fd, how | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                _lock(fd, how)
             yield
         finally:
             os.close(fd)

@@ -78,7 +78,7 @@ class _Layers:
                 done, _ = wait(futures, return_when=FIRST_EXCEPTION)
                 self._raise_first(done)
             finally:
-                self._stop.set()
+                self._registry.give_up()
                 for future in futures:
                     future.cancel()
         return [future.result() for future in futures]

@@ -38,6 +38,11 @@ class Registry:
         self._authorization = ""
         self._logging_in = threading.Lock()
 
+    def give_up(self) -> None:
+        """All that is going on ends, with errors, in whichever threads it does."""
+        self._stop.set()
+        self._web.abort()
+
     def manifest(self, wanted: str) -> tuple[bytes, str]:
         """The manifest or index of a tag or digest, and its media type. ImageError."""
         patience, what = Patience(self._stop), f"manifest {wanted}"

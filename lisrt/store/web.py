@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import weakref
 from collections.abc import Iterator, Mapping
 from email.message import Message
 from typing import IO, Any
@@ -76,7 +77,8 @@ class Web:
     def __init__(self, *, trusted_plain: bool, without_proxy: bool) -> None:
         """`trusted_plain`: without TLS is fine, somebody has said so. `without_proxy`: it is on this machine."""
         self._plain = trusted_plain
-        handlers: list[Any] = [_Redirects(trusted_plain), urllib.request.HTTPSHandler(context=_tls())]
+        self._sockets = _Sockets()
+        handlers: list[Any] = [_Redirects(trusted_plain), _Http(self._sockets), _Https(self._sockets, _tls())]
         if without_proxy:
             handlers.append(urllib.request.ProxyHandler({}))
         self._opener = urllib.request.build_opener(*handlers)
@@ -105,6 +107,10 @@ class Web:
         except (ConnectionError, http.client.HTTPException, ssl.SSLError) as error:
             raise Trouble(f"{_origin(url)} broke off: {type(error).__name__} {error}") from None
 
+    def abort(self) -> None:
+        """Ends every connection that there is: whoever waits for an answer gets Trouble."""
+        self._sockets.shut()
+
     def _request(
         self, url: str, headers: Mapping[str, str], authorization: str, data: bytes | None
     ) -> urllib.request.Request:
@@ -118,6 +124,68 @@ class Web:
 
 class NotTls(ImageError):
     """The other side speaks no TLS, or has a certificate that nobody here vouches for."""
+
+
+class _Sockets:
+    """Those that are open. Many threads may use it."""
+
+    def __init__(self) -> None:
+        self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._is_shut = False
+
+    def add(self, one: socket.socket) -> None:
+        with self._lock:
+            if self._is_shut:
+                raise ConnectionAbortedError("given up")
+            self._open.add(one)
+
+    def shut(self) -> None:
+        with self._lock:
+            self._is_shut = True
+            for one in self._open:
+                with contextlib.suppress(OSError):  # not SSLSocket's own, which a reader in another thread trips over
+                    socket.socket.shutdown(one, socket.SHUT_RDWR)
+
+
+class _Http(urllib.request.HTTPHandler):
+    """Notes the sockets that are opened."""
+
+    def __init__(self, sockets: _Sockets) -> None:
+        super().__init__()
+        self._sockets = sockets
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        def connection(host: str, **options: Any) -> http.client.HTTPConnection:
+            return _noting(http.client.HTTPConnection(host, **options), self._sockets)
+
+        return self.do_open(connection, req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def __init__(self, sockets: _Sockets, context: ssl.SSLContext) -> None:
+        super().__init__(context=context)
+        self._tls = context
+        self._sockets = sockets
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        def connection(host: str, **options: Any) -> http.client.HTTPConnection:
+            return _noting(http.client.HTTPSConnection(host, context=self._tls, **options), self._sockets)
+
+        return self.do_open(connection, req)
+
+
+def _noting(
+    connection: http.client.HTTPConnection, sockets: _Sockets
+) -> http.client.HTTPConnection:
+    connect = connection.connect
+
+    def noted() -> None:
+        connect()
+        sockets.add(connection.sock)
+
+    connection.connect = noted  # type: ignore[method-assign]
+    return connection
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

@@ -17,6 +17,7 @@ import pytest
 from support.archives import Layout, digest, file, folder, tar
 from support.features import missing
 from support.registry import PASSWORD, USER, Answer, Changed, Cut, Front, Request, free_port, push, registry
+from support.waiting import not_blocked
 
 from lisrt import ImageError
 from lisrt.store import manifest, web
@@ -274,6 +275,28 @@ def test_one_layer_that_fails(catalog: Catalog, front: Front) -> None:
     with pytest.raises(ImageError, match="layer 4 of 6: .*404"):
         pull(f"{front.host}/many:1", catalog, "x")
     no_image(catalog)
+
+
+def test_nobody_waits_for_a_registry_that_is_silent(catalog: Catalog, front: Front) -> None:
+    """When one layer has failed, connections on which nothing comes are ended. (It would take 30 s each.)"""
+    done = threading.Event()
+    silent = threading.Semaphore(0)
+
+    def script(request: Request) -> Answer | None:
+        if digest(PACKED[0]) in request.path:
+            silent.release()
+            done.wait(50)
+        if digest(PACKED[1]) in request.path:
+            assert silent.acquire(timeout=30)
+            return Answer(404)
+        return None
+
+    front.script = script
+    try:
+        with not_blocked(), pytest.raises(ImageError, match="layer 2 of 6: .*404"):
+            pull(f"{front.host}/many:1", catalog, "x")
+    finally:
+        done.set()
 
 
 def test_docker_of_old(catalog: Catalog, front: Front) -> None:
