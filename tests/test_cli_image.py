@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import click
 import pytest
 from support.archives import COMPRESSIONS, Layout, file, saved, tar
 from support.command import Cli
+from support.features import missing
 from support.registry import Front, push, registry
 from support.roots import root_of
 
@@ -88,6 +92,25 @@ def test_pulled(cli: Cli, tmp_path: Path, layers: list[bytes], working_host: Non
         assert len(front.blobs()) == 4  # the configuration twice, the layers once
     done = cli("exec", "--image", "tiny", "--", "cat", "answer")
     assert (done.returncode, done.stdout) == (0, "42\n")
+
+
+@pytest.mark.slow
+def test_a_real_debian(cli: Cli, tmp_path: Path, working_host: None) -> None:
+    """What mmdebstrap makes, as an ordinary user: its package manager finds its packages, and its files are sound."""
+    for tool in ("mmdebstrap", "fakechroot", "fakeroot"):
+        if shutil.which(tool) is None:
+            missing(tool)
+    command = ["mmdebstrap", "--quiet", "--mode=fakechroot", "--variant=essential", "bookworm", "debian.tar"]
+    env = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin", "TMPDIR": str(tmp_path)}
+    subprocess.run(command, cwd=tmp_path, env=env, check=True, timeout=200)
+    ok(cli("image", "import", "debian.tar"))
+    with tarfile.open(tmp_path / "debian.tar") as archive:
+        files = (entry for entry in archive if entry.isreg() or entry.islnk())
+        wanted = {entry.name.removeprefix(".") for entry in files if entry.name.startswith("./usr/")}
+    script = "dpkg --verify; dpkg-query -W -f '${Status}\\n' | sort -u; find /usr -type f"
+    status, *found = ok(cli("exec", "--image", "debian", "--", "sh", "-c", script)).splitlines()
+    assert status == "install ok installed"  # and dpkg has found nothing changed or missing
+    assert set(found) == wanted
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ class Home:
     def draft(self) -> Iterator[Path]:
         """A directory of one's own for what is not finished yet; gone afterwards, with what is still in it.
 
-        Its lock goes with the process: what a killed one has left, whoever drafts next removes.
+        Its lock goes with the process: what a killed one has left, whoever drafts next on this host removes.
         """
         self._remove_dead_drafts()
         place, lock = self._new_draft()
@@ -92,7 +92,8 @@ class Home:
             os.close(lock)
 
     def _remove_dead_drafts(self) -> None:
-        for place in list(self.part("new").iterdir()):
+        """Those of this host: file systems are about where locks are known to their own host alone."""
+        for place in list(self.part("new").glob(f"{socket.gethostname()}-*")):
             try:
                 lock = os.open(place / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
             except OSError:

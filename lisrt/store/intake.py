@@ -98,7 +98,7 @@ class Intake:
         with archive.naming(what):
             with open(path, "rb") as file:
                 if archive.compression(file.read(8)) not in KEPT:
-                    path = _compressed(path, file, progress, f"{what}: compressing")
+                    path = _compressed(path, file, lambda done: progress(f"{what}: compressing", done, seen.size))
                     expected = Expected(diff_id=seen.diff_id)
                     total = path.stat().st_size
             digest = expected.digest or _digest_of(path)
@@ -131,7 +131,7 @@ def check_digest(found: str, expected: str | None) -> None:
         )
 
 
-def _compressed(path: Path, raw: IO[bytes], progress: Progress, what: str) -> Path:
+def _compressed(path: Path, raw: IO[bytes], told: Callable[[int], None]) -> Path:
     """`raw` once more, as zstd."""
     raw.seek(0)
     made = path.with_name(f"{path.name}.zst")
@@ -144,7 +144,7 @@ def _compressed(path: Path, raw: IO[bytes], progress: Progress, what: str) -> Pa
         while chunk := source.read(CHUNK):
             writer.write(chunk)
             count += len(chunk)
-            progress(what, count, None)
+            told(count)
     path.unlink()
     return made
 

@@ -162,6 +162,18 @@ def test_a_living_draft_stays(catalog: Catalog) -> None:
         assert first.is_dir() and not second.exists()
 
 
+def test_a_draft_of_another_host(catalog: Catalog, tmp_path: Path) -> None:
+    """Its lock may not be seen here: it stays until the store is swept."""
+    made(catalog, tmp_path, "one")
+    other = catalog.home.part("new") / "elsewhere-1-abc"
+    other.mkdir()
+    (other / ".lock").touch()
+    made(catalog, tmp_path, "two")
+    assert other.is_dir()
+    catalog.sweep()
+    assert not other.exists()
+
+
 FULL = """
     import os, sys
     from pathlib import Path
