@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +15,9 @@ import pytest
 from support.archives import COMPRESSIONS, Layout, file, saved, tar
 from support.command import Cli
 from support.features import missing
-from support.registry import Front, push, registry
+from support.registry import Front, Request, push, registry
 from support.roots import root_of
+from support.waiting import not_blocked
 
 from lisrt.cli.image import command as group
 from lisrt.store import manifest
@@ -92,6 +95,43 @@ def test_pulled(cli: Cli, tmp_path: Path, layers: list[bytes], working_host: Non
         assert len(front.blobs()) == 4  # the configuration twice, the layers once
     done = cli("exec", "--image", "tiny", "--", "cat", "answer")
     assert (done.returncode, done.stdout) == (0, "42\n")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted(cli: Cli, tmp_path: Path, layers: list[bytes], how: signal.Signals) -> None:
+    """Ctrl-C ends a pull at once, whatever the registry does; nothing stays, after SIGKILL nothing that the next one keeps."""
+    made = Layout()
+    made.add(made.image(*layers, architecture=manifest.here()))
+    name = json.loads(made.blobs[made.entries[0]["digest"]])["layers"][0]["digest"]
+    source = made.write(tmp_path / "layout")
+    asked, done = threading.Event(), threading.Event()
+
+    def script(request: Request) -> None:
+        if name in request.path:
+            asked.set()
+            done.wait(50)
+
+    with registry(tmp_path / "registry") as behind, Front(behind) as front:
+        push(behind, "tiny:1", source)
+        command = cli.command("image", "pull", f"{front.host}/tiny:1", "tiny")
+        front.script = script
+        process = subprocess.Popen(command, cwd=tmp_path, env=cli.environment(), stderr=subprocess.PIPE, text=True)
+        try:
+            assert asked.wait(30)
+            assert len(os.listdir(tmp_path / "home/new")) == 1
+            with not_blocked():
+                process.send_signal(how)
+                _, stderr = process.communicate()
+        finally:
+            process.kill()
+            done.set()
+        assert "Traceback" not in stderr
+        assert process.returncode == (130 if how == signal.SIGINT else -how)
+        front.script = lambda request: None
+        if how == signal.SIGINT:
+            assert os.listdir(tmp_path / "home/new") == []
+        ok(cli("image", "pull", f"{front.host}/tiny:1", "tiny"))
+        assert os.listdir(tmp_path / "home/new") == []
 
 
 @pytest.mark.slow

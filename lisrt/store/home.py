@@ -78,7 +78,11 @@ class Home:
         while True:
             place = self.part("new") / f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(6)}"
             place.mkdir(mode=0o700)
-            lock = os.open(place / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                lock = os.open(place / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            except OSError:  # the disk is full, say
+                place.rmdir()
+                raise
             try:
                 _lock(lock, fcntl.LOCK_EX)
                 if os.path.samestat(os.fstat(lock), os.stat(place / _LOCK)):
