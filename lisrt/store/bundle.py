@@ -111,7 +111,7 @@ class Archive:
 def members(path: Path) -> Members | None:
     """The table of an archive; None as soon as it looks like that of a file system. ImageError for one that is damaged."""
     found = Members()
-    with archive.reading(path, str(path)) as layer:
+    with archive.reading(path, "the archive") as layer:
         for entry in layer.entries():
             name = posixpath.normpath(entry.name).lstrip("/")
             if name == ".":
@@ -137,7 +137,7 @@ def plain(path: Path, place: Path) -> Iterator[Path]:
             yield path
             return
         copy = place / "archive.tar"
-        with archive.naming(str(path)), open(copy, "xb") as file:
+        with archive.naming("the archive"), open(copy, "xb") as file:
             raw.seek(0)
             source = archive.Measured(archive.decompressed(raw), os.fstat(raw.fileno()).st_size)
             while chunk := source.read(CHUNK):

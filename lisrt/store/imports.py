@@ -84,10 +84,7 @@ class _Reader:
         raise ImageError(f"its indexes are more than {_MOST_INDEXES} deep")
 
     def _architecture(self, files: Bundle, entry: Descriptor) -> str:
-        content = self._blob(files, entry)
-        if manifest.is_index(content, entry.media_type):
-            return ""
-        return manifest.architecture(self._blob(files, manifest.manifest(content).config))
+        return manifest.architecture(self._blob(files, entry), lambda config: self._blob(files, config))
 
     def _blob(self, files: Bundle, wanted: Descriptor) -> bytes:
         content = bundle.text(files, _blob_name(wanted.digest))

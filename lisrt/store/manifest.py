@@ -137,9 +137,15 @@ def described(text: bytes) -> Described:
     )
 
 
-def architecture(text: bytes) -> str:
-    """The one that an image's configuration names; "" where it names none. ImageError."""
-    return _text(_parsed(text), "architecture")
+def architecture(text: bytes, blob: Callable[[Descriptor], bytes]) -> str:
+    """Of the image of this manifest; "" where nobody says, or for an index, `none` for what is no image, such as a signature."""
+    try:
+        if is_index(text):
+            return ""
+        config = manifest(text).config
+    except ImageError:
+        return "none"
+    return _text(_parsed(blob(config)), "architecture")
 
 
 def choose(entries: Sequence[Descriptor], pick: str | None, look: Callable[[Descriptor], str]) -> Descriptor:
@@ -152,6 +158,8 @@ def choose(entries: Sequence[Descriptor], pick: str | None, look: Callable[[Desc
     ]
     if pick is not None:
         images = [one for one in images if pick in (one.name, one.name.rpartition(":")[2], one.digest)]
+    if len(images) == 1 and not images[0].architecture:
+        return images[0]  # what is wrong with it, if anything, it says itself
     known = {one: one.architecture or ("" if one.media_type in INDEXES else look(one)) for one in images}
     found = [one for one in images if known[one] in (here(), "")]
     if len({one.digest for one in found}) == 1:

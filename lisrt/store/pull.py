@@ -54,10 +54,7 @@ def _manifest(registry: Registry, wanted: str) -> tuple[str, bytes]:
 
 def _architecture(registry: Registry, entry: Descriptor) -> str:
     """Of an image whose entry in an index does not say."""
-    content, media_type = registry.manifest(entry.digest)
-    if manifest.is_index(content, media_type):
-        return ""
-    return manifest.architecture(registry.text(manifest.manifest(content).config))
+    return manifest.architecture(registry.manifest(entry.digest)[0], registry.text)
 
 
 class _Layers:

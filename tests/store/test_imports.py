@@ -140,6 +140,23 @@ def test_the_one_for_this_machine(catalog: Catalog, tmp_path: Path) -> None:
     assert import_image(silent.write(tmp_path / "b"), catalog, "b").config.env == (("ARCH", "amd64"),)
 
 
+def test_what_lies_beside_an_image(catalog: Catalog, tmp_path: Path) -> None:
+    """A signature that does not say what it is for, an index that has one image and says nothing: the image is taken."""
+    made = Layout()
+    signature = made.json(
+        {
+            "schemaVersion": 2,
+            "mediaType": manifest.MANIFEST,
+            "artifactType": "application/vnd.example.signature",
+            "config": made.blob(b"{}", "application/vnd.oci.empty.v1+json"),
+            "layers": [made.blob(b"signed", "text/plain")],
+        },
+        manifest.MANIFEST,
+    )
+    made.add(signature).add(made.index(made.image(BASE)))
+    assert import_image(made.write(tmp_path / "source"), catalog, "x").layers[0].diff_id == digest(BASE)
+
+
 def test_several(catalog: Catalog, tmp_path: Path) -> None:
     """One must be picked, by tag or digest."""
     made = Layout()
@@ -250,7 +267,8 @@ def test_bad_archives(catalog: Catalog, tmp_path: Path, name: str) -> None:
     with pytest.raises(ImageError) as caught:
         import_image(tmp_path / "source", catalog, "x")
     assert says in str(caught.value)
-    assert str(caught.value).startswith(f"{tmp_path / 'source'}")
+    assert str(caught.value).startswith(f"{tmp_path / 'source'}: ")
+    assert str(caught.value).count(str(tmp_path)) == 1
     assert contents(catalog) == {}
 
 
