@@ -22,19 +22,20 @@ from lisrt.store.export import export
 @click.argument("image")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
 @click.option("--tag", help="Its name where it is loaded; by default the one that it is called by here.")
-def command(image: str, file: Path, tag: str | None) -> int:
+@click.option("--as-is", is_flag=True, help="Leave zstd as it is: faster and smaller, but Docker before 23 does not read it.")
+def command(image: str, file: Path, tag: str | None, as_is: bool) -> int:
     """Write an image to FILE (- for stdout) as an OCI image layout in a tar archive, for `docker load`, podman, skopeo."""
     catalog = Catalog()
     record = catalog.get(image)
     name = tag if tag is not None else image if image in catalog.names() else ""
     name = name if ":" in name or not name else f"{name}:latest"
-    with catalog.home.adding(), bars() as progress:  # nobody takes its layers for garbage meanwhile
+    with bars() as progress:
         if os.fspath(file) == "-":
-            digest = export(record, name, catalog.blobs, sys.stdout.buffer, progress)
+            digest = export(record, name, catalog, sys.stdout.buffer, as_is=as_is, progress=progress)
             sys.stdout.buffer.flush()
         else:
             with _appearing(file) as out:
-                digest = export(record, name, catalog.blobs, out, progress)
+                digest = export(record, name, catalog, out, as_is=as_is, progress=progress)
     tell(f"manifest {digest}")
     return 0
 

@@ -2,85 +2,116 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterator
-from typing import IO, Any, cast
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
 
 from lisrt.errors import ImageError
 from lisrt.store import archive, manifest
-from lisrt.store.blobs import Blobs
+from lisrt.store.blobs import CHUNK
+from lisrt.store.catalog import Catalog
 from lisrt.store.intake import Progress, silent
 from lisrt.store.record import ImageRecord, LayerRecord
 
 
-def export(record: ImageRecord, name: str, blobs: Blobs, out: IO[bytes], progress: Progress = silent) -> str:
+def export(
+    record: ImageRecord, name: str, catalog: Catalog, out: IO[bytes], *, as_is: bool = False, progress: Progress = silent
+) -> str:
     """Writes an image. The same record and name give the same bytes. Returns its manifest's digest. Raises ImageError, OSError.
 
-    `name` is the tag that it will have where it is loaded; "" for none.
+    Args:
+        name: the tag that it will have where it is loaded; "" for none.
+        as_is: layers stay compressed as they are. Otherwise zstd becomes gzip, for those who don't read it: Docker before
+            23, umoci, and skopeo where it makes an image of Docker's kind.
     """
     if record.base:
         raise ImageError(f"its lowest layer is {record.base!r}, this machine's own files, which stay here: it can't be exported")
-    kinds = [_media_type(blobs, layer) for layer in record.layers]
-    configuration = _json(_configuration(record))
-    layers = [
-        {"mediaType": kind, "digest": layer.blob, "size": layer.size}
-        for kind, layer in zip(kinds, record.layers, strict=True)
-    ]
-    text = _json(
-        {
-            "schemaVersion": 2,
-            "mediaType": manifest.MANIFEST,
-            "config": _described(manifest.CONFIG, configuration),
-            "layers": layers,
+    with catalog.home.adding(), catalog.home.draft() as place:  # meanwhile nobody takes its layers for garbage
+        layers = [_layer(catalog, layer, place, as_is, progress) for layer in record.layers]
+        configuration = _json(_configuration(record))
+        text = _json(
+            {
+                "schemaVersion": 2,
+                "mediaType": manifest.MANIFEST,
+                "config": _described(manifest.CONFIG, configuration),
+                "layers": [{"mediaType": one.media_type, "digest": one.digest, "size": one.size} for one in layers],
+            }
+        )
+        entry = {**_described(manifest.MANIFEST, text), "platform": {"architecture": _architecture(record), "os": "linux"}}
+        if name:
+            entry["annotations"] = {"io.containerd.image.name": name, manifest.REF_NAME: name.rpartition(":")[2]}
+        saved = {
+            "Config": _path(archive.digest(configuration)),
+            "RepoTags": [name] if name else None,
+            "Layers": [_path(layer.digest) for layer in layers],
         }
-    )
-    entry = {**_described(manifest.MANIFEST, text), "platform": {"architecture": _architecture(record), "os": "linux"}}
-    if name:
-        entry["annotations"] = {"io.containerd.image.name": name, manifest.REF_NAME: name.rpartition(":")[2]}
-    saved = {
-        "Config": _path(archive.digest(configuration)),
-        "RepoTags": [name] if name else None,
-        "Layers": [_path(layer.blob) for layer in record.layers],
-    }
-    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-        _add(tar, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
-        _add(tar, "index.json", _json({"schemaVersion": 2, "mediaType": manifest.INDEX, "manifests": [entry]}))
-        _add(tar, "manifest.json", _json([saved]))
-        for folder in ("blobs", "blobs/sha256"):  # skopeo, when it makes one itself, wants to give it to root
-            info = tarfile.TarInfo(folder)
-            info.type, info.mode = tarfile.DIRTYPE, 0o755
-            tar.addfile(info)
-        for content in (text, configuration):
-            _add(tar, _path(archive.digest(content)), content)
-        total = sum(layer.size for layer in {layer.blob: layer for layer in record.layers}.values())
-        done = 0
-        for layer in {layer.blob: layer for layer in record.layers}.values():
-            info = tarfile.TarInfo(_path(layer.blob))
-            info.size = layer.size
-            tar.addfile(info, cast(IO[bytes], _Told(blobs.chunks(layer.blob), progress, done, total)))
-            done += layer.size
+        with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+            _add(tar, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
+            _add(tar, "index.json", _json({"schemaVersion": 2, "mediaType": manifest.INDEX, "manifests": [entry]}))
+            _add(tar, "manifest.json", _json([saved]))
+            for folder in ("blobs", "blobs/sha256"):  # skopeo, when it makes one itself, wants to give it to root
+                info = tarfile.TarInfo(folder)
+                info.type, info.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(info)
+            for content in (text, configuration):
+                _add(tar, _path(archive.digest(content)), content)
+            _add_layers(tar, list({layer.digest: layer for layer in layers}.values()), progress)
     return archive.digest(text)
 
 
-class _Told:
-    """Chunks as a file that tells how far it has been read."""
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    path: Path
+    digest: str
+    size: int
+    media_type: str
 
-    def __init__(self, chunks: Iterator[bytes], progress: Progress, done: int, total: int) -> None:
-        self._chunks = chunks
-        self._rest = b""
-        self._progress = progress
-        self._done = done
-        self._total = total
 
-    def read(self, size: int) -> bytes:
-        while len(self._rest) < size and (chunk := next(self._chunks, b"")):
-            self._rest += chunk
-            self._done += len(chunk)
-            self._progress("writing", self._done, self._total)
-        data, self._rest = self._rest[:size], self._rest[size:]
-        return data
+def _layer(catalog: Catalog, layer: LayerRecord, place: Path, as_is: bool, progress: Progress) -> _Layer:
+    path, digest, size = catalog.blobs.path(layer.blob), layer.blob, layer.size
+    head = next(catalog.blobs.chunks(layer.blob), b"")
+    kind = archive.compression(head)
+    if kind == "zstd" and not as_is:
+        with archive.naming(f"layer {layer.diff_id}"):
+            path = _as_gzip(path, place / layer.diff_id, progress)
+        digest, size, kind = _digest_of(path), path.stat().st_size, "gzip"
+    return _Layer(path, digest, size, f"{manifest.LAYER}+{kind}")
+
+
+def _as_gzip(source: Path, target: Path, progress: Progress) -> Path:
+    count = 0
+    with (
+        open(source, "rb") as raw,
+        archive.decompressed(raw) as plain,
+        open(target, "wb") as file,
+        gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=file, mtime=0) as writer,
+    ):
+        while chunk := plain.read(CHUNK):
+            writer.write(chunk)
+            count += len(chunk)
+            progress("compressing", count, None)
+    return target
+
+
+def _digest_of(path: Path) -> str:
+    with open(path, "rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _add_layers(tar: tarfile.TarFile, layers: list[_Layer], progress: Progress) -> None:
+    total, done = sum(layer.size for layer in layers), 0
+    for layer in layers:
+        info = tarfile.TarInfo(_path(layer.digest))
+        info.size = layer.size
+        with open(layer.path, "rb") as file:
+            tar.addfile(info, file)
+        done += layer.size
+        progress("writing", done, total)
 
 
 def _configuration(record: ImageRecord) -> dict[str, Any]:
@@ -104,11 +135,6 @@ def _configuration(record: ImageRecord) -> dict[str, Any]:
 
 def _architecture(record: ImageRecord) -> str:
     return record.architecture or manifest.here()
-
-
-def _media_type(blobs: Blobs, layer: LayerRecord) -> str:
-    head = next(iter(blobs.chunks(layer.blob)), b"")
-    return f"{manifest.LAYER}+{archive.compression(head)}".rstrip("+")
 
 
 def _described(media_type: str, content: bytes) -> dict[str, Any]:
