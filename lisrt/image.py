@@ -9,6 +9,7 @@ from pathlib import Path
 from lisrt import settings
 from lisrt.hostimage import SYNTHETIC, shared_skeleton, unmerged_directories
 from lisrt.passwd import Account, parse
+from lisrt.store import manifest
 
 HOST = "host"
 
@@ -50,8 +51,7 @@ DEFAULT_ENV = (
 
 def architecture() -> str:
     """This machine's, in OCI's word."""
-    machine = os.uname().machine
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+    return manifest.here()
 
 
 def resolve_name(name: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import click
@@ -18,6 +19,7 @@ _COMMANDS = {
     "doctor": "lisrt.cli.doctor",
     "exec": "lisrt.cli.execute",
     "gc": "lisrt.cli.gc",
+    "image": "lisrt.cli.image",
     "ps": "lisrt.cli.ps",
     "run": "lisrt.cli.run",
     "shell": "lisrt.cli.shell",
@@ -27,13 +29,18 @@ _COMMANDS = {
 class Commands(click.Group):
     """Imports a command's module when it is named: `lisrt exec` does not wait for what only `run` needs."""
 
+    def __init__(self, *args: Any, modules: Mapping[str, str], **kwargs: Any) -> None:
+        """`modules`: the name of each command and of the module whose `command` it is."""
+        super().__init__(*args, **kwargs)
+        self._modules = modules
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_COMMANDS)
+        return sorted(self._modules)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         import importlib
 
-        module = _COMMANDS.get(cmd_name)
+        module = self._modules.get(cmd_name)
         command: click.Command | None = importlib.import_module(module).command if module else None
         return command
 
@@ -43,7 +50,7 @@ class Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            near = difflib.get_close_matches(args[0], self._modules, n=1)
             raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) if near else error from None
 
     # click itself would exit 1 on a broken pipe
@@ -57,7 +64,7 @@ class Commands(click.Group):
             return super().invoke(ctx)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, modules=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="lisrt")
 def cli() -> None:
     """A computer of its own for every LLM agent: without Docker, without root.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 
 import click
 
 from lisrt import census
+from lisrt.cli.words import columns, size
 from lisrt.kernel.owners import State
 
 
@@ -24,10 +24,10 @@ def command(verbose: bool, disk: bool, as_json: bool) -> int:
         return 0
     rows: list[tuple[str, ...]] = [("PID", "PROGRAM", "STATE", "STARTED", "LAUNCHER", "SANDBOXES", "SCRATCH")]
     rows += [_row(owner) for owner in found]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    click.echo(_line(rows[0], widths))
-    for owner, row in zip(found, rows[1:], strict=True):
-        click.echo(_line(row, widths))
+    heading, *lines = columns(rows)
+    click.echo(heading)
+    for owner, line in zip(found, lines, strict=True):
+        click.echo(line)
         if verbose:
             for box in owner.sandboxes:
                 click.echo(f"  {_words(box)}")
@@ -51,14 +51,10 @@ def _words(box: census.SandboxInfo) -> str:
         words = f"{box.id}  ended"
     else:
         count = f"{box.processes} process{'' if box.processes == 1 else 'es'}"
-        words = f"{box.id}  {box.image or '?'}  {_age(box.age)}  PID 1 is {box.pid}  {count}  {_size(box.memory)}"
+        words = f"{box.id}  {box.image or '?'}  {_age(box.age)}  PID 1 is {box.pid}  {count}  {size(box.memory)}"
     if box.disk is None:
         return words
-    return f"{words}  {_size(box.disk.bytes)}{'' if box.disk.whole else ' at least'} in {box.disk.files} files on disk"
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
+    return f"{words}  {size(box.disk.bytes)}{'' if box.disk.whole else ' at least'} in {box.disk.files} files on disk"
 
 
 def _age(seconds: float) -> str:
@@ -66,12 +62,3 @@ def _age(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def _size(count: int) -> str:
-    size, unit = float(count), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
-            break
-        size, unit = size / 1024, larger
-    return f"{size:.0f} {unit}" if unit in ("B", "KiB") else f"{size:.1f} {unit}"

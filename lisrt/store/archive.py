@@ -10,7 +10,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Self, cast
 
 from lisrt.errors import ImageError
 
@@ -19,8 +19,17 @@ MOST_RATIO = 250
 """Bytes out of a byte in; gzip reaches 1,000 with zeros alone, real layers stay below 50."""
 RATIO_FROM = 256 << 20
 """Smaller ones may be as thin as they like."""
-_MOST_AT_ONCE = 16 << 20
+_MOST_HEADER = 1 << 20
 """tarfile reads data piece by piece, but a long name or a pax header at once, whatever size it claims."""
+_MOST_HEADERS = 16
+"""In a row, before the entry that they are about. tarfile calls itself for each."""
+_ABOUT_THE_NEXT = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 _MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2"))
 
 
@@ -66,6 +75,11 @@ def zstd_writer(raw: IO[bytes], level: int = 3) -> IO[bytes]:
     return zstd.ZstdFile(raw, "wb", level=level)  # type: ignore[no-any-return, unused-ignore]
 
 
+def digest(content: bytes) -> str:
+    """`sha256:...`"""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
 class Measured(io.RawIOBase):
     """What tarfile reads from: it is digested, counted and bounded on the way."""
 
@@ -79,12 +93,12 @@ class Measured(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        if size < 0 or size > _MOST_AT_ONCE:
-            raise ImageError(f"a header of {size >> 20} MiB: no archive that means well has such a one")
         data = self._source.read(size)
         self.count += len(data)
         if self.count > self._most:
-            raise ImageError(f"its contents are more than {MOST_RATIO} times as large as the file: a bomb, or damaged")
+            raise ImageError(
+                f"its contents are more than {MOST_RATIO} times as large as the file: a bomb, or damaged"
+            )
         self._digest.update(data)
         return data
 
@@ -95,14 +109,62 @@ class Measured(io.RawIOBase):
         return f"sha256:{self._digest.hexdigest()}"
 
 
+class _Headers(tarfile.TarInfo):
+    """The headers of one archive, made into a class of its own by `Layer`, since tarfile wants a class.
+
+    tarfile takes a header that it can't read, in the midst of an archive, for its end.
+    """
+
+    in_a_row = 0
+    ended = False
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        if len(buf) == 0:
+            return super().frombuf(
+                buf, encoding, errors
+            )  # raises; whether there should be more, `ended` says
+        if len(buf) < tarfile.BLOCKSIZE:
+            raise ImageError("it ends within a header")
+        if not any(buf):
+            cls.ended = True
+            return super().frombuf(buf, encoding, errors)
+        try:
+            header = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            raise ImageError(f"a header is damaged, or it is no tar archive ({error})") from None
+        if header.size < 0:
+            raise ImageError(f"a size below 0: {header.name[:200]!r}")
+        if header.type not in _ABOUT_THE_NEXT:
+            cls.in_a_row = 0
+            return header
+        cls.in_a_row += 1
+        if header.size > _MOST_HEADER or cls.in_a_row > _MOST_HEADERS:
+            raise ImageError("headers larger, or more of them, than any archive that means well has")
+        return header
+
+
 class Layer:
-    """A layer that is being read: `entries()` to the end, then `diff_id`."""
+    """A layer that is being read: `entries()` to the end, then `diff_id` and `has_end_mark`."""
 
     def __init__(self, measured: Measured) -> None:
         self._measured = measured
-        self._tar = tarfile.open(fileobj=measured, mode="r|", bufsize=1 << 16, errorlevel=2)
+        self._headers: type[_Headers] = type("_Headers", (_Headers,), {})
+        self._tar = tarfile.open(
+            fileobj=measured,
+            mode="r|",
+            bufsize=1 << 16,
+            errorlevel=2,
+            tarinfo=self._headers,
+            errors="surrogateescape",
+        )
         self.diff_id = ""
         self.count = 0
+
+    @property
+    def has_end_mark(self) -> bool:
+        """Whether it ends as tar archives do. One that does not may have been cut off between two entries."""
+        return self._headers.ended
 
     @property
     def size(self) -> int:
@@ -126,6 +188,12 @@ class Layer:
             raise ImageError(f"{entry.name!r} has no contents")
         return file
 
+    def stored(self, entry: tarfile.TarInfo) -> IO[bytes]:
+        """What an archive has of a sparse file, one piece after the other. tarfile's own reader can't skip holes in a stream."""
+        stream = cast(IO[bytes], self._tar.fileobj)
+        stream.seek(entry.offset_data)
+        return stream
+
 
 @contextlib.contextmanager
 def reading(path: Path, what: str) -> Iterator[Layer]:
@@ -142,12 +210,14 @@ def naming(what: str) -> Iterator[None]:
         yield
     except ImageError as error:
         raise ImageError(f"{what}: {error}") from None
-    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, OverflowError) as error:
         raise ImageError(f"{what} is damaged or no tar archive: {error}") from None
     except OSError as error:
         if error.errno is None:  # gzip.BadGzipFile and bz2 say OSError
             raise ImageError(f"{what} is damaged: {error}") from None
-        raise ImageError(f"{what}: {error.strerror}{f' ({error.filename})' if error.filename else ''}") from error
+        raise ImageError(
+            f"{what}: {error.strerror}{f' ({error.filename})' if error.filename else ''}"
+        ) from error
     except Exception as error:
         if type(error).__name__ == "ZstdError":  # its module may not be there to name it by
             raise ImageError(f"{what} is damaged: {error}") from None

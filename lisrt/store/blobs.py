@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +80,7 @@ class Blobs:
         os.rename(file, self.path(digest))
         sync_directory(self._home.part("blobs"))
 
-    def chunks(self, digest: str) -> Iterable[bytes]:
+    def chunks(self, digest: str) -> Iterator[bytes]:
         """The bytes of a blob. ImageError when it is not there."""
         try:
             with open(self.path(digest), "rb") as file:

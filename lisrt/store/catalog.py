@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
 import shutil
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -72,14 +73,18 @@ class Catalog:
 
     def get(self, reference: str) -> ImageRecord:
         """The image of that name, or of that id or the beginning of one. ImageError says what there is instead."""
+        return self._read(self._resolved(reference))
+
+    def _resolved(self, reference: str) -> str:
+        """The hexadecimal part of the id of what `get` would get, whether or not that can be read."""
         named = self._named(reference)
         if named:
-            return self._read(named)
+            return named
         if _HEX.fullmatch(reference):
             wanted = reference.removeprefix("sha256:")
             found = [name for name in self._ids() if name.startswith(wanted)]
             if len(found) == 1:
-                return self._read(found[0])
+                return found[0]
             if found:
                 raise ImageError(f"several images have an id that begins with {reference!r}: say more of it")
         raise ImageError(f"there is no image named {reference!r}; {self._instead(reference)}")
@@ -93,29 +98,43 @@ class Catalog:
         return status.st_mtime_ns, status.st_ino, status.st_dev
 
     def all(self) -> list[Listed]:
-        """Every image, by name; those that have none come last."""
+        """Every image that can be read, by name; those that have none come last."""
         names: dict[str, list[str]] = {}
         for name in self.names():
             names.setdefault(self._named(name) or "", []).append(name)
-        found = [Listed(self._read(one), tuple(sorted(names.get(one, ())))) for one in self._ids()]
+        found = [Listed(record, tuple(sorted(names.get(_hex(record.id), ())))) for record in self._readable()]
         return sorted(found, key=lambda listed: (not listed.names, listed.names, listed.record.id))
+
+    def faults(self) -> list[str]:
+        """What is wrong with the records that can't be read."""
+        faults = []
+        for one in self._ids():
+            try:
+                self._read(one)
+            except ImageError as error:
+                faults.append(str(error))
+        return faults
+
+    def names_of(self, record: ImageRecord) -> tuple[str, ...]:
+        """The names that an image has."""
+        return tuple(name for name in self.names() if self._named(name) == _hex(record.id))
 
     def names(self) -> list[str]:
         """Every name."""
         return sorted(urllib.parse.unquote(path.name) for path in _files(self.home.part("names")))
 
-    def remove(self, reference: str) -> tuple[list[str], bool]:
+    def remove(self, reference: str, waiting: Callable[[], None] = lambda: None) -> tuple[list[str], bool]:
         """Takes a name away, or, by its id, an image with all its names. What its layers take stays until `sweep`.
 
-        Returns the names that are gone, and whether the image is.
+        Returns the names that are gone, and whether the image is. `waiting` is called where imports that run come first.
         """
-        with self.home.alone():
+        with self.home.alone(waiting):
             one = self._named(reference)
             if one:
                 (self.home.part("names") / _quoted(reference)).unlink()
                 gone = [reference]
             else:
-                one = _hex(self.get(reference).id)
+                one = self._resolved(reference)
                 gone = [name for name in self.names() if self._named(name) == one]
                 for name in gone:
                     (self.home.part("names") / _quoted(name)).unlink()
@@ -124,9 +143,9 @@ class Catalog:
             (self.home.part("images") / f"{one}.json").unlink(missing_ok=True)
             return gone, True
 
-    def sweep(self, *, dry_run: bool = False) -> Swept:
+    def sweep(self, *, dry_run: bool = False, waiting: Callable[[], None] = lambda: None) -> Swept:
         """Removes blobs that no image needs, and what imports that were killed have left. Waits for those that run."""
-        with self.home.alone():
+        with self.home.alone(waiting):
             needed = {_hex(layer.blob) for one in self._ids() for layer in self._read(one).layers}
             count = size = 0
             for path in _files(self.home.part("blobs")):
@@ -137,6 +156,11 @@ class Catalog:
             for path in [] if dry_run else list(self.home.part("new").iterdir()):
                 shutil.rmtree(path, ignore_errors=True)
             return Swept(count, size)
+
+    def _readable(self) -> Iterator[ImageRecord]:
+        for one in self._ids():
+            with contextlib.suppress(ImageError):  # `faults` has them
+                yield self._read(one)
 
     def _ids(self) -> list[str]:
         return sorted(path.name.removesuffix(".json") for path in _files(self.home.part("images")))
@@ -154,7 +178,7 @@ class Catalog:
         except FileNotFoundError:
             raise ImageError(f"image {one[:12]} has been removed") from None
         except ImageError as error:
-            raise ImageError(f"image {one[:12]} in {self.home.path}: {error}") from None
+            raise ImageError(f"image {one[:12]} in {self.home.path}: {error}; `lisrt image rm {one[:12]}`") from None
 
     def _instead(self, reference: str) -> str:
         known = [*RESERVED, *self.names()]

@@ -19,13 +19,14 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lisrt import settings
 from lisrt.errors import ImageError
 
 _PARTS = ("images", "names", "blobs", "new")
+_LOCK = ".lock"
 
 
 def default() -> Path:
@@ -54,20 +55,60 @@ class Home:
             yield
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """While the body runs nobody adds anything: waits for those who do. OSError, ImageError."""
-        with self._locked(fcntl.LOCK_EX):
+    def alone(self, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """While the body runs nobody adds anything: waits for those who do, and calls `waiting` first. OSError, ImageError."""
+        with self._locked(fcntl.LOCK_EX, waiting):
             yield
 
     @contextlib.contextmanager
     def draft(self) -> Iterator[Path]:
-        """A directory of one's own for what is not finished yet; gone afterwards, with what is still in it."""
-        place = self.part("new") / f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(6)}"
-        place.mkdir(mode=0o700)
+        """A directory of one's own for what is not finished yet; gone afterwards, with what is still in it.
+
+        Its lock goes with the process: what a killed one has left, whoever drafts next on this host removes.
+        """
+        self._remove_dead_drafts()
+        place, lock = self._new_draft()
         try:
             yield place
         finally:
             shutil.rmtree(place, ignore_errors=True)
+            os.close(lock)
+
+    def _new_draft(self) -> tuple[Path, int]:
+        while True:
+            place = self.part("new") / f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(6)}"
+            place.mkdir(mode=0o700)
+            try:
+                lock = os.open(place / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            except OSError:  # the disk is full, say
+                place.rmdir()
+                raise
+            try:
+                _lock(lock, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(lock), os.stat(place / _LOCK)):
+                    return place, lock
+            except FileNotFoundError:  # somebody took it for a dead one's, in the moment before it was locked
+                pass
+            except BaseException:
+                os.close(lock)
+                shutil.rmtree(place, ignore_errors=True)
+                raise
+            os.close(lock)
+
+    def _remove_dead_drafts(self) -> None:
+        """Those of this host: file systems are about where locks are known to their own host alone."""
+        for place in list(self.part("new").glob(f"{socket.gethostname()}-*")):
+            try:
+                lock = os.open(place / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except OSError:
+                continue  # gone by now, or without one, which `Catalog.sweep` removes
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(place, ignore_errors=True)
+            except OSError:
+                pass  # it lives, or nobody can tell here
+            finally:
+                os.close(lock)
 
     def put(self, part: str, name: str, text: bytes) -> None:
         """Writes a small file, whole or not at all, over one that is there."""
@@ -87,11 +128,15 @@ class Home:
             ) from None
 
     @contextlib.contextmanager
-    def _locked(self, how: int) -> Iterator[None]:
+    def _locked(self, how: int, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         self._make()
         fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            _lock(fd, how)
+            try:
+                _lock(fd, how | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                _lock(fd, how)
             yield
         finally:
             os.close(fd)

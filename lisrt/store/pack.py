@@ -5,24 +5,28 @@ The tree may be the work of programs in a sandbox: it is walked by descriptor, a
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 import tarfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from lisrt.errors import ImageError
 from lisrt.store.archive import zstd_writer
 from lisrt.store.blobs import CHUNK, Blobs
 from lisrt.store.home import Home
 from lisrt.store.record import LayerRecord
-from lisrt.store.unpack import WHITEOUT
+from lisrt.store.unpack import OPAQUE_ATTRIBUTE, WHITEOUT
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_DEEPEST = 1000
+_DEEPEST = 256
+"""Directories in directories: each is an open descriptor while we are in it."""
+_LONGEST = 4096
+"""Bytes of a path; `unpack` refuses those that the kernel would."""
 
 
 class _Digested:
@@ -73,17 +77,21 @@ def _walk(at: int, path: str, depth: int) -> Iterator[tuple[str, int, str, os.st
     for name in sorted(os.listdir(at)):
         status = os.stat(name, dir_fd=at, follow_symlinks=False)
         inner = f"{path}{name}"
+        if len(os.fsencode(inner)) >= _LONGEST:
+            raise ImageError(f"a path of {_LONGEST} bytes or more: {inner[:100]!r}...")
         yield inner, at, name, status
         if stat.S_ISDIR(status.st_mode):
-            fd = os.open(name, _DIRECTORY, dir_fd=at)
-            try:
+            with _opened(at, name, _DIRECTORY) as fd:
                 yield from _walk(fd, f"{inner}/", depth + 1)
-            finally:
-                os.close(fd)
 
 
 def _add(
-    tar: tarfile.TarFile, path: str, at: int, name: str, status: os.stat_result, links: dict[tuple[int, int], str]
+    tar: tarfile.TarFile,
+    path: str,
+    at: int,
+    name: str,
+    status: os.stat_result,
+    links: dict[tuple[int, int], str],
 ) -> None:
     mode = status.st_mode
     if name.startswith(WHITEOUT):
@@ -99,8 +107,10 @@ def _add(
         info.type, info.linkname = tarfile.SYMTYPE, os.readlink(name, dir_fd=at)
         tar.addfile(info)
     elif stat.S_ISDIR(mode):
+        with _opened(at, name, _DIRECTORY) as fd:
+            info.pax_headers, opaque = _attributes(fd), _is_opaque(fd)
         tar.addfile(info)
-        if _is_opaque(at, name):
+        if opaque:
             tar.addfile(tarfile.TarInfo(f"{path}/.wh..wh..opq"))
     elif stat.S_ISFIFO(mode):
         info.type = tarfile.FIFOTYPE
@@ -120,16 +130,93 @@ def _add_file(
         info.type, info.linkname = tarfile.LNKTYPE, first
         tar.addfile(info)
         return
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
-    with open(fd, "rb", buffering=CHUNK) as file:
-        info.size = os.fstat(fd).st_size
-        headers = {}
-        for attribute in os.listxattr(fd):
-            if attribute.startswith("user.") and not attribute.startswith("user.overlay."):
-                value = os.getxattr(fd, attribute)
-                headers[f"SCHILY.xattr.{attribute}"] = value.decode(errors="surrogateescape")
-        info.pax_headers = headers
-        tar.addfile(info, file)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with _opened(at, name, flags) as fd, open(fd, "rb", buffering=CHUNK, closefd=False) as file:
+        info.pax_headers = _attributes(fd)
+        status = os.fstat(fd)
+        extents = (
+            _extents(fd, status.st_size) if status.st_blocks * 512 < status.st_size else [(0, status.st_size)]
+        )
+        if sum(length for _, length in extents) < status.st_size:
+            _add_sparse(tar, info, file, extents, status.st_size)
+        else:
+            info.size = status.st_size
+            tar.addfile(info, file)
+
+
+def _attributes(fd: int) -> dict[str, str]:
+    headers = {}
+    for attribute in os.listxattr(fd):
+        if (
+            attribute.startswith("user.")
+            and not attribute.startswith("user.overlay.")
+            and "=" not in attribute
+        ):
+            value = os.getxattr(fd, attribute)
+            headers[f"SCHILY.xattr.{attribute}"] = value.decode(errors="surrogateescape")
+    return headers
+
+
+def _extents(fd: int, size: int) -> list[tuple[int, int]]:
+    """(offset, length) of what is not a hole. A program in a sandbox makes a file of 8 EiB with one call."""
+    extents: list[tuple[int, int]] = []
+    offset = 0
+    while offset < size:
+        try:
+            start = os.lseek(fd, offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                break  # the rest is a hole
+            raise
+        offset = min(os.lseek(fd, start, os.SEEK_HOLE), size)
+        if start < offset:
+            extents.append((start, offset - start))
+    os.lseek(fd, 0, os.SEEK_SET)
+    return extents
+
+
+def _add_sparse(
+    tar: tarfile.TarFile, info: tarfile.TarInfo, file: IO[bytes], extents: list[tuple[int, int]], size: int
+) -> None:
+    """As GNU tar does it (format 1.0 in pax headers): the map as lines of decimal numbers in the first blocks, then the data."""
+    extents = [*extents, (size, 0)]
+    lines = f"{len(extents)}\n" + "".join(f"{offset}\n{length}\n" for offset, length in extents)
+    text = lines.encode()
+    text += bytes(-len(text) % tarfile.BLOCKSIZE)
+    parent, _, name = info.name.rpartition("/")
+    info.pax_headers = {
+        **info.pax_headers,
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": info.name,
+        "GNU.sparse.realsize": str(size),
+    }
+    info.name = f"{parent}/GNUSparseFile.0/{name}".lstrip("/")
+    info.size = len(text) + sum(length for _, length in extents)
+    tar.addfile(info, cast(IO[bytes], _Pieces(text, file, extents)))
+
+
+class _Pieces:
+    """What is read one after the other: a text, then some extents of a file."""
+
+    def __init__(self, text: bytes, file: IO[bytes], extents: list[tuple[int, int]]) -> None:
+        self._parts = self._read_all(text, file, extents)
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        while len(self._rest) < size and (part := next(self._parts, b"")):
+            self._rest += part
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+    @staticmethod
+    def _read_all(text: bytes, file: IO[bytes], extents: list[tuple[int, int]]) -> Iterator[bytes]:
+        yield text
+        for offset, length in extents:
+            file.seek(offset)
+            while length > 0 and (data := file.read(min(length, CHUNK))):
+                length -= len(data)
+                yield data
 
 
 def _info(path: str, status: os.stat_result) -> tarfile.TarInfo:
@@ -140,11 +227,28 @@ def _info(path: str, status: os.stat_result) -> tarfile.TarInfo:
     return info
 
 
-def _is_opaque(at: int, name: str) -> bool:
-    fd = os.open(name, _DIRECTORY, dir_fd=at)
+@contextmanager
+def _opened(at: int, name: str, flags: int) -> Iterator[int]:
+    """A descriptor, also of what its owner may not read: meanwhile that has another mode. OSError."""
+    with ExitStack() as stack:
+        try:
+            fd = os.open(name, flags, dir_fd=at)
+            stack.callback(os.close, fd)
+            if flags & os.O_DIRECTORY:
+                os.stat(".", dir_fd=fd)  # it may be readable, and closed to those who want to enter
+        except PermissionError:
+            holder = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+            stack.callback(os.close, holder)
+            mode, path = stat.S_IMODE(os.fstat(holder).st_mode), f"/proc/self/fd/{holder}"
+            os.chmod(path, mode | 0o700)  # fchmod refuses O_PATH
+            stack.callback(os.chmod, path, mode)
+            fd = os.open(path, flags & ~os.O_NOFOLLOW)
+            stack.callback(os.close, fd)
+        yield fd
+
+
+def _is_opaque(fd: int) -> bool:
     try:
-        return os.getxattr(fd, "user.overlay.opaque") == b"y"
+        return os.getxattr(fd, OPAQUE_ATTRIBUTE) == b"y"
     except OSError:
         return False  # no such attribute
-    finally:
-        os.close(fd)

@@ -15,6 +15,7 @@ Whiteouts become what overlayfs has for them: device 0:0, and `user.overlay.opaq
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import tarfile
@@ -35,6 +36,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORIES = 32
 _CHUNK = 1 << 20
+_LATEST = 2**33
+"""Seconds: what is later does not fit into ext4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,35 @@ def unpack(blob: Path, root: Path, what: str, progress: Callable[[int], None] = 
         return Unpacked(layer.diff_id, layer.count, layer.size, tree.devices)
 
 
+def examine(
+    blob: Path, what: str, progress: Callable[[int], None] = lambda _: None, *, is_whole: bool = True
+) -> Unpacked:
+    """Reads a layer's file to its end without making anything: what `unpack` would refuse by the look of it is refused.
+
+    `is_whole` says that somebody knows its digest; otherwise one without an end mark is refused, as it may be cut off.
+    ImageError, which begins with `what`.
+    """
+    with reading(blob, what) as layer:
+        devices = 0
+        for entry in layer.entries():
+            with _naming(entry):
+                _check(entry)
+            devices += entry.isdev() and not entry.isfifo()
+            if layer.count % 256 == 0:
+                progress(layer.size)
+        if not is_whole and not layer.has_end_mark:
+            raise ImageError("it has no end mark: cut off, or no tar archive")
+        return Unpacked(layer.diff_id, layer.count, layer.size, devices)
+
+
+def _check(entry: tarfile.TarInfo) -> None:
+    _inside(entry.name)
+    if entry.islnk():
+        _inside(entry.linkname)
+    if not (entry.isdir() or entry.isreg() or entry.issym() or entry.islnk() or entry.isdev()):
+        raise ImageError(f"its type, {entry.type!r}, is unknown")
+
+
 @contextlib.contextmanager
 def _naming(entry: tarfile.TarInfo) -> Iterator[None]:
     try:
@@ -97,6 +129,7 @@ class _Tree:
         if not path:
             if entry.isdir():
                 os.fchmod(self._root, _mode(entry))
+                self._times["."] = _time(entry)
             return
         parent, _, name = path.rpartition("/")
         if name.startswith(WHITEOUT):
@@ -107,19 +140,36 @@ class _Tree:
             self._file(layer, entry, parent, name)
         elif entry.issym():
             self._replace(parent, name, lambda at: os.symlink(entry.linkname, name, dir_fd=at))
+            self._set_time(parent, name, entry)
         elif entry.islnk():
             self._hard_link(entry, parent, name)
         elif entry.isfifo():
-            self._replace(parent, name, lambda at: os.mkfifo(name, _mode(entry), dir_fd=at))
+            self._replace(parent, name, lambda at: os.mkfifo(name, dir_fd=at))
+            os.chmod(name, _mode(entry), dir_fd=self._parent(parent))  # past the umask; it was made just now, so is no link
+            self._set_time(parent, name, entry)
         elif entry.isdev():
             self.devices += 1
         else:
             raise ImageError(f"its type, {entry.type!r}, is unknown")
 
+    def _set_time(self, parent: str, name: str, entry: tarfile.TarInfo) -> None:
+        os.utime(name, (_time(entry), _time(entry)), dir_fd=self._parent(parent), follow_symlinks=False)
+
     def finish(self) -> None:
-        """The times of directories, which change when something is put in them."""
+        """The times of directories, which change when something is put in them.
+
+        Some may be gone. To keep count of that is to look at all of them for each that is replaced: an archive of half a
+        million, each of them replaced, would never end.
+        """
         for path, when in self._times.items():
-            fd = native.open_in_root(self._root, os.fsencode(path), _DIRECTORY)
+            try:
+                fd = native.open_in_root(self._root, os.fsencode(path), _DIRECTORY | os.O_NOFOLLOW)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                if error.errno == errno.ELOOP:
+                    continue
+                raise
             try:
                 os.utime(fd, (when, when))
             finally:
@@ -164,8 +214,6 @@ class _Tree:
         if _is_directory(at, name):
             path = f"{parent}/{name}" if parent else name
             self._forget(path)
-            for known in [known for known in self._times if known == path or known.startswith(f"{path}/")]:
-                del self._times[known]
             native.remove_tree(at, name)
         else:
             os.unlink(name, dir_fd=at)
@@ -187,7 +235,7 @@ class _Tree:
             _set_attributes(fd, entry)
         finally:
             os.close(fd)
-        self._times[path] = entry.mtime
+        self._times[path] = _time(entry)
 
     def _file(self, layer: Layer, entry: tarfile.TarInfo, parent: str, name: str) -> None:
         at = self._parent(parent)
@@ -200,7 +248,7 @@ class _Tree:
             _write(fd, layer, entry)
             os.fchmod(fd, _mode(entry))
             _set_attributes(fd, entry)
-            os.utime(fd, (entry.mtime, entry.mtime))
+            os.utime(fd, (_time(entry), _time(entry)))
         finally:
             os.close(fd)
 
@@ -208,17 +256,15 @@ class _Tree:
         source_parent, _, source = _inside(entry.linkname).rpartition("/")
         if not source:
             raise ImageError(f"a hard link to {entry.linkname!r}")
-        from_fd = native.open_in_root(self._root, os.fsencode(source_parent) or b".", _DIRECTORY)
+        try:
+            from_fd = native.open_in_root(self._root, os.fsencode(source_parent) or b".", _DIRECTORY)
+        except FileNotFoundError:
+            raise ImageError(f"a hard link to {entry.linkname!r}, which is not there") from None
         try:
             if _is_directory(from_fd, source):
                 raise ImageError(f"a hard link to the directory {entry.linkname!r}")
-            if _same(from_fd, source, self._parent(parent), name):
-                return
-            self._replace(
-                parent,
-                name,
-                lambda at: os.link(source, name, src_dir_fd=from_fd, dst_dir_fd=at, follow_symlinks=False),
-            )
+            if not _same(from_fd, source, self._parent(parent), name):
+                self._replace(parent, name, lambda at: _link(from_fd, source, at, name))
         except FileNotFoundError:
             raise ImageError(f"a hard link to {entry.linkname!r}, which is not there") from None
         finally:
@@ -229,8 +275,19 @@ class _Tree:
         if name == _OPAQUE:
             _set_opaque(at)
         elif not name.startswith(WHITEOUT * 2):  # others are what aufs kept for itself
-            with contextlib.suppress(FileExistsError):  # a whiteout hides what is below this layer, not what is in it
-                os.mknod(_checked_part(name.removeprefix(WHITEOUT)), stat.S_IFCHR | 0o600, os.makedev(0, 0), dir_fd=at)
+            with contextlib.suppress(
+                FileExistsError
+            ):  # a whiteout hides what is below this layer, not what is in it
+                os.mknod(
+                    _checked_part(name.removeprefix(WHITEOUT)),
+                    stat.S_IFCHR | 0o600,
+                    os.makedev(0, 0),
+                    dir_fd=at,
+                )
+
+
+def _link(from_fd: int, source: str, at: int, name: str) -> None:
+    os.link(source, name, src_dir_fd=from_fd, dst_dir_fd=at, follow_symlinks=False)
 
 
 def _inside(name: str) -> str:
@@ -255,17 +312,21 @@ def _mode(entry: tarfile.TarInfo) -> int:
     return entry.mode & 0o777 | 0o600
 
 
+def _time(entry: tarfile.TarInfo) -> float:
+    """One that every file system can have: a pax header may say any number, NaN included."""
+    return entry.mtime if 0 <= entry.mtime <= _LATEST else 0.0
+
+
 def _write(fd: int, layer: Layer, entry: tarfile.TarInfo) -> None:
-    source = layer.data(entry)
-    holes = cast(list[tuple[int, int]] | None, entry.sparse)  # typeshed takes it for a number of bytes
-    if not holes:
+    pieces = cast(list[tuple[int, int]] | None, entry.sparse)  # typeshed takes it for a number of bytes
+    if pieces is None:
+        source = layer.data(entry)
         while data := source.read(_CHUNK):
             _write_all(fd, data)
         return
-    for offset, size in holes:  # holes stay holes
-        if size:
-            source.seek(offset)
-            os.lseek(fd, offset, os.SEEK_SET)
+    source = layer.stored(entry)
+    for offset, size in pieces:  # holes stay holes
+        os.lseek(fd, offset, os.SEEK_SET)
         while size > 0:
             data = source.read(min(size, _CHUNK))
             if not data:
@@ -285,7 +346,9 @@ def _set_attributes(fd: int, entry: tarfile.TarInfo) -> None:
     for key, value in entry.pax_headers.items():
         name = key.removeprefix("SCHILY.xattr.")
         if name != key and name.startswith("user.") and not name.startswith("user.overlay."):
-            with contextlib.suppress(OSError):  # a file system that has none, or no room: no program of an image relies on it
+            with contextlib.suppress(
+                OSError
+            ):  # a file system that has none, or no room: no program of an image relies on it
                 os.setxattr(fd, name, value.encode(errors="surrogateescape"))
 
 
@@ -308,4 +371,3 @@ def _same(from_fd: int, source: str, at: int, name: str) -> bool:
         old = os.stat(name, dir_fd=at, follow_symlinks=False)
         return os.path.samestat(os.stat(source, dir_fd=from_fd, follow_symlinks=False), old)
     return False
-

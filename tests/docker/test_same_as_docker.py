@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lisrt.store.imports import import_image
-from lisrt.store.pull import pull
 from support.features import missing
 from support.registry import registry
 
 from lisrt import ExecResult, Sandbox
 from lisrt.store.catalog import Catalog
+from lisrt.store.imports import import_image
+from lisrt.store.pull import pull
 
 from .conftest import Docker
 

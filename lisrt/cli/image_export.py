@@ -1,0 +1,53 @@
+"""lisrt image export"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import click
+
+from lisrt.cli.bars import bars
+from lisrt.cli.streams import tell
+from lisrt.store.catalog import Catalog
+from lisrt.store.export import export
+
+
+@click.command("export")
+@click.argument("image")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
+@click.option("--tag", help="Its name where it is loaded; by default the one that it is called by here.")
+@click.option("--as-is", is_flag=True, help="Leave zstd as it is: faster and smaller, but Docker before 23 does not read it.")
+def command(image: str, file: Path, tag: str | None, as_is: bool) -> int:
+    """Write an image to FILE (- for stdout) as an OCI image layout in a tar archive, for `docker load`, podman, skopeo."""
+    catalog = Catalog()
+    record = catalog.get(image)
+    name = tag if tag is not None else image if image in catalog.names() else ""
+    name = name if ":" in name or not name else f"{name}:latest"
+    with bars() as progress:
+        if os.fspath(file) == "-":
+            digest = export(record, name, catalog, sys.stdout.buffer, as_is=as_is, progress=progress)
+            sys.stdout.buffer.flush()
+        else:
+            with _appearing(file) as out:
+                digest = export(record, name, catalog, out, as_is=as_is, progress=progress)
+    tell(f"manifest {digest}")
+    return 0
+
+
+@contextlib.contextmanager
+def _appearing(file: Path) -> Iterator[IO[bytes]]:
+    """A file that is there when it is whole, and not before."""
+    draft = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        with open(draft, "xb") as out:
+            yield out
+        os.replace(draft, file)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,141 @@
+"""Trees of this host: unpacked once, whole or not there, kept while in use."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from support.archives import file, folder, tar
+from support.fresh import environment, program
+
+from lisrt import ImageError
+from lisrt.store import cache
+from lisrt.store.catalog import Catalog
+from lisrt.store.imports import import_image
+from lisrt.store.record import LayerRecord
+
+LAYER = tar([folder("d"), *(file(f"d/{number}", b"%d" % number) for number in range(200))])
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    (tmp_path / "base").mkdir()
+    return tmp_path / "base"
+
+
+@pytest.fixture
+def layer(catalog: Catalog, tmp_path: Path) -> LayerRecord:
+    (tmp_path / "source").write_bytes(LAYER)
+    return import_image(tmp_path / "source", catalog, "x").layers[0]
+
+
+def trees(base: Path) -> list[str]:
+    return [path.name for path in (base / ".layers").iterdir() if path.is_dir()]
+
+
+def test_once(catalog: Catalog, base: Path, layer: LayerRecord) -> None:
+    """The same directory, not unpacked again."""
+    tree = cache.tree(layer, catalog.blobs, base)
+    before = (tree.path / "d/0").stat()
+    again = cache.tree(layer, catalog.blobs, base)
+    os.close(again.lock)
+    os.close(tree.lock)
+    assert again.path == tree.path
+    assert os.path.samestat((again.path / "d/0").stat(), before)
+    assert len(list((tree.path / "d").iterdir())) == 200
+
+
+def test_in_use_and_not(catalog: Catalog, base: Path, layer: LayerRecord) -> None:
+    """What somebody has a lock on stays; then what is needed; nothing else."""
+    tree = cache.tree(layer, catalog.blobs, base)
+    assert cache.remove_unused(base, set()) == 0
+    os.close(tree.lock)
+    assert cache.remove_unused(base, {layer.diff_id}) == 0
+    assert cache.remove_unused(base, set(), dry_run=True) == 1
+    assert trees(base)
+    assert cache.remove_unused(base, set()) == 1
+    assert trees(base) == []
+
+
+def test_a_tree_that_lost_files(catalog: Catalog, base: Path, layer: LayerRecord) -> None:
+    """Some hosts delete old files from /tmp: it is unpacked anew; while others use it, said."""
+    first = cache.tree(layer, catalog.blobs, base)
+    (first.path / "d/7").unlink()
+    with pytest.raises(ImageError, match=r"has lost files, and programs use it"):
+        cache.tree(layer, catalog.blobs, base)
+    os.close(first.lock)
+    again = cache.tree(layer, catalog.blobs, base)
+    os.close(again.lock)
+    assert (again.path / "d/7").read_bytes() == b"7"
+
+
+def test_a_layer_that_is_damaged_at_rest(catalog: Catalog, base: Path, layer: LayerRecord) -> None:
+    """The layer, the file and the digests; no tree."""
+    blob = catalog.blobs.path(layer.blob)
+    other = catalog.home.path / "other"
+    other.write_bytes(tar([file("x", b"")]))
+    os.replace(other, blob)
+    with pytest.raises(ImageError, match=f"layer {layer.diff_id} in {blob} has contents of digest"):
+        cache.tree(layer, catalog.blobs, base)
+    blob.write_bytes(blob.read_bytes()[:100])
+    with pytest.raises(ImageError, match=f"^layer {layer.diff_id}"):
+        cache.tree(layer, catalog.blobs, base)
+    blob.unlink()
+    with pytest.raises(ImageError, match=f"the store lacks {layer.blob}"):
+        cache.tree(layer, catalog.blobs, base)
+    assert trees(base) == []
+
+
+UNPACK = """
+    import os, sys
+    from pathlib import Path
+    from lisrt.store import cache
+    from lisrt.store.catalog import Catalog
+    from lisrt.store.home import Home
+    catalog = Catalog(Home(Path({home!r})))
+    [layer] = catalog.get("x").layers
+"""
+
+
+def test_many_at_once(catalog: Catalog, base: Path, layer: LayerRecord, tmp_path: Path) -> None:
+    """Processes that want the same tree, and one that removes what nobody uses: all of them see it whole."""
+    script = tmp_path / "scenario.py"
+    script.write_text(
+        textwrap.dedent(UNPACK.format(home=str(catalog.home.path)))
+        + textwrap.dedent(f"""
+        base = Path({str(base)!r})
+        for _ in range(20):
+            tree = cache.tree(layer, catalog.blobs, base)
+            assert len(os.listdir(tree.path / "d")) == 200
+            os.close(tree.lock)
+            cache.remove_unused(base, set())
+        """)
+    )
+    command = [sys.executable, str(script)]
+    running = [subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE) for _ in range(5)]
+    assert [process.communicate(timeout=50)[1].decode() for process in running] == [""] * 5
+
+
+def test_killed(catalog: Catalog, base: Path, layer: LayerRecord, tmp_path: Path) -> None:
+    """Midway: no tree, the next one unpacks it, and what is half-made goes with those that nobody uses."""
+    source = textwrap.dedent(UNPACK.format(home=str(catalog.home.path))) + textwrap.dedent(f"""
+        def progress(size):
+            print("in the midst", flush=True)
+            sys.stdin.readline()
+        cache.tree(layer, catalog.blobs, Path({str(base)!r}), progress)
+    """)
+    (tmp_path / "many").write_bytes(tar([file(f"f{number}") for number in range(300)]))
+    import_image(tmp_path / "many", catalog, "x")
+    with program(source, cwd=tmp_path) as running:
+        running.expect("in the midst")
+        os.kill(running.pid, signal.SIGKILL)
+        running.finish()
+    assert [name[:5] for name in trees(base)] == [".new-"]
+    made = cache.tree(catalog.get("x").layers[0], catalog.blobs, base)
+    assert len(os.listdir(made.path)) == 300
+    assert cache.remove_unused(base, set()) == 1
+    os.close(made.lock)
+    assert len(trees(base)) == 1
