@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, cast
@@ -46,12 +46,17 @@ class _Digested:
 
 def pack(root: Path, home: Home) -> LayerRecord:
     """Adds a tree to the store as a layer. Call it while `home.adding()` is held. ImageError, OSError."""
+    return write_layer(home, lambda out: write_tar(root, out))
+
+
+def write_layer(home: Home, write: Callable[[IO[bytes]], None]) -> LayerRecord:
+    """Adds what `write` writes, a layer's tar, to the store, compressed. Else as `pack`."""
     with home.draft() as place:
         with open(place / "blob", "xb") as file:
             compressed = _Digested(file)
             with zstd_writer(compressed) as writer:  # type: ignore[arg-type]
                 plain = _Digested(writer)
-                write_tar(root, plain)  # type: ignore[arg-type]
+                write(plain)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
         blob = f"sha256:{compressed.digest.hexdigest()}"
