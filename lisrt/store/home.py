@@ -4,6 +4,7 @@
     images/ID.json   what an image is (record.py)
     names/NAME       the id that a name stands for
     blobs/HEX        a layer, compressed
+    builds/HEX.json  the layers that a step of a recipe has made (build/cache.py)
     new/             what is not finished yet
 
 It may lie on a file system that many hosts share. Whatever appears under its final name is whole: it was written under
@@ -25,7 +26,7 @@ from pathlib import Path
 from lisrt import settings
 from lisrt.errors import ImageError
 
-_PARTS = ("images", "names", "blobs", "new")
+_PARTS = ("images", "names", "blobs", "builds", "new")
 _LOCK = ".lock"
 
 

@@ -1,0 +1,151 @@
+"""What of the host reaches a build: mirrors, proxies, Python indexes, certificates. And how an image keeps none of it.
+
+Variables are set for the build's commands alone; files lie in a directory that is mounted while it runs (HERE).
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lisrt import settings
+from lisrt.build.debian import paragraphs
+from lisrt.build.lock import Versions
+from lisrt.build.mirror import Source
+from lisrt.errors import ImageError
+
+HERE = "/run/lisrt"
+"""In the sandboxes of a build: read-only, and gone from the layers."""
+_PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
+_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem")
+_BUNDLE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS")
+_PIP = ("index-url", "extra-index-url", "trusted-host", "timeout", "retries")
+_APT_PROXY = re.compile(r"^Acquire::https?::Proxy(::\S+)? \"[^\"]*\";$", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Of this host, at this moment."""
+
+    env: Mapping[str, str]
+    bundle: Path | None
+    apt_proxies: tuple[str, ...]
+
+    def files(self, folder: Path, sources: Iterable[tuple[Source, str]], pins: Versions) -> None:
+        """Fills the directory that is to be mounted at HERE."""
+        conf = [*self.apt_proxies, f'Dir::Etc::Preferences "{HERE}/preferences";']
+        if self.bundle is not None:
+            shutil.copyfile(self.bundle, folder / "ca.pem")
+            conf.append(f'Acquire::https::CAInfo "{HERE}/ca.pem";')
+        changed = [(source, mirror) for source, mirror in sources if mirror != source.mirror]
+        if changed:
+            text = "\n".join(source.paragraph(mirror) for source, mirror in sources)
+            (folder / "mirrors.sources").write_text(text)
+            conf += [f'Dir::Etc::SourceList "{HERE}/mirrors.sources";', 'Dir::Etc::SourceParts "-";']
+        pinned = (f"Package: {name}\nPin: version {version}\nPin-Priority: 1001\n" for name, version in pins.apt.items())
+        (folder / "preferences").write_text("\n".join(pinned))
+        (folder / "constraints.txt").write_text("".join(f"{name}=={version}\n" for name, version in pins.pip.items()))
+        (folder / "apt.conf").write_text("\n".join(conf) + "\n")
+
+    def variables(self) -> dict[str, str]:
+        """For the build's commands."""
+        bundles = dict.fromkeys(_BUNDLE_VARIABLES, f"{HERE}/ca.pem") if self.bundle is not None else {}
+        return {**self.env, **bundles, "APT_CONFIG": f"{HERE}/apt.conf", "DEBIAN_FRONTEND": "noninteractive"}
+
+
+def look() -> Surroundings:
+    """Asks this host. ValueError for broken settings."""
+    env = {name: os.environ[name] for lower in _PROXIES for name in (lower, lower.upper()) if os.environ.get(name)}
+    named = [os.environ.get(name) for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")]
+    bundle = next((Path(path) for path in [*named, *_BUNDLES] if path and os.access(path, os.R_OK)), None)
+    return Surroundings({**env, **_pip()}, bundle, _apt_proxies())
+
+
+def _apt_proxies() -> tuple[str, ...]:
+    program = shutil.which("apt-config")
+    if program is None:
+        return ()
+    done = subprocess.run([program, "dump"], capture_output=True, text=True, errors="replace")
+    return tuple(match[0] for match in _APT_PROXY.finditer(done.stdout))
+
+
+def _pip() -> dict[str, str]:
+    """pip's own settings, its variables before its files. Those that name files of the host mean nothing in there."""
+    found: dict[str, str] = {}
+    home, config = os.path.expanduser("~"), os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    for path in ("/etc/pip.conf", f"{home}/.pip/pip.conf", f"{config}/pip/pip.conf", os.environ.get("PIP_CONFIG_FILE", "")):
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read(path or [])
+        except (configparser.Error, UnicodeDecodeError):
+            continue  # pip itself would stop at it; here it is only not used
+        for section in ("global", "install"):
+            for key in _PIP if parser.has_section(section) else ():
+                if parser.has_option(section, key):
+                    found[key] = parser.get(section, key)
+    for key in _PIP:
+        name = "PIP_DEFAULT_TIMEOUT" if key == "timeout" else f"PIP_{key.upper().replace('-', '_')}"
+        found[key] = os.environ.get(name) or found.get(key, "")
+    urls = {key: " ".join(url for url in found[key].split() if url.startswith("http")) for key in _PIP if key.endswith("url")}
+    names = {key: "PIP_" + ("default-" if key == "timeout" else "") + key for key in _PIP}
+    return {names[key].upper().replace("-", "_"): text for key, text in {**found, **urls}.items() if text}
+
+
+def mirror_of(source: Source, distribution: str) -> str:
+    """Where to get a source's packages on this host: its settings, its own apt's mirror, or what the recipe says.
+
+    The setting `mirrors` is `FROM=TO`, more of them separated by spaces: of URLs that begin with FROM. ImageError.
+    """
+    for pair in (settings.get("mirrors") or "").split():
+        start, equals, other = pair.partition("=")
+        if not equals or not start or not other:
+            raise ImageError(f"the setting `mirrors` ($LISRT_MIRRORS) is FROM=TO FROM=TO ..., not {pair!r}")
+        if source.mirror.startswith(start):
+            return other + source.mirror.removeprefix(start)
+    return _apt_mirror(source, distribution) or source.mirror
+
+
+def _apt_mirror(source: Source, distribution: str) -> str | None:
+    """The mirror that this host's apt has for the same suites of the same distribution."""
+    name = source.mirror.rstrip("/").rpartition("/")[2]
+    if _distribution() != distribution:
+        return None
+    for uri, suites in _apt_sources(Path("/etc/apt")):
+        if uri.startswith("http") and uri.rstrip("/").rpartition("/")[2] == name and set(source.suites) <= suites:
+            return uri.rstrip("/")
+    return None
+
+
+def _distribution() -> str:
+    try:
+        match = re.search(r'^ID="?([a-z0-9._-]+)', Path("/etc/os-release").read_text(), re.MULTILINE)
+    except OSError:
+        return ""
+    return match[1] if match else ""
+
+
+def _apt_sources(etc: Path) -> list[tuple[str, set[str]]]:
+    """URI and suites of every source, `.sources` and one-line files."""
+    found: dict[str, set[str]] = {}
+    parts = etc / "sources.list.d"
+    for path in sorted([etc / "sources.list", *parts.glob("*.list"), *parts.glob("*.sources")]):
+        try:
+            text = path.read_text(errors="replace")
+        except OSError:
+            continue  # none there, or one that holds a password
+        if path.suffix == ".sources":
+            for one in paragraphs("\n".join(line for line in text.splitlines() if not line.startswith("#"))):
+                for uri in one.get("URIs", "").split() if "deb" in one.get("Types", "").split() else ():
+                    found.setdefault(uri, set()).update(one.get("Suites", "").split())
+        else:
+            for line in text.splitlines():
+                match = re.match(r"deb\s+(?:\[[^]]*]\s+)?(\S+)\s+(\S+)\s", line + " ")
+                if match:
+                    found.setdefault(match[1], set()).add(match[2])
+    return list(found.items())
