@@ -8,6 +8,7 @@ import threading
 from lisrt.errors import HostError
 from lisrt.image import HOST, Root, host_root
 from lisrt.store.catalog import Catalog, Stamp
+from lisrt.store.record import ImageRecord
 from lisrt.stored import stored_root
 
 
@@ -41,6 +42,16 @@ class Roots:
                 if self._forgotten:  # meanwhile, by another thread that saw the spawner dead
                     self._unlock()
             return known
+
+    def of(self, reference: str, record: ImageRecord) -> Root:
+        """The image of a record that need not have a name. May take a while: offload it. ImageError, HostError."""
+        below = self.get(HOST) if record.base == HOST else None
+        root, locks = stored_root(reference, record, self._base, Catalog(), below)
+        with self._lock:
+            self._locks += locks
+            if self._forgotten:
+                self._unlock()
+        return root
 
     def forget(self) -> None:
         """Lets go of all of them."""

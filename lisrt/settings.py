@@ -1,7 +1,7 @@
 """Defaults of this user: environment variables (`LISRT_IMAGE`, `LISRT_SCRATCH`, ...) first, then the settings file.
 
 The file is `$XDG_CONFIG_HOME/lisrt/config.toml` (`~/.config/lisrt/config.toml`). Keys: `home`, `image`, `scratch`, `cgroup`,
-`launcher`, `bwrap`.
+`launcher`, `bwrap`, `mirrors`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import tomllib
 from pathlib import Path
 
-KEYS = ("bwrap", "cgroup", "home", "image", "launcher", "scratch")
+KEYS = ("bwrap", "cgroup", "home", "image", "launcher", "mirrors", "scratch")
 PATHS = ("scratch", "bwrap", "home")
 
 

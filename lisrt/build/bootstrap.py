@@ -101,12 +101,11 @@ class _Composer:
     def compose(self, packages: Iterable[Path], sources: list[Source], distribution: str) -> None:
         self._directory("usr", 0o755)
         unpacked = [self._package(Package(path)) for path in packages]
-        for path, text in _database(unpacked).items():
-            self._file(path, text, 0o755 if path.endswith(("inst", "rm", "config")) else 0o644)
-        for path, content in FILES.items():
-            self._file(path, content.encode(), 0o644)
-        for path, content in EXECUTABLES.items():
-            self._file(path, content.encode(), 0o755)
+        for path, content in _database(unpacked).items():
+            self._file(path, content, 0o755 if path.endswith(("inst", "rm", "config")) else 0o644)
+        for files, mode in ((FILES, 0o644), (EXECUTABLES, 0o755)):
+            for path, said in files.items():
+                self._file(path, said.encode(), mode)
         text = "\n".join(source.paragraph() for source in sources)
         self._file(f"etc/apt/sources.list.d/{distribution}.sources", text.encode(), 0o644)
 

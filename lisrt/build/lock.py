@@ -39,6 +39,10 @@ class Versions:
             if theirs.get(name, version) != version
         ]
 
+    def all(self) -> list[tuple[str, str]]:
+        """Every package and its version."""
+        return [*sorted(self.apt.items()), *sorted(self.pip.items())]
+
     def __bool__(self) -> bool:
         return bool(self.apt or self.pip)
 

@@ -28,7 +28,8 @@ _APT = """set -e
 apt-get update -q
 apt-get install -y -q {options} {packages}
 apt-get clean
-rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/apt /var/log/dpkg.log /var/log/alternatives.log
+find /var/lib/apt/lists /var/log/apt -type f -delete
+rm -f /var/cache/apt/*.bin /var/log/dpkg.log /var/log/alternatives.log
 """
 _PIP = "python3 -m pip install --no-cache-dir --constraint {here}/constraints.txt {packages}"
 _PIP_ENV = {"PIP_BREAK_SYSTEM_PACKAGES": "1", "PIP_ROOT_USER_ACTION": "ignore", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}

@@ -44,9 +44,12 @@ class _Digested:
         return len(data)
 
 
-def pack(root: Path, home: Home) -> LayerRecord:
-    """Adds a tree to the store as a layer. Call it while `home.adding()` is held. ImageError, OSError."""
-    return write_layer(home, lambda out: write_tar(root, out))
+def pack(root: Path, home: Home, *, without: frozenset[str] = frozenset()) -> LayerRecord:
+    """Adds a tree to the store as a layer, but for the paths `without`. ImageError, OSError.
+
+    Call it while `home.adding()` is held.
+    """
+    return write_layer(home, lambda out: write_tar(root, out, without=without))
 
 
 def write_layer(home: Home, write: Callable[[IO[bytes]], None]) -> LayerRecord:
@@ -64,18 +67,18 @@ def write_layer(home: Home, write: Callable[[IO[bytes]], None]) -> LayerRecord:
         return LayerRecord(f"sha256:{plain.digest.hexdigest()}", blob, compressed.size)
 
 
-def write_tar(root: Path, out: IO[bytes]) -> None:
+def write_tar(root: Path, out: IO[bytes], *, without: frozenset[str] = frozenset()) -> None:
     """Writes a tree as the tar of an OCI layer: all is root's, and whiteouts are files named `.wh.NAME`."""
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar, ExitStack() as stack:
         top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, top)
         links: dict[tuple[int, int], str] = {}
         tar.addfile(_info("./", os.fstat(top)))
-        for path, at, name, status in _walk(top, "", 0):
+        for path, at, name, status in _walk(top, "", 0, without):
             _add(tar, path, at, name, status, links)
 
 
-def _walk(at: int, path: str, depth: int) -> Iterator[tuple[str, int, str, os.stat_result]]:
+def _walk(at: int, path: str, depth: int, without: frozenset[str]) -> Iterator[tuple[str, int, str, os.stat_result]]:
     """(path, the directory that it is in, its name there, its status), in an order that is always the same."""
     if depth > _DEEPEST:
         raise ImageError(f"directories more than {_DEEPEST} deep")
@@ -84,10 +87,12 @@ def _walk(at: int, path: str, depth: int) -> Iterator[tuple[str, int, str, os.st
         inner = f"{path}{name}"
         if len(os.fsencode(inner)) >= _LONGEST:
             raise ImageError(f"a path of {_LONGEST} bytes or more: {inner[:100]!r}...")
+        if inner in without:
+            continue
         yield inner, at, name, status
         if stat.S_ISDIR(status.st_mode):
             with _opened(at, name, _DIRECTORY) as fd:
-                yield from _walk(fd, f"{inner}/", depth + 1)
+                yield from _walk(fd, f"{inner}/", depth + 1, without)
 
 
 def _add(

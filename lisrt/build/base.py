@@ -1,0 +1,99 @@
+"""The base of an image: made from a distribution's packages, or taken from elsewhere."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+from lisrt.build import bootstrap, cache, resolve, steps
+from lisrt.build.cache import Made
+from lisrt.build.job import Job, State
+from lisrt.build.lock import Versions
+from lisrt.build.mirror import Offer
+from lisrt.build.recipe import Suites, Taken
+from lisrt.build.workshop import Workshop, image_of
+from lisrt.errors import ImageError
+from lisrt.sandbox import Sandbox
+from lisrt.store.record import Config, ImageRecord
+
+
+def bootstrapped(job: Job, base: Suites) -> State:
+    """A system of a distribution's packages. ImageError."""
+    where = f"recipe {job.name}, base"
+    job.report.begin(f"base {base.distribution} {base.sources[0].suites[0]}")
+    begun = time.monotonic()
+    how = {"configure": bootstrap.CONFIGURE, "files": bootstrap.FILES, "executables": bootstrap.EXECUTABLES}
+    what = {"sources": [source.paragraph() for source in base.sources], "include": base.include, "for": base.distribution}
+    name = cache.key("", {**what, "architecture": job.architecture, **how})
+    made = cache.find(job.catalog, name, job.lock) if job.options.cache and job.lock else None
+    note = "from the cache"
+    if made is None:
+        offers = _offers(job, base, where)
+        newest = Versions({offer.name: offer.version for offer in offers})
+        made = cache.find(job.catalog, name, newest) if job.options.cache else None
+        if made is None:
+            made, note = _make(job, base, offers, where), f"{len(offers)} packages"
+            cache.keep(job.catalog, name, made)
+    job.report.end(note, time.monotonic() - begun)
+    key = cache.key(name, [layer.diff_id for layer in made.layers])
+    return State(made.layers, Config(), key, made.versions, "", base.sources, base.distribution)
+
+
+def _offers(job: Job, base: Suites, where: str) -> list[Offer]:
+    index = job.index(base.sources, base.distribution)
+    try:
+        return resolve.choose(index, base.include, job.pins(base.sources, base.distribution).apt)
+    except ImageError as error:
+        raise ImageError(f"{where}: {error}") from None
+
+
+def _make(job: Job, base: Suites, offers: list[Offer], where: str) -> Made:
+    with tempfile.TemporaryDirectory(prefix="lisrt-packages-") as folder:
+        try:
+            files = bootstrap.download(
+                offers, Path(folder), lambda done, of: job.report.doing(f"downloading {done >> 20} of {of >> 20} MiB")
+            )
+        except ImageError as error:
+            raise ImageError(f"{where}: {error}") from None
+        job.report.doing("unpacking")
+        first = bootstrap.first_layer(files, list(base.sources), base.distribution, job.catalog.home)
+    job.report.doing("configuring")
+    with Workshop(job.name, job.catalog, job.prepare(base.sources, base.distribution)) as workshop:
+        box = workshop.box(lambda: ImageRecord((first,), architecture=job.architecture))
+        steps.run(
+            steps.Place(box, job.surroundings.variables(), "/", job.log), bootstrap.CONFIGURE, where, shown="dpkg --configure -a"
+        )
+        versions = steps.versions(box)
+        return Made((first, workshop.freeze()), versions)
+
+
+def taken(job: Job, base: Taken) -> State:
+    """An image that somebody else has made. ImageError."""
+    job.report.begin(f"base {base.source}")
+    begun = time.monotonic()
+    record = _record(job, base)
+    with Sandbox(image_of(job.name, record)) as box:
+        versions = steps.versions(box)
+    job.report.end("", time.monotonic() - begun)
+    return State(record.layers, record.config, record.id, versions, record.base)
+
+
+def _record(job: Job, base: Taken) -> ImageRecord:
+    match base.kind:
+        case "host":
+            return ImageRecord((), base="host", architecture=job.architecture)
+        case "archive":
+            return _imported(job, base)
+    try:
+        return job.catalog.get(base.source)
+    except ImageError:
+        return _pulled(job, base)
+
+
+def _imported(job: Job, base: Taken) -> ImageRecord:
+    raise ImageError(f"{base.source}: archives are not known yet")
+
+
+def _pulled(job: Job, base: Taken) -> ImageRecord:
+    raise ImageError(f"{base.source}: registries are not known yet")
