@@ -127,6 +127,8 @@ class BuildNative(build_ext):
         super().run()
         in_place = self.inplace or self.editable_mode
         compiler.build_helper(HELPER if in_place else Path(self.build_lib, HELPER))
+        if not in_place:  # the recipes of the repository's root; in place they are found there
+            shutil.copytree("rootfs", Path(self.build_lib, "lisrt", "rootfs"), dirs_exist_ok=True)
 
 
 class Wheel(bdist_wheel):

@@ -87,6 +87,10 @@ def package_files(sources: Path) -> set[str]:
     return {path.relative_to(sources).as_posix() for path in (sources / "lisrt").rglob("*") if path.is_file()}
 
 
+def recipe_files(sources: Path) -> set[str]:
+    return {path.relative_to(sources).as_posix() for path in (sources / "rootfs").rglob("*") if path.is_file()}
+
+
 def test_the_wheel_carries_an_executable_helper(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         entry = archive.getinfo("lisrt/_helper/lisrt-helper")
@@ -106,14 +110,19 @@ def test_the_wheel_carries_the_extension_for_every_python_from_3_11(wheel: Path)
 def test_the_wheel_carries_every_file_of_the_package_and_nothing_else(wheel: Path, sources: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert names == {*package_files(sources), "lisrt/_helper/lisrt-helper", "lisrt/kernel/_native.abi3.so"}
+    assert names == {
+        *package_files(sources),
+        *(f"lisrt/{name}" for name in recipe_files(sources)),
+        "lisrt/_helper/lisrt-helper",
+        "lisrt/kernel/_native.abi3.so",
+    }
 
 
 def test_the_sdist_carries_the_sources_of_the_helper_and_nothing_built(sdist: Path, sources: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     c_files = {f"csrc/{path.name}" for path in (sources / "csrc").iterdir()}
-    assert {"setup.py", "pyproject.toml", "LICENSE", "README.md", *c_files, *package_files(sources)} <= names
+    assert {"setup.py", "pyproject.toml", "LICENSE", "README.md", *c_files, *package_files(sources), *recipe_files(sources)} <= names
     assert not [name for name in names if name.endswith((".so", ".o", ".pyc", "lisrt-helper"))]
 
 

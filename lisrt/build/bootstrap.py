@@ -19,6 +19,7 @@ from lisrt.build.debian import Control, Package
 from lisrt.build.fetch import Wanted, fetch_all
 from lisrt.build.mirror import Offer, Source
 from lisrt.errors import ImageError
+from lisrt.store.archive import naming
 from lisrt.store.home import Home
 from lisrt.store.pack import write_layer
 from lisrt.store.record import LayerRecord
@@ -100,12 +101,15 @@ class _Composer:
 
     def compose(self, packages: Iterable[Path], sources: list[Source], distribution: str) -> None:
         self._directory("usr", 0o755)
-        unpacked = [self._package(Package(path)) for path in packages]
-        for path, content in _database(unpacked).items():
-            self._file(path, content, 0o755 if path.endswith(("inst", "rm", "config")) else 0o644)
+        unpacked = []
+        for path in packages:
+            with naming(path.name):
+                unpacked.append(self._package(Package(path)))
+        for name, content in _database(unpacked).items():
+            self._file(name, content, 0o755 if name.endswith(("inst", "rm", "config")) else 0o644)
         for files, mode in ((FILES, 0o644), (EXECUTABLES, 0o755)):
-            for path, said in files.items():
-                self._file(path, said.encode(), mode)
+            for name, said in files.items():
+                self._file(name, said.encode(), mode)
         text = "\n".join(source.paragraph() for source in sources)
         self._file(f"etc/apt/sources.list.d/{distribution}.sources", text.encode(), 0o644)
 

@@ -18,7 +18,7 @@ from lisrt.errors import ImageError
 from lisrt.image import DEFAULT_ENV
 from lisrt.sandbox import Sandbox
 from lisrt.store.catalog import Catalog, checked_name
-from lisrt.store.record import Config, ImageRecord
+from lisrt.store.record import ImageRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def _step(job: Job, number: int, step: Step, state: State, workshop: Workshop) -
     begun = time.monotonic()
     # variables and the working directory of a step are part of what it does
     key = cache.key(state.key, [cache.describe(step), state.config.env, state.config.workdir])
-    made, note = _find(job, key, step), "from the cache"
+    made, note = _find(job, key, step, state), "from the cache"
     if made is None:
         made, note = _do(job, step, state, workshop, where), ""
         cache.keep(job.catalog, key, made)
@@ -96,9 +96,14 @@ def _step(job: Job, number: int, step: Step, state: State, workshop: Workshop) -
     return replace(state, layers=state.layers + made.layers, key=key, versions=made.versions)
 
 
-def _find(job: Job, key: str, step: Step) -> Made | None:
+def _find(job: Job, key: str, step: Step, state: State) -> Made | None:
     renewed = job.lock is None and isinstance(step, Apt | Pip)  # who asks for the newest wants them looked for
-    return cache.find(job.catalog, key, job.lock) if job.options.cache and not renewed else None
+    if not job.options.cache or renewed:
+        return None
+    made = cache.find(job.catalog, key, job.lock)
+    if made is None and job.lock is not None:  # once the mirrors have dropped a version, an older layer without it is as good
+        made = cache.find(job.catalog, key, job.pins(state.sources, state.distribution))
+    return made
 
 
 def _do(job: Job, step: Step, state: State, workshop: Workshop, where: str) -> Made:

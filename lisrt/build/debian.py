@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from lisrt.errors import ImageError
-from lisrt.store.archive import decompressed, naming
+from lisrt.store.archive import decompressed
 
 _DEPENDENCY = re.compile(r"\s*([a-z0-9][a-z0-9.+-]*)(?::([a-z0-9-]+))?\s*(?:\(\s*(<<|<=|=|>=|>>)\s*([^)\s]+)\s*\))?")
 _PIECES = re.compile(r"(\D*)(\d*)")
@@ -116,16 +116,15 @@ class Control:
 
 
 class Package:
-    """A .deb file."""
+    """A .deb file. One that is damaged raises ImageError, or what its compression or tar raise: `archive.naming`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with naming(path.name):
-            self._members = _ar_members(path)
+        self._members = _ar_members(path)
 
     def control(self) -> Control:
-        """ImageError when it is damaged."""
-        with naming(self.path.name), self._open("control.tar") as source:
+        """Its own paragraph, and what is beside it."""
+        with self._open("control.tar") as source:
             files = {}
             with tarfile.open(fileobj=source, mode="r|") as tar:
                 for entry in tar:
@@ -136,8 +135,8 @@ class Package:
             return Control(fields(text.decode()), files)
 
     def contents(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-        """Every entry of what it installs, with the archive to read it from before the next one. ImageError."""
-        with naming(self.path.name), self._open("data.tar") as source:
+        """Every entry of what it installs, with the archive to read it from before the next one."""
+        with self._open("data.tar") as source:
             with tarfile.open(fileobj=source, mode="r|", errorlevel=2) as tar:
                 for entry in tar:
                     tar.members.clear()  # type: ignore[attr-defined]
@@ -185,6 +184,7 @@ class _Window(io.RawIOBase):
 def _ar_members(path: Path) -> dict[str, tuple[int, int]]:
     """Offset and size of each member, by name."""
     members = {}
+    whole = path.stat().st_size
     with open(path, "rb") as file:
         if file.read(8) != b"!<arch>\n":
             raise ImageError("no Debian package")
@@ -192,5 +192,7 @@ def _ar_members(path: Path) -> dict[str, tuple[int, int]]:
             name = header[:16].decode(errors="replace").strip().rstrip("/")
             size = int(header[48:58])
             members[name] = (file.tell(), size)
+            if file.tell() + size > whole:
+                raise ImageError("it ends too early")
             file.seek(size + size % 2, 1)
     return members

@@ -19,8 +19,9 @@ def choose(index: Index, asked: Iterable[str], versions: Mapping[str, str]) -> l
     that is there already is taken, else the first that exists. ImageError names what can't be had, and who wants it.
     """
     chosen: dict[str, Offer] = {}
-    pending = [(name, "every system") for name in index.needed()] + [(name, "the recipe") for name in asked]
-    pending += [(_MERGED, "every system")] if index.offers(_MERGED) else []
+    merged = [_MERGED] if index.offers(_MERGED) else []
+    pending = [(Wanted(name), "every system") for name in [*index.needed(), *merged]]
+    pending += [(Wanted(name), "the recipe") for name in asked]
     choices: list[tuple[list[Wanted], str]] = []
     while pending or choices:
         if not pending:  # where there is a choice, what is needed anyhow comes first
@@ -28,16 +29,17 @@ def choose(index: Index, asked: Iterable[str], versions: Mapping[str, str]) -> l
             if not any(_satisfied(one, chosen) for one in group):
                 pending.append((_alternative(index, group, versions, chosen, by), by))
             continue
-        name, by = pending.pop(0)
+        wanted, by = pending.pop(0)
+        name = wanted.name
         if name in chosen:
             continue
-        offer = _pick(index, Wanted(name), versions)
+        offer = _pick(index, wanted, versions)
         if offer is None:
             raise ImageError(f"package {name!r}, which {by} needs, is on none of the mirrors")
         chosen[name] = offer
         for group in _groups(offer):
             if len(group) == 1 and _pick(index, group[0], versions):
-                pending.append((group[0].name, name))
+                pending.append((group[0], name))
             else:
                 choices.append((group, name))
     return [chosen[name] for name in sorted(chosen)]
@@ -75,12 +77,12 @@ def _provided(offer: Offer) -> set[str]:
 
 def _alternative(
     index: Index, group: list[Wanted], versions: Mapping[str, str], chosen: Mapping[str, Offer], by: str
-) -> str:
+) -> Wanted:
     for wanted in group:
         if wanted.name not in chosen and _pick(index, wanted, versions):
-            return wanted.name
+            return wanted
         for provider in index.providers(wanted.name):
             if _pick(index, Wanted(provider), versions):
-                return provider
+                return Wanted(provider)
     words = " | ".join(f"{one.name} {one.relation} {one.version}".strip() for one in group)
     raise ImageError(f"nothing on the mirrors is {words!r}, which {by} needs")
