@@ -15,6 +15,7 @@ from lisrt.build.recipe import Suites, Taken
 from lisrt.build.workshop import Workshop, image_of
 from lisrt.errors import ImageError
 from lisrt.sandbox import Sandbox
+from lisrt.store.intake import Progress
 from lisrt.store.record import Config, ImageRecord
 
 
@@ -72,7 +73,10 @@ def taken(job: Job, base: Taken) -> State:
     """An image that somebody else has made. ImageError."""
     job.report.begin(f"base {base.source}")
     begun = time.monotonic()
-    record = _record(job, base)
+    try:
+        record = _record(job, base)
+    except ImageError as error:
+        raise ImageError(f"recipe {job.name}, base: {error}") from None
     with Sandbox(image_of(job.name, record)) as box:
         versions = steps.versions(box)
     job.report.end("", time.monotonic() - begun)
@@ -85,15 +89,22 @@ def _record(job: Job, base: Taken) -> ImageRecord:
             return ImageRecord((), base="host", architecture=job.architecture)
         case "archive":
             return _imported(job, base)
-    try:
+    if base.source in job.catalog.names():
         return job.catalog.get(base.source)
-    except ImageError:
-        return _pulled(job, base)
+    return _pulled(job, base)
 
 
 def _imported(job: Job, base: Taken) -> ImageRecord:
-    raise ImageError(f"{base.source}: archives are not known yet")
+    from lisrt.store.imports import import_image
+
+    return import_image(Path(base.source), job.catalog, progress=_telling(job))
 
 
 def _pulled(job: Job, base: Taken) -> ImageRecord:
-    raise ImageError(f"{base.source}: registries are not known yet")
+    from lisrt.store.pull import pull
+
+    return pull(base.source, job.catalog, progress=_telling(job))
+
+
+def _telling(job: Job) -> Progress:
+    return lambda what, done, of: job.report.doing(f"{what}: {done >> 20}{f' of {of >> 20}' if of else ''} MiB")

@@ -7,6 +7,7 @@ import click
 from lisrt.cli import Commands
 
 _COMMANDS = {
+    "build": "lisrt.cli.image_build",
     "export": "lisrt.cli.image_export",
     "gc": "lisrt.cli.image_gc",
     "import": "lisrt.cli.image_import",

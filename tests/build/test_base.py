@@ -1,0 +1,66 @@
+"""Bases that somebody else has made."""
+
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lisrt import Sandbox
+from lisrt.build.build import Built
+from lisrt.errors import ImageError
+from lisrt.store.catalog import Catalog
+
+from .conftest import Recorded
+
+Recipe = Callable[..., Path]
+Make = Callable[..., tuple[Built, Recorded]]
+
+
+def host_tree(path: Path) -> None:
+    """A tarball of a system that has a shell: this host's own, as far as a static program and its libraries go."""
+    with tarfile.open(path, "w") as tar:
+        for name in ("bin/sh", "usr/bin/env", "bin/ls", "bin/cat"):
+            source = Path("/", name).resolve()
+            tar.add(source, name)
+        for library in sorted({*Path("/lib64").glob("ld-*"), *Path("/usr/lib").glob("*-linux-gnu/lib[cp]*.so*"),
+                               *Path("/usr/lib").glob("*-linux-gnu/libselinux.so*")}):  # fmt: skip
+            if library.resolve().is_file() and library.stat().st_size < 4 << 20:
+                tar.add(library.resolve(), str(library).lstrip("/"))
+        passwd = b"root:x:0:0:root:/root:/bin/sh\n"
+        info = tarfile.TarInfo("etc/passwd")
+        info.size = len(passwd)
+        tar.addfile(info, io.BytesIO(passwd))
+
+
+def test_an_archive(recipe: Recipe, make: Make, tmp_path: Path) -> None:
+    """Beside the recipe; imported once, cached like all others."""
+    folder = recipe('[base]\narchive = "system.tar"\n[[step]]\nrun = "echo 1 > /made"\n')
+    host_tree(folder / "system.tar")
+    built, told = make(folder)
+    assert told.cached == [False]
+    assert len(built.record.layers) == 2
+    with Sandbox("made") as box:
+        assert box.run(["cat", "/made"]).check().stdout == "1\n"
+    _, told = make(folder)
+    assert told.cached == [True]
+
+
+def test_an_image_of_the_store(recipe: Recipe, make: Make) -> None:
+    """By its name."""
+    make(recipe('[base]\nhost = true\n[[step]]\nrun = "echo 1 > /opt/1"\n[[step]]\nworkdir = "/opt"\n', "first"))
+    make(recipe('[base]\nimage = "first"\n[[step]]\nrun = "cat 1 > 2"\n', "second"))
+    with Sandbox("second") as box:
+        assert box.run(["cat", "2"]).check().stdout == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [('archive = "none.tar"', "none.tar: there is no such file"), ('image = "localhost:9/none"', "localhost:9/none")],
+)
+def test_a_base_that_can_not_be_had(recipe: Recipe, make: Make, store: Catalog, base: str, said: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        make(recipe(f"[base]\n{base}\n"))
+    assert str(caught.value).startswith("recipe made, base: ") and said in str(caught.value)
+    assert store.all() == []
