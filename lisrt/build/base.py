@@ -42,8 +42,8 @@ def bootstrapped(job: Job, base: Suites) -> State:
 
 
 def _offers(job: Job, base: Suites, where: str) -> list[Offer]:
-    index = job.index(base.sources, base.distribution)
     try:
+        index = job.index(base.sources, base.distribution)
         return resolve.choose(index, base.include, job.pins(base.sources, base.distribution).apt)
     except ImageError as error:
         raise ImageError(f"{where}: {error}") from None
