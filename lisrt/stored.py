@@ -8,6 +8,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from lisrt.emulation import emulation_layers
 from lisrt.errors import ImageError
 from lisrt.image import Root, architecture
 from lisrt.kernel import native
@@ -48,7 +49,7 @@ def stored_root(
             raise ImageError(f"image {reference!r} has no layers: there is nothing to run in it")
         config = record.config
         root = Root(
-            layers,
+            (*emulation_layers(Path(base), layers), *layers),
             below.binds,
             trusted=False,
             id=record.id,

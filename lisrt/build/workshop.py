@@ -11,6 +11,7 @@ from typing import Self
 
 from lisrt import spawner
 from lisrt.build.surroundings import HERE
+from lisrt.errors import HostError
 from lisrt.sandbox import Sandbox
 from lisrt.snapshot import MAX_DEPTH, Image
 from lisrt.spec import Mount
@@ -25,6 +26,17 @@ def image_of(name: str, record: ImageRecord) -> Image:
     """A record of the store as an image to begin sandboxes with, whether or not it has a name there. ImageError, HostError."""
     home = spawner.current(spawner.resolve("auto"))
     return Image(name, home.roots.of(name, record), (), home)
+
+
+def _require_layers(image: Image) -> None:
+    """Of a sandbox that is a copy of the whole, what is gone can't be told; links in one may lead bubblewrap out of it."""
+    program = image.home.bubblewrap if image.home else None
+    if program is not None and not (program.overlay and program.resists_links):
+        raise HostError(
+            f"bubblewrap {program.version} can't make layers that others build on",
+            check="bwrap",
+            fix='Name one of version 0.12 or later with $LISRT_BWRAP, or build where launcher="native" works',
+        )
 
 
 class Workshop:
@@ -46,6 +58,7 @@ class Workshop:
                 self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="lisrt-build-")))
                 self._prepare(self._folder)
             image = image_of(self._name, record())
+            _require_layers(image)
             self._box = Sandbox(image, network="host", mounts=[Mount(self._folder, HERE)], workdir="/", user=0)
             self._frozen = 0
         return self._box

@@ -220,3 +220,12 @@ def test_results_that_are_no_text(box: Sandbox, tmp_path: Path) -> None:
     assert read["tune.mid"].startswith(b"MThd\0\0\0\6") and read["tune.mid"].endswith(b"\xff\x2f\0")
     assert read["film.mp4"][4:8] == b"ftyp" and len(read["film.mp4"]) > 1000
     assert read["map.html"].startswith(b"<!DOCTYPE html>") and b"<title>Old Harbour Hall</title>" in read["map.html"]
+
+
+def test_apt_in_an_image_that_does_not_know_of_us(box: Sandbox) -> None:
+    """As images of registries are: nothing in them tells apt to stay root, and it works all the same."""
+    sh(box, "rm /etc/apt/apt.conf.d/01lisrt")
+    box.snapshot()
+    apt(box, "hello")
+    assert sh(box, "hello") == "Hello, world!\n"
+    assert not any("00lisrt" in change.path for change in box.diff())
