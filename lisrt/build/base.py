@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from lisrt.build import bootstrap, cache, resolve, steps
@@ -34,8 +35,9 @@ def bootstrapped(job: Job, base: Suites) -> State:
         newest = Versions({offer.name: offer.version for offer in offers})
         made = cache.find(job.catalog, name, newest) if job.options.cache else None
         if made is None:
-            made, note = _make(job, base, offers, where), f"{len(offers)} packages"
-            cache.keep(job.catalog, name, made)
+            with telling(where):
+                made, note = _make(job, base, offers, where), f"{len(offers)} packages"
+                cache.keep(job.catalog, name, made)
     job.report.end(note, time.monotonic() - begun)
     key = cache.key(name, [layer.diff_id for layer in made.layers])
     return State(made.layers, Config(), key, made.versions, "", base.sources, base.distribution)
@@ -50,10 +52,10 @@ def _offers(job: Job, base: Suites, where: str) -> list[Offer]:
 
 
 def _make(job: Job, base: Suites, offers: list[Offer], where: str) -> Made:
-    with tempfile.TemporaryDirectory(prefix="lisrt-packages-") as folder:
+    with job.catalog.home.draft() as folder:
         try:
             files = bootstrap.download(
-                offers, Path(folder), lambda done, of: job.report.doing(f"downloading {done >> 20} of {of >> 20} MiB")
+                offers, folder, lambda done, of: job.report.doing(f"downloading {done >> 20} of {of >> 20} MiB")
             )
         except ImageError as error:
             raise ImageError(f"{where}: {error}") from None
@@ -67,6 +69,16 @@ def _make(job: Job, base: Suites, offers: list[Offer], where: str) -> Made:
         )
         versions = steps.versions(box)
         return Made((first, workshop.freeze()), versions)
+
+
+@contextlib.contextmanager
+def telling(where: str) -> Iterator[None]:
+    """A full disk, and what else the host refuses, is an ImageError that begins with `where`."""
+    try:
+        yield
+    except OSError as error:
+        name = f" ({error.filename})" if error.filename else ""
+        raise ImageError(f"{where}: {error.strerror or error}{name}") from error
 
 
 def taken(job: Job, base: Taken) -> State:

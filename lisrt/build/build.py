@@ -88,8 +88,9 @@ def _step(job: Job, number: int, step: Step, state: State, workshop: Workshop) -
     key = cache.key(state.key, [cache.describe(step), state.config.env, state.config.workdir])
     made, note = _find(job, key, step, state), "from the cache"
     if made is None:
-        made, note = _do(job, step, state, workshop, where), ""
-        cache.keep(job.catalog, key, made)
+        with base.telling(where):
+            made, note = _do(job, step, state, workshop, where), ""
+            cache.keep(job.catalog, key, made)
     else:
         workshop.leave()
     job.report.end(note, time.monotonic() - begun)

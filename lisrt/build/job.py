@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,8 +80,8 @@ class Job:
     def index(self, sources: tuple[Source, ...], distribution: str) -> Index:
         """What the mirrors have; read once. ImageError."""
         if self._index is None:
-            with tempfile.TemporaryDirectory(prefix="lisrt-index-") as folder:
-                self._index = read_index(self.mirrors(sources, distribution), Path(folder), self.report.doing)
+            with self.catalog.home.draft() as folder:
+                self._index = read_index(self.mirrors(sources, distribution), folder, self.report.doing)
         return self._index
 
     def pins(self, sources: tuple[Source, ...], distribution: str) -> Versions:

@@ -63,7 +63,10 @@ def title(step: Step) -> str:
 
 
 def do(step: Step, place: Place, where: str) -> None:
-    """Does a step that writes files. ImageError begins with `where`, and has the command, its end and its last lines."""
+    """Does a step that writes files. ImageError begins with `where`, and has the command, its end and its last lines.
+
+    OSError where a file can't be copied.
+    """
     match step:
         case Apt(packages, recommends):
             options = "" if recommends else "--no-install-recommends"
@@ -75,10 +78,7 @@ def do(step: Step, place: Place, where: str) -> None:
         case Run(script):
             run(place, f"set -e\n{script}", where, shown=script)
         case Copy(source, to):
-            try:
-                place.box.upload(source, to)
-            except OSError as error:
-                raise ImageError(f"{where}: {error}") from error
+            place.box.upload(source, to)
 
 
 def run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -55,7 +54,9 @@ class Workshop:
         """The sandbox that holds what `record` says: the one that there is has just become that."""
         if self._box is None:
             if self._folder is None:
-                self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="lisrt-build-")))
+                # a draft: should this process be killed, what proxies are in it goes all the same
+                self._folder = self._stack.enter_context(self._catalog.home.draft()) / "here"
+                self._folder.mkdir()
                 self._prepare(self._folder)
             image = image_of(self._name, record())
             _require_layers(image)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +12,7 @@ from lisrt.build import recipes
 from lisrt.build.build import build
 from lisrt.build.job import Options
 from lisrt.build.report import Report
+from lisrt.cli.image_import import tell_image
 from lisrt.cli.streams import tell
 
 
@@ -22,7 +22,8 @@ from lisrt.cli.streams import tell
 @click.option("--update", is_flag=True, help="The newest versions; renews recipe.lock.")
 @click.option("--no-cache", is_flag=True, help="Make every layer again.")
 @click.option("--tag", "-t", "tags", multiple=True, metavar="NAME", help="The image's name, if not the recipe's; again for more.")
-def command(recipe: str, locked: bool, update: bool, no_cache: bool, tags: tuple[str, ...]) -> int:
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def command(recipe: str, locked: bool, update: bool, no_cache: bool, tags: tuple[str, ...], as_json: bool) -> int:
     """Build an image from a recipe: the name of one of lisrt's own, or a directory with a recipe.toml.
 
     Needs no root, no subordinate ids and no tools of a distribution. Packages come from the mirrors of this host, through its
@@ -30,9 +31,10 @@ def command(recipe: str, locked: bool, update: bool, no_cache: bool, tags: tuple
     """
     if locked and update:
         raise click.UsageError("--locked takes the lock's versions, --update the newest: choose one")
+    folder = recipes.find(recipe)
     with _Watched() as report:
-        built = build(recipes.find(recipe), Options(locked, update, not no_cache, tags), report)
-    click.echo(f"{built.record.id} {' '.join(tags) or Path(recipe).resolve().name}")
+        built = build(folder, Options(locked, update, not no_cache, tags), report)
+    tell_image(built.record, tags[0] if tags else folder.resolve().name, as_json)
     return 0
 
 

@@ -1,5 +1,6 @@
 """Builds on this host's own /usr, without a network: steps, the cache, what fails and what is left then."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.fresh import environment
+from support.fresh import environment, python
+from test_hostile_hosts import host
 
 from lisrt import Sandbox
 from lisrt.build.build import Built
@@ -189,10 +191,47 @@ def test_the_command(recipe: Recipe, store: Catalog, working_host: None) -> None
     folder = recipe(BASE + run("echo 1 > /opt/1"))
     done = lisrt(str(folder), "--tag", "mine")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{store.get('mine').id} mine\n"
+    assert done.stdout == f"mine  {store.get('mine').id}\n"
+    assert json.loads(lisrt(str(folder), "--json").stdout)["id"] == store.get("made").id
     assert "1/1 run echo 1 > /opt/1" in done.stderr
     done = lisrt(str(recipe(BASE + run("exit 3"))))
     assert done.returncode == 125
     assert "lisrt: recipe made, step 1: 'exit 3'" in done.stderr
     assert lisrt("no-such-recipe").returncode == 125
     assert lisrt("--locked", "--update", str(folder)).returncode == 2
+
+
+def test_more_steps_than_snapshots_are_kept_above_each_other(recipe: Recipe, make: Make) -> None:
+    """Layers stay those of their steps, however many there are."""
+    built, _ = make(recipe(BASE + "".join(run(f"echo {n} >> /opt/all; rm -f /opt/last-*; touch /opt/last-{n}") for n in range(33))))
+    assert len(built.record.layers) == 33
+    assert shown("made", "tr '\\n' ' ' < /opt/all; ls /opt").split() == [*map(str, range(33)), "all", "last-32"]
+
+
+FULL = """
+    from pathlib import Path
+    from lisrt import ImageError, Sandbox
+    from lisrt.build.build import build
+    from lisrt.build.job import Options
+    from lisrt.build.report import Report
+    from lisrt.store.home import Home
+
+    try:
+        build(Path("big"), Options(), Report())
+    except ImageError as error:
+        print(error)
+    print(*sorted(path.name for part in ("new", "blobs", "images") for path in Home().part(part).iterdir()))
+    build(Path("small"), Options(), Report())
+    with Sandbox("small") as box:
+        print(box.read_text("/opt/1"))
+"""
+
+
+def test_a_disk_that_is_full_midway(recipe: Recipe, tmp_path: Path, working_host: None) -> None:
+    """The step is named, nothing of it stays, and what fits is built."""
+    big = recipe(BASE + run("head -c 9000000 /dev/urandom > /opt/big"), "big").parent
+    recipe(BASE + run("echo fits > /opt/1"), "small")
+    (tmp_path / "store").mkdir()
+    setup = f'mount -t tmpfs -o size=4m none "{tmp_path}/store"'
+    done = python(FULL, cwd=big, env={"LISRT_HOME": str(tmp_path / "store")}, prefix=host(setup))
+    assert done.stdout.splitlines() == ["recipe big, step 1: No space left on device", "", "fits", ""]

@@ -55,7 +55,8 @@ def sources(mirror: Mirror) -> tuple[Source, ...]:
 
 
 def job(folder: Path, store: Catalog, **options: bool) -> tuple[Job, Recorded]:
-    folder.mkdir(exist_ok=True)
+    with store.home.adding():  # makes its directories
+        folder.mkdir(exist_ok=True)
     (folder / "recipe.toml").write_text("[base]\nhost = true\n")
     report = Recorded()
     return Job(read(folder), Options(**options), report, store), report
