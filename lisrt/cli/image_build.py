@@ -15,16 +15,18 @@ from lisrt.build.report import Report
 from lisrt.cli.image_import import tell_image
 from lisrt.cli.streams import tell
 
+DEFAULT = "ubuntu-24.04"
+
 
 @click.command("build")
-@click.argument("recipe")
+@click.argument("recipe", default=DEFAULT)
 @click.option("--locked", is_flag=True, help="Exactly the versions of recipe.lock, or none.")
 @click.option("--update", is_flag=True, help="The newest versions; renews recipe.lock.")
 @click.option("--no-cache", is_flag=True, help="Make every layer again.")
 @click.option("--tag", "-t", "tags", multiple=True, metavar="NAME", help="The image's name, if not the recipe's; again for more.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def command(recipe: str, locked: bool, update: bool, no_cache: bool, tags: tuple[str, ...], as_json: bool) -> int:
-    """Build an image from a recipe: the name of one of lisrt's own, or a directory with a recipe.toml.
+    """Build an image from a recipe: the name of one of lisrt's own, or a directory with a recipe.toml; ubuntu-24.04 by default.
 
     Needs no root, no subordinate ids and no tools of a distribution. Packages come from the mirrors of this host, through its
     proxies; the image keeps none of those. What has been built before comes from the cache.

@@ -197,3 +197,14 @@ def test_many_files_at_once(mirror: Mirror, tmp_path: Path) -> None:
 def test_nobody_answers(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"http://127\.0\.0\.1:9/x: .*refused"):
         fetch.fetch(Wanted("http://127.0.0.1:9/x", tmp_path / "x"))
+
+
+def test_the_hosts_proxy_is_asked(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a host that nobody knows here: the server's directory is named as a proxy gets to see the URL."""
+    place = mirror.root / "http:" / "mirror.invalid"
+    place.mkdir(parents=True)
+    (place / "file").write_text("by proxy")
+    with pytest.raises(ImageError, match=r"http://mirror\.invalid/file: "):
+        fetch.fetch(Wanted("http://mirror.invalid/file", tmp_path / "file"))
+    monkeypatch.setenv("http_proxy", mirror.url)
+    assert fetch.fetch(Wanted("http://mirror.invalid/file", tmp_path / "file")).read_text() == "by proxy"
