@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import IO, Protocol, Self
 
 from lisrt.errors import ImageError
 
@@ -111,6 +111,12 @@ def _take(response: _Readable, wanted: Wanted, progress: Callable[[int], None]) 
         raise _Broken(f"its digest is {digest.hexdigest()}, and should be {wanted.sha256}")
 
 
+def _by_urllib(url: str) -> IO[bytes]:
+    opener = urllib.request.build_opener()  # `urlopen` goes on with the proxies that there were when it was first called
+    response: IO[bytes] = opener.open(urllib.request.Request(url, headers=_HEADERS), timeout=TIMEOUT)
+    return response
+
+
 class _Connections:
     """One worker's connections, kept for the next file.
 
@@ -127,7 +133,7 @@ class _Connections:
         parts = urllib.parse.urlsplit(url)
         place = (parts.scheme, parts.netloc)
         if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname or ""):
-            with urllib.request.urlopen(urllib.request.Request(url, headers=_HEADERS), timeout=TIMEOUT) as other:
+            with _by_urllib(url) as other:
                 yield other
             return
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
@@ -144,7 +150,7 @@ class _Connections:
         finally:
             if self._kept.get(place) is not connection:
                 connection.close()
-        with urllib.request.urlopen(urllib.request.Request(url, headers=_HEADERS), timeout=TIMEOUT) as other:
+        with _by_urllib(url) as other:
             yield other
 
     def __enter__(self) -> Self:
