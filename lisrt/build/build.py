@@ -152,19 +152,16 @@ def _prove(job: Job, record: ImageRecord) -> None:
 def _compare(job: Job, own: Versions) -> None:
     """`locked` means locked: also for what no pin reaches, such as what a `run` step installs."""
     if job.options.locked and job.lock is not None:
-        others = own.differing(job.lock) + [
-            f"{name} {version} (not in the lock)"
-            for name, version in own.without(job.lock).all()
-            if name not in job.lock.apt and name not in job.lock.pip
-        ]
+        others = own.differing(job.lock)
+        others += [f"{name} (not in the lock)" for name in own.names() - job.lock.names()]
+        others += [f"{name} (in the lock only)" for name in job.lock.names() - own.names()]
         if others:
-            raise ImageError(f"recipe {job.name}: not what {job.lock_file} says: {', '.join(others)}")
+            raise ImageError(f"recipe {job.name}: not what {job.lock_file} says: {', '.join(sorted(others))}")
 
 
 def _write_lock(job: Job, own: Versions) -> None:
-    """What the lock has stays; what it lacks comes in. A new one is written where there was none, or for `update`."""
-    new = own if job.lock is None else job.lock.over(own)
-    if job.options.locked or (job.lock is not None and not new.without(job.lock)):
+    """A new one where there is none, or for `update`. Else packages come in and go as the recipe's do, versions stay."""
+    if job.options.locked or own == job.lock or (job.lock is not None and own.differing(job.lock)):
         return
-    if not lock.write(job.lock_file, new, job.architecture):
+    if not lock.write(job.lock_file, own, job.architecture):
         job.report.warn(f"{job.lock_file} can't be written: this image's versions are locked nowhere")

@@ -25,10 +25,6 @@ class Versions:
         """What of these is not the same there."""
         return Versions(_without(self.apt, other.apt), _without(self.pip, other.pip))
 
-    def over(self, other: Versions) -> Versions:
-        """Both, and these where both have one."""
-        return Versions({**other.apt, **self.apt}, {**other.pip, **self.pip})
-
     def differing(self, other: Versions) -> list[str]:
         """`name 1 (there: 2)` for each that both have, in different versions."""
         pairs = [(self.apt, other.apt), (self.pip, other.pip)]
@@ -39,9 +35,9 @@ class Versions:
             if theirs.get(name, version) != version
         ]
 
-    def all(self) -> list[tuple[str, str]]:
-        """Every package and its version."""
-        return [*sorted(self.apt.items()), *sorted(self.pip.items())]
+    def names(self) -> set[str]:
+        """Every package's."""
+        return {*self.apt, *self.pip}
 
     def __bool__(self) -> bool:
         return bool(self.apt or self.pip)

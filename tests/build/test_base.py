@@ -21,7 +21,7 @@ Make = Callable[..., tuple[Built, Recorded]]
 def host_tree(path: Path) -> None:
     """A tarball of a system that has a shell: this host's own, as far as a static program and its libraries go."""
     with tarfile.open(path, "w") as tar:
-        for name in ("bin/sh", "usr/bin/env", "bin/ls", "bin/cat"):
+        for name in ("bin/sh", "usr/bin/env", "bin/ls", "bin/cat", "bin/mkdir"):
             source = Path("/", name).resolve()
             tar.add(source, name)
         for library in sorted({*Path("/lib64").glob("ld-*"), *Path("/usr/lib").glob("*-linux-gnu/lib[cp]*.so*"),
@@ -64,3 +64,30 @@ def test_a_base_that_can_not_be_had(recipe: Recipe, make: Make, store: Catalog, 
         make(recipe(f"[base]\n{base}\n"))
     assert str(caught.value).startswith("recipe made, base: ") and said in str(caught.value)
     assert store.all() == []
+
+
+def packages(*names: str) -> str:
+    """A step that makes a system look as if pip had installed these."""
+    folders = " ".join(f"/usr/local/lib/python3.11/dist-packages/{name}.dist-info" for name in names)
+    return f"[[step]]\nrun = 'mkdir -p {folders}'\n"
+
+
+def test_the_lock_follows_the_recipe(recipe: Recipe, make: Make) -> None:
+    """Packages come in and go with it; a version changes for an update only; `locked` takes nothing else."""
+    base = '[base]\narchive = "system.tar"\n'
+    folder = recipe(base + packages("One_Two-1.0", "other-2"))
+    host_tree(folder / "system.tar")
+    locked = folder / "recipe.lock"
+    make(folder)
+    assert '"one-two" = "1.0"\n"other" = "2"\n' in locked.read_text()
+    make(folder, locked=True)
+    for step, said in ((packages("one-two-1.1", "other-2"), r"one-two 1\.1 \(there: 1\.0\)"), (packages("other-2"), "in the lock only"),
+                       (packages("One_Two-1.0", "other-2", "new-3"), r"new \(not in the lock\)")):  # fmt: skip
+        with pytest.raises(ImageError, match=f"not what .*recipe.lock says: .*{said}"):
+            make(recipe(base + step), locked=True)
+    make(recipe(base + packages("One_Two-1.0", "new-3")))
+    assert '"new" = "3"\n"one-two" = "1.0"\n' in locked.read_text() and "other" not in locked.read_text()
+    make(recipe(base + packages("One_Two-1.1", "new-3")))
+    assert '"one-two" = "1.0"' in locked.read_text()
+    make(recipe(base + packages("One_Two-1.1", "new-3")), update=True)
+    assert '"one-two" = "1.1"' in locked.read_text()
