@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from lisrt import channel, files, guarantees, process, spawner, transfer
+from lisrt import channel, files, guarantees, process, spawner, transfer, uplink
 from lisrt.changes import Change, changes
 from lisrt.channel import Channel
 from lisrt.enforcement import Enforcement, choose, wants_groups
@@ -36,7 +36,6 @@ from lisrt.spec import (
 from lisrt.store.catalog import checked_name
 from lisrt.waiting import Flow, Offload
 
-NAME_SERVICE = ("/etc/resolv.conf", "/etc/hosts")
 DEFAULT_WORKDIR = "/testbed"
 
 
@@ -109,8 +108,10 @@ class Box:
         self.mounts = tuple(mounts)
         if not all(isinstance(mount, Mount) for mount in self.mounts):
             raise TypeError("mounts are Mount objects: mounts=[Mount('/data', '/data')]")
+        self.uplink: Mapping[str, str] = {}
         if network == "host":
-            self.mounts += _name_service(self.mounts)
+            self.mounts += uplink.mounts(self.mounts)
+            self.uplink = uplink.variables()
         self.extra_env = environment(env)
         self.asked_workdir = None if workdir is None else absolute(workdir, what="workdir")
         self.asked_user = user_name(user)
@@ -185,7 +186,7 @@ class Box:
             raise
         account = self.account
         known = {"HOME": account.home, "USER": account.name, "LOGNAME": account.name} if account.uid else {}
-        self.env = {**environment({**dict(DEFAULT_ENV), **known, **dict(root.env)}), **self.extra_env}
+        self.env = {**environment({**dict(DEFAULT_ENV), **known, **self.uplink, **dict(root.env)}), **self.extra_env}
 
     def settle(self) -> Flow[Plan]:
         """Has everything chosen and prepared that a plan is made from; makes nothing."""
@@ -376,12 +377,5 @@ class Box:
 def _shorter(timeout: float | None, wall_time: float | None) -> float | None:
     times = [time for time in (timeout, wall_time) if time is not None]
     return min(times, default=None)
-
-
-def _name_service(mounts: tuple[Mount, ...]) -> tuple[Mount, ...]:
-    """The host's name servers and hosts, which no image holds: on its network they are needed."""
-    covered = tuple(mount.target for mount in mounts)
-    wanted = (path for path in NAME_SERVICE if path not in covered and os.path.dirname(path) not in covered)
-    return tuple(Mount(path, path) for path in wanted if os.path.exists(path))
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lisrt import settings
+from lisrt import settings, uplink
 from lisrt.build.debian import paragraphs
 from lisrt.build.lock import Versions
 from lisrt.build.mirror import Source
@@ -22,13 +22,6 @@ from lisrt.errors import ImageError
 
 HERE = "/run/lisrt"
 """In the sandboxes of a build: read-only, and gone from the layers."""
-_PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
-_BUNDLES = (
-    "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem",
-)  # fmt: skip
-_BUNDLE_VARIABLES = (
-    "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS",
-)  # fmt: skip
 _PIP = ("index-url", "extra-index-url", "trusted-host", "timeout", "retries")
 _APT_PROXY = re.compile(r"^Acquire::https?::Proxy(::\S+)? \"[^\"]*\";$", re.IGNORECASE | re.MULTILINE)
 
@@ -59,16 +52,14 @@ class Surroundings:
 
     def variables(self) -> dict[str, str]:
         """For the build's commands."""
-        bundles = dict.fromkeys(_BUNDLE_VARIABLES, f"{HERE}/ca.pem") if self.bundle is not None else {}
+        bundles = dict.fromkeys(uplink.BUNDLE_VARIABLES, f"{HERE}/ca.pem") if self.bundle is not None else {}
         return {**self.env, **bundles, "APT_CONFIG": f"{HERE}/apt.conf", "DEBIAN_FRONTEND": "noninteractive"}
 
 
 def look() -> Surroundings:
     """Asks this host. ValueError for broken settings."""
-    env = {name: os.environ[name] for lower in _PROXIES for name in (lower, lower.upper()) if os.environ.get(name)}
-    named = [os.environ.get(name) for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")]
-    bundle = next((Path(path) for path in [*named, *_BUNDLES] if path and os.access(path, os.R_OK)), None)
-    return Surroundings({**env, **_pip()}, bundle, _apt_proxies())
+    bundle = uplink.bundle()
+    return Surroundings({**uplink.proxies(), **_pip()}, Path(bundle) if bundle else None, _apt_proxies())
 
 
 def _apt_proxies() -> tuple[str, ...]:
