@@ -26,6 +26,7 @@ LEVELS = (
     (
         "session", "box", "snapshot", "changes", "process", "pipes", "transfer", "files", "channel", "plan", "image", "hostimage",
         "roots", "stored", "spawner", "bwrap", "explain", "enforcement", "guarantees", "emulation",
+        "uplink",
     ),
     ("store",),
     ("waiting", "kernel"),

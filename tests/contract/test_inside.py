@@ -331,6 +331,20 @@ def test_a_shared_network_is_asked_for_by_name(open_box: Callable[..., Box]) -> 
             assert box.read(name) == Path(name).read_bytes() != open_box().read(name)
 
 
+def test_a_shared_network_brings_certificates_and_proxies(
+    open_box: Callable[..., Box], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Those of the host, for whatever program looks for them; with an own network, and over what the caller says, none."""
+    (tmp_path / "own.pem").write_text("certificates")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "own.pem"))
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    look = "cat $SSL_CERT_FILE $REQUESTS_CA_BUNDLE; echo $https_proxy"
+    assert open_box(network="host").sh(look).stdout == "certificates" * 2 + "http://proxy.example:3128\n"
+    mine = open_box(network="host", env={"SSL_CERT_FILE": "/dev/null", "https_proxy": ""})
+    assert mine.sh(look).stdout == "certificates\n"
+    assert open_box().sh("env").stdout.count("proxy") == 0
+
+
 def test_a_shared_network_leaves_etc_to_the_user(open_box: Callable[..., Box], tmp_path: Path) -> None:
     """Whoever mounts these files, or all of /etc, gets their own."""
     (tmp_path / "hosts").write_text("127.0.0.9 mine\n")
