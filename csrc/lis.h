@@ -78,7 +78,7 @@ const char *lis_stage_words(int stage);
 
 enum lis_step_kind {
     LIS_STEP_NAMESPACES = 1, /* a: CLONE_NEW* flags */
-    LIS_STEP_OVERLAY = 2,    /* lower...; the top layer first: the root */
+    LIS_STEP_OVERLAY = 2,    /* lower...; the top layer first: the root. a: bytes of a tmpfs to write to, 0: the scratch directory */
     LIS_STEP_BIND = 3,       /* source, target; a: enum lis_bind */
     LIS_STEP_PROC = 4,       /* target */
     LIS_STEP_DEV = 5,        /* target */

@@ -66,7 +66,7 @@ static const char *check_overlay(const struct lis_plan *plan, const struct lis_s
     for (uint32_t i = 0; i < step->nstrings; i++)
         if (!is_host_path(lis_string(plan, step, i)))
             return "overlay: lower";
-    return NULL;
+    return step->a > INT64_MAX ? "overlay: size" : NULL;
 }
 
 static const char *check_bind(const struct lis_plan *plan, const struct lis_step *step) {

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/xattr.h>
 
 #include "sys.h"
 #include "util.h"
@@ -76,16 +77,37 @@ static int step_namespaces(struct context *ctx, const struct lis_step *step) {
     return 0;
 }
 
+/* In this sandbox's mount namespace alone: it goes with that. */
+static int mount_memory(struct context *ctx, const char *path, uint64_t size) {
+    char bytes[24], files[24];
+    snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)size);
+    snprintf(files, sizeof files, "%llu", (unsigned long long)(size / 4096 + 1024)); /* an inode takes memory beyond the size */
+    const struct option options[] = {{"size", bytes}, {"nr_inodes", files}, {"mode", "0700"}};
+    cleanup_fd int tmpfs = make_mount(ctx, "tmpfs", options, LIS_COUNT(options), SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV,
+                                      path, LIS_STAGE_WRITABLE_LAYER);
+    if (tmpfs < 0)
+        return tmpfs;
+    return sys_move_mount(tmpfs, "", AT_FDCWD, path, SYS_MOVE_MOUNT_F_EMPTY_PATH) < 0
+               ? lis_fail(ctx->fault, LIS_STAGE_WRITABLE_LAYER, errno, path)
+               : 0;
+}
+
 /* The writable layer lies in /s/ID: u, and w for the kernel's own use. No directory more than that: each inode made and
  * deleted is dear on some file systems (ext4 without a journal looks at all recently deleted ones). */
-static int make_writable_layer(struct context *ctx) {
+static int make_writable_layer(struct context *ctx, uint64_t tmpfs_size) {
     static const char *const parts[] = {"", "/u", "/w"};
     char path[LIS_ID_SIZE + 8];
     for (size_t i = 0; i < LIS_COUNT(parts); i++) {
         snprintf(path, sizeof path, "/s/%s%s", ctx->resources->id, parts[i]);
         if (mkdir(path, i ? 0755 : 0700) < 0)
             return lis_fail(ctx->fault, LIS_STAGE_WRITABLE_LAYER, errno, ctx->resources->id);
+        int r = i == 0 && tmpfs_size ? mount_memory(ctx, path, tmpfs_size) : 0;
+        if (r < 0)
+            return r;
     }
+    /* not before Linux 6.6: overlayfs would mount, and fail at the first directory that hides another */
+    if (tmpfs_size && (setxattr(path, "user.lisrt", "", 0, 0) < 0 || removexattr(path, "user.lisrt") < 0))
+        return lis_fail(ctx->fault, LIS_STAGE_OVERLAY_PROBE, errno, "extended attributes (user.*) on tmpfs");
     return 0;
 }
 
@@ -105,7 +127,7 @@ static int check_writable(const struct context *ctx) {
 static int step_overlay(struct context *ctx, const struct lis_step *step) {
     const char *id = ctx->resources->id;
     char options[4096];
-    int r = make_writable_layer(ctx);
+    int r = make_writable_layer(ctx, step->a);
     if (r < 0)
         return r;
     /* volatile: nothing is synced, on unmount least of all: that would sync the whole file system below */

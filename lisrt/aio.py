@@ -35,8 +35,9 @@ class AsyncSandbox:
         user: int | str | None = None,
         hostname: str | None = None,
         launcher: str = "auto",
+        writable: str = "disk",
     ) -> None:
-        self._box = Box(image, limits, network, mounts, env, workdir, user, hostname, launcher)
+        self._box = Box(image, limits, network, mounts, env, workdir, user, hostname, launcher, writable)
 
     async def run(
         self,

@@ -17,7 +17,7 @@ from lisrt.errors import HostError, ImageError, SandboxBusy, SandboxGone
 from lisrt.explain import limit_error
 from lisrt.image import DEFAULT_ENV, Root, resolve_name
 from lisrt.kernel.bubblewrap import Program
-from lisrt.limits import Limits
+from lisrt.limits import Limits, writable_layer
 from lisrt.passwd import Account, find
 from lisrt.plan import NETWORKS, Plan, make_plan
 from lisrt.result import ExecResult, Transfer
@@ -88,6 +88,7 @@ class Box:
         user: int | str | None,
         hostname: str | None,
         launcher: str,
+        writable: str,
     ) -> None:
         if limits is not None and not isinstance(limits, Limits):
             raise TypeError('limits is a Limits object: limits=Limits(memory="200MiB")')
@@ -115,6 +116,9 @@ class Box:
         self.extra_env = environment(env)
         self.asked_workdir = None if workdir is None else absolute(workdir, what="workdir")
         self.asked_user = user_name(user)
+        self.tmpfs = writable_layer(writable)
+        if self.tmpfs and (self.limits.disk is not None or self.limits.files is not None):
+            raise ValueError("a writable layer in memory is limited by its own size: leave out limits on disk and files")
         self.hostname = hostname or "sandbox"
         if not 0 < len(os.fsencode(self.hostname)) <= 64 or "\0" in self.hostname:
             raise ValueError(f"a host name has 1 to 64 bytes: {self.hostname!r}")
@@ -170,6 +174,12 @@ class Box:
                 found = yield Offload(partial(spawner.current, self.launcher))
                 root = yield Offload(partial(found.roots.get, self.image_name))
             home, self.root = found, root
+        if self.tmpfs and home.bubblewrap is not None:
+            raise HostError(
+                "bubblewrap can't bound a writable layer in memory",
+                check="bwrap",
+                fix='Use launcher="native", or writable="disk" with a scratch directory in memory ($LISRT_SCRATCH=/dev/shm)',
+            )
         self.by = choose(self.limits, (yield from self._controllers(home)))
         self._identify()
         self.home, self.bubblewrap = home, home.bubblewrap
@@ -208,6 +218,7 @@ class Box:
             user=self.account.uid,
             group=self.account.gid,
             hostname=self.hostname,
+            tmpfs=self.tmpfs,
             limits=self.limits,
             by=self.by,
         )
@@ -236,6 +247,7 @@ class Box:
         return (yield from self._branch(count))[1]
 
     def _branch(self, count: int) -> Flow[tuple[Image, list[Box]]]:
+        self._check_kept()
         with self._gate.alone():
             home, old = (yield from self._home_here()), self.channel
             self.base = yield from freeze(home, old, self.image_name, self.root, self.base)
@@ -266,6 +278,7 @@ class Box:
 
     def diff(self) -> Flow[list[Change]]:
         """What was written since the last snapshot, or since the start."""
+        self._check_kept()
         with self._gate.using():
             home, name = (yield from self._home_here()), self.channel.name
             if home.bubblewrap is not None and not home.bubblewrap.overlay:
@@ -277,6 +290,14 @@ class Box:
             top = os.path.join(home.scratch, name, "u")
             found: list[Change] = yield Offload(partial(changes, top, self.root.layers))
             return found
+
+    def _check_kept(self) -> None:
+        if self.tmpfs:
+            raise HostError(
+                "what this sandbox writes is in memory of its own, and goes with its processes",
+                check="scratch",
+                fix='For snapshots, forks and diff use writable="disk"; $LISRT_SCRATCH=/dev/shm is memory, too',
+            )
 
     def _home_here(self) -> Flow[spawner.Spawner]:
         yield from self.channel.arrived()
@@ -369,6 +390,7 @@ class Box:
             user=self.account.uid,
             mounts=self.mounts,
             scratch=self.home.scratch if self.home else "",
+            tmpfs=self.tmpfs,
             program=self.bubblewrap,
             asked_for=self.launcher,
         )

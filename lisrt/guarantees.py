@@ -20,10 +20,11 @@ def rows(
     user: int,
     mounts: Sequence[Mount],
     scratch: str,
+    tmpfs: int,
     program: Program | None,
     asked_for: str,
 ) -> Mapping[str, str]:
-    """`program`: the bubblewrap that made the sandbox, if one did; `asked_for`: the launcher that was wanted."""
+    """`tmpfs`: bytes of memory that hold what is written, 0 for the scratch directory; `program`: the bubblewrap that made the sandbox, if one did; `asked_for`: the launcher that was wanted."""
     arriving = ""
     launcher, killer, root, nesting = "native", "the kernel", "writable layer", "no further namespaces"
     if program is not None:
@@ -45,6 +46,7 @@ def rows(
             + ("" if user else "; chown, setuid and mknod of a device succeed and do nothing"),
         }
         | describe(limits, by, f"{root} in {scratch}")
+        | ({"disk": f"{tmpfs >> 20} MiB of memory, by a tmpfs's size; gone with its processes"} if tmpfs else {})
     )
 
 

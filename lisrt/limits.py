@@ -30,6 +30,21 @@ def size(value: int | str, *, what: str = "a size") -> int:
     return int(float(match[1]) * unit) if "." in match[1] else int(match[1]) * unit
 
 
+def writable_layer(text: object) -> int:
+    """Bytes of memory for "tmpfs:SIZE", 0 for "disk". ValueError, TypeError."""
+    if not isinstance(text, str):
+        raise TypeError(f'writable is "disk" or "tmpfs:SIZE", not {type(text).__name__}')
+    kind, colon, amount = text.partition(":")
+    if text == "disk":
+        return 0
+    if kind != "tmpfs" or not colon:
+        raise ValueError(f'writable is "disk" or "tmpfs:SIZE", such as "tmpfs:512MiB": {text!r}')
+    found = size(int(amount) if amount.isdecimal() else amount, what="the size of a writable layer")
+    if not 1 << 20 <= found < 1 << 50:
+        raise ValueError(f"a writable layer in memory has 1 MiB or more, and a size that makes sense: {amount!r}")
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The most that one sandbox may use. None is no limit. Sizes are bytes, or text: "200MiB", "1.5G" (K, M, G, T are binary,

@@ -50,12 +50,13 @@ def make_plan(
     user: int,
     group: int | None = None,
     hostname: str,
+    tmpfs: int = 0,
     limits: Limits = NO_LIMITS,
     by: Enforcement = NOBODY,
 ) -> Plan:
     """The plan of one sandbox. Equal arguments give the same plan, and the sandbox's name is not part of it."""
     namespaces = steps.NEWIPC | steps.NEWUTS | steps.NEWCGROUP | (steps.NEWNET if network == "none" else 0)
-    plan: list[steps.Step] = [steps.Namespaces(namespaces), steps.Overlay(root.layers)]
+    plan: list[steps.Step] = [steps.Namespaces(namespaces), steps.Overlay(root.layers, tmpfs)]
     plan += [
         steps.Proc("proc"),
         steps.Dev("dev"),

@@ -35,6 +35,8 @@ class Sandbox:
         hostname: the host name inside; "sandbox" by default.
         launcher: "native"; "bwrap" for bubblewrap; "auto", the default, is `$LISRT_LAUNCHER`, the settings file's, or else
             native where that works, and bwrap where it does not. `guarantees` says which it was, and why.
+        writable: where what it writes is kept: "disk", the scratch directory, or "tmpfs:SIZE", memory that goes with its
+            processes, so without snapshots. A control group counts it as the sandbox's memory, the watchdog does not.
 
     Raises:
         ValueError, TypeError: an argument that can't be right.
@@ -58,8 +60,9 @@ class Sandbox:
         user: int | str | None = None,
         hostname: str | None = None,
         launcher: str = "auto",
+        writable: str = "disk",
     ) -> None:
-        self._box = Box(image, limits, network, mounts, env, workdir, user, hostname, launcher)
+        self._box = Box(image, limits, network, mounts, env, workdir, user, hostname, launcher, writable)
         drive(self._box.open())
 
     def run(

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from lisrt import spawner, spec
-from lisrt.limits import DEFAULT_PIDS, ENFORCERS, Limits, size
+from lisrt.limits import DEFAULT_PIDS, ENFORCERS, Limits, size, writable_layer
 from lisrt.plan import NETWORKS
 from lisrt.spec import Mount
 
@@ -24,6 +24,14 @@ def seconds(_context: click.Context, option: click.Parameter, value: float | Non
         return spec.seconds(value)
     except ValueError:
         raise click.BadParameter(f"a time limit is a number of seconds above 0, not {value:g}", param=option) from None
+
+
+def _writable(_context: click.Context, option: click.Parameter, value: str) -> str:
+    try:
+        writable_layer(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=option) from None
+    return value
 
 
 def _user(_context: click.Context, option: click.Parameter, value: str | None) -> int | str | None:
@@ -70,6 +78,14 @@ def sandbox_options(function: Decorated) -> Decorated:
             show_default=True,
             help="What makes the sandbox; auto: native where that works, else bwrap (bubblewrap).",
         ),
+        click.option(
+            "--writable",
+            default="disk",
+            show_default=True,
+            metavar="disk|tmpfs:SIZE",
+            callback=_writable,
+            help="Where what is written is kept.",
+        ),
         click.option("--hostname", help="Host name inside; 'sandbox' by default."),
         click.option(
             "--user",
@@ -105,6 +121,7 @@ def sandbox_arguments(
     user: int | str | None,
     hostname: str | None,
     launcher: str,
+    writable: str,
 ) -> dict[str, Any]:
     """Sandbox's keyword arguments from the options' values."""
     return {
@@ -117,6 +134,7 @@ def sandbox_arguments(
         "user": user,
         "hostname": hostname,
         "launcher": launcher,
+        "writable": writable,
     }
 
 

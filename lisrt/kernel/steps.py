@@ -57,13 +57,19 @@ class Namespaces(Step):
 @dataclass(frozen=True, slots=True)
 class Overlay(Step):
     lowers: tuple[str, ...]
+    tmpfs: int = 0
+    """Bytes of memory that hold what is written; 0: the scratch directory does."""
     kind = 2
 
     def strings(self) -> tuple[str, ...]:
         return self.lowers
 
+    def numbers(self) -> Numbers:
+        return (self.tmpfs, 0, 0)
+
     def describe(self) -> str:
-        return f"mount the root: a writable layer over {' over '.join(self.lowers)}"
+        where = f" of {self.tmpfs} bytes in memory" if self.tmpfs else ""
+        return f"mount the root: a writable layer{where} over {' over '.join(self.lowers)}"
 
 
 @dataclass(frozen=True, slots=True)
