@@ -24,7 +24,8 @@ def rows(
     program: Program | None,
     asked_for: str,
 ) -> Mapping[str, str]:
-    """`tmpfs`: bytes of memory that hold what is written, 0 for the scratch directory; `program`: the bubblewrap that made the sandbox, if one did; `asked_for`: the launcher that was wanted."""
+    """`tmpfs`: bytes of memory that hold what is written, 0 for the scratch directory; `program`: the bubblewrap that made the
+    sandbox, if one did; `asked_for`: the launcher that was wanted."""
     arriving = ""
     launcher, killer, root, nesting = "native", "the kernel", "writable layer", "no further namespaces"
     if program is not None:
