@@ -78,14 +78,15 @@ const char *lis_stage_words(int stage);
 
 enum lis_step_kind {
     LIS_STEP_NAMESPACES = 1, /* a: CLONE_NEW* flags */
-    LIS_STEP_OVERLAY = 2,    /* lower...; the top layer first: the root. a: bytes of a tmpfs to write to, 0: the scratch directory */
-    LIS_STEP_BIND = 3,       /* source, target; a: enum lis_bind */
-    LIS_STEP_PROC = 4,       /* target */
-    LIS_STEP_DEV = 5,        /* target */
-    LIS_STEP_DEVPTS = 6,     /* target */
-    LIS_STEP_TMPFS = 7,      /* target; a: bytes, b: inodes, c: mode */
-    LIS_STEP_DIRECTORY = 8,  /* target; a: mode */
-    LIS_STEP_HOSTNAME = 9,   /* name */
+    LIS_STEP_OVERLAY =
+        2, /* lower...; the top layer first: the root. a: bytes of a tmpfs to write to, 0: the scratch directory */
+    LIS_STEP_BIND = 3,      /* source, target; a: enum lis_bind */
+    LIS_STEP_PROC = 4,      /* target */
+    LIS_STEP_DEV = 5,       /* target */
+    LIS_STEP_DEVPTS = 6,    /* target */
+    LIS_STEP_TMPFS = 7,     /* target; a: bytes, b: inodes, c: mode */
+    LIS_STEP_DIRECTORY = 8, /* target; a: mode */
+    LIS_STEP_HOSTNAME = 9,  /* name */
     LIS_STEP_LOOPBACK = 10,
     LIS_STEP_RLIMIT = 11, /* a: resource, b: soft, c: hard */
     LIS_STEP_USER = 12,   /* a: uid, b: gid */

@@ -81,10 +81,11 @@ static int step_namespaces(struct context *ctx, const struct lis_step *step) {
 static int mount_memory(struct context *ctx, const char *path, uint64_t size) {
     char bytes[24], files[24];
     snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)size);
-    snprintf(files, sizeof files, "%llu", (unsigned long long)(size / 4096 + 1024)); /* an inode takes memory beyond the size */
+    snprintf(files, sizeof files, "%llu",
+             (unsigned long long)(size / 4096 + 1024)); /* an inode takes memory beyond the size */
     const struct option options[] = {{"size", bytes}, {"nr_inodes", files}, {"mode", "0700"}};
-    cleanup_fd int tmpfs = make_mount(ctx, "tmpfs", options, LIS_COUNT(options), SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV,
-                                      path, LIS_STAGE_WRITABLE_LAYER);
+    cleanup_fd int tmpfs = make_mount(ctx, "tmpfs", options, LIS_COUNT(options),
+                                      SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV, path, LIS_STAGE_WRITABLE_LAYER);
     if (tmpfs < 0)
         return tmpfs;
     return sys_move_mount(tmpfs, "", AT_FDCWD, path, SYS_MOVE_MOUNT_F_EMPTY_PATH) < 0

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import os
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from lisrt import channel, files, guarantees, process, spawner, transfer, uplink
 from lisrt.changes import Change, changes
 from lisrt.channel import Channel
 from lisrt.enforcement import Enforcement, choose, wants_groups
-from lisrt.errors import HostError, ImageError, SandboxBusy, SandboxGone
+from lisrt.errors import HostError, ImageError, SandboxGone
 from lisrt.explain import limit_error
+from lisrt.gate import Gate
 from lisrt.image import DEFAULT_ENV, Root, resolve_name
 from lisrt.kernel.bubblewrap import Program
 from lisrt.limits import Limits, writable_layer
@@ -37,41 +36,6 @@ from lisrt.store.catalog import checked_name
 from lisrt.waiting import Flow, Offload
 
 DEFAULT_WORKDIR = "/testbed"
-
-
-class Gate:
-    """Many may use a sandbox at once; whoever freezes it is alone."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._alone = False
-
-    @contextlib.contextmanager
-    def using(self) -> Iterator[None]:
-        """SandboxBusy while it is being frozen."""
-        with self._lock:
-            if self._alone:
-                raise SandboxBusy("the sandbox is being frozen by another thread or task: wait for that first")
-            self._users += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._users -= 1
-
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """SandboxBusy while anybody uses it."""
-        with self._lock:
-            if self._users or self._alone:
-                raise SandboxBusy("commands or transfers run in the sandbox: wait for them, then take the snapshot")
-            self._alone = True
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._alone = False
 
 
 class Box:

@@ -26,7 +26,7 @@ LEVELS = (
     (
         "session", "box", "snapshot", "changes", "process", "pipes", "transfer", "files", "channel", "plan", "image", "hostimage",
         "roots", "stored", "spawner", "bwrap", "explain", "enforcement", "guarantees", "emulation",
-        "uplink",
+        "uplink", "gate",
     ),
     ("store",),
     ("waiting", "kernel"),
