@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from lisrt.errors import HostError
 from lisrt.image import HOST, Root, host_root
@@ -15,13 +17,16 @@ from lisrt.stored import stored_root
 class Roots:
     """Roots by name. `base` and `workplace` are the scratch directory's."""
 
+    announce: ClassVar[Callable[[str], object]] = staticmethod(lambda _: None)
+    """Called with the name of an image that is about to be unpacked, which takes seconds."""
+
     def __init__(self, base: str, workplace: str) -> None:
         self._base = base
         self._workplace = workplace
         self._host: Root | None = None
         self._stored: dict[str, tuple[Stamp, Root]] = {}
-        self._locks: list[int] = []
-        """Descriptors that keep what the images are made of."""
+        self._locks: dict[str, int] = {}
+        """Descriptors that keep what the images are made of, by directory."""
         self._forgotten = False
         self._lock = threading.Lock()
 
@@ -37,20 +42,15 @@ class Roots:
         with self._lock:
             known = self.ready(name)
             if known is None:
-                known, locks = self._host_root() if name == HOST else self._stored_root(name)
-                self._locks += locks
-                if self._forgotten:  # meanwhile, by another thread that saw the spawner dead
-                    self._unlock()
+                known = self._host_root() if name == HOST else self._stored_root(name)
             return known
 
     def of(self, reference: str, record: ImageRecord) -> Root:
         """The image of a record that need not have a name. May take a while: offload it. ImageError, HostError."""
         below = self.get(HOST) if record.base == HOST else None
-        root, locks = stored_root(reference, record, self._base, Catalog(), below)
+        root, locks = stored_root(reference, record, self._base, Catalog(), below, self.announce)
         with self._lock:
-            self._locks += locks
-            if self._forgotten:
-                self._unlock()
+            self._keep(locks)
         return root
 
     def forget(self) -> None:
@@ -58,11 +58,21 @@ class Roots:
         self._forgotten = True
         self._unlock()
 
+    def _keep(self, locks: Mapping[str, int]) -> None:
+        """One for each directory: names that move from image to image must not use up the descriptors."""
+        for place, lock in locks.items():
+            if place in self._locks:
+                os.close(lock)
+            else:
+                self._locks[place] = lock
+        if self._forgotten:  # meanwhile, by another thread that saw the spawner dead
+            self._unlock()
+
     def _unlock(self) -> None:
         while self._locks:
-            os.close(self._locks.pop())
+            os.close(self._locks.popitem()[1])
 
-    def _host_root(self) -> tuple[Root, list[int]]:
+    def _host_root(self) -> Root:
         try:
             self._host, lock = host_root(self._base, self._workplace)
         except OSError as error:
@@ -71,18 +81,16 @@ class Roots:
                 check="scratch",
                 fix="Free some space there, or name another directory with $LISRT_SCRATCH",
             ) from None
-        return self._host, [lock]
+        self._keep({self._host.layers[0]: lock})
+        return self._host
 
-    def _stored_root(self, name: str) -> tuple[Root, list[int]]:
+    def _stored_root(self, name: str) -> Root:
         catalog = Catalog()
         stamp = catalog.stamp(name)  # before it is read: when the name moves meanwhile, it is looked up again
         record = catalog.get(name)
-        below = None
-        if record.base == HOST:
-            if self._host is None:
-                self._locks += self._host_root()[1]
-            below = self._host
-        root, locks = stored_root(name, record, self._base, catalog, below)
+        below = (self._host or self._host_root()) if record.base == HOST else None
+        root, locks = stored_root(name, record, self._base, catalog, below, self.announce)
+        self._keep(locks)
         if stamp is not None:
             self._stored[name] = (stamp, root)
-        return root, locks
+        return root

@@ -27,19 +27,21 @@ def stored_root(
     base: str,
     catalog: Catalog,
     below: Root | None = None,
-    progress: Callable[[int], None] = lambda _: None,
-) -> tuple[Root, list[int]]:
-    """The image of that record, and descriptors to keep open as long as it is used. `below`: what its `base` names.
+    announce: Callable[[str], object] = lambda _: None,
+) -> tuple[Root, dict[str, int]]:
+    """The image of that record, and descriptors to keep open as long as it is used, by directory.
 
-    Layers that are not unpacked on this host yet are unpacked now, into `base`. ImageError.
+    `below`: what its `base` names. Layers that are not unpacked on this host yet are unpacked now, into `base`; `announce` is told before. ImageError.
     """
     _check_architecture(reference, record)
+    if not all(cache.has(layer, Path(base)) for layer in record.layers):
+        announce(reference)
     below = below or Root(())
     trees: list[cache.Tree] = []
     try:
         for layer in reversed(record.layers):
             try:
-                trees.append(cache.tree(layer, catalog.blobs, Path(base), progress))
+                trees.append(cache.tree(layer, catalog.blobs, Path(base)))
             except ImageError as error:
                 raise ImageError(f"image {reference!r}: {error}") from None
             except OSError as error:
@@ -64,7 +66,11 @@ def stored_root(
         for tree in trees:
             os.close(tree.lock)
         raise
-    return root, [tree.lock for tree in trees]
+    locks: dict[str, int] = {}
+    for tree in trees:
+        if locks.setdefault(str(tree.path), tree.lock) != tree.lock:  # the same layer again: images have empty ones
+            os.close(tree.lock)
+    return root, locks
 
 
 def read_text(layers: tuple[str, ...], path: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.command import Cli
 
 from lisrt import ImageError, Sandbox
 from lisrt.store.catalog import Catalog
@@ -129,3 +130,22 @@ def test_a_layer_that_is_damaged(kept: str, tmp_path: Path, monkeypatch: pytest.
     )
     assert "image 'kept'" in done.stdout and "sha256:" in done.stdout and done.stderr == ""
     assert not [path for path in (tmp_path / f"lisrt-{os.geteuid()}/.layers").iterdir() if path.suffix != ".lock"]
+
+
+def test_unpacking_is_announced_once(kept: str, tmp_path: Path, scratch: Path) -> None:
+    """On stderr, where the command line is used; and descriptors do not grow with each name that moves."""
+    cli = Cli(tmp_path, scratch, env={"LISRT_HOME": os.environ["LISRT_HOME"]})
+    first, second = cli("exec", "--image", kept, "--", "cat", "f"), cli("exec", "--image", kept, "--", "cat", "f")
+    assert (first.stdout, second.stdout, second.stderr) == ("one\n", "one\n", "")
+    assert first.stderr == "lisrt: unpacking image kept on this host, once\n"
+
+
+def test_names_that_move_use_up_no_descriptors(kept: str) -> None:
+    """A lock for each layer, not for each look at it."""
+    before = 0
+    for number in range(6):
+        with Sandbox(kept) as box:
+            box.snapshot(kept if number % 2 else "another")
+            before = before or len(os.listdir("/proc/self/fd"))
+            again(kept, Config(workdir=f"/{number}"), kept)
+    assert len(os.listdir("/proc/self/fd")) <= before + 8

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lisrt import spawner
 from lisrt.bench import Bench, Config, Recorder, as_json, figures, table
 from lisrt.bench.machine import facts, filesystem
-from lisrt.cli.options import IMAGE_HELP
+from lisrt.cli.options import IMAGE_HELP, say_when_unpacking
 
 
 @click.command("bench")
@@ -37,6 +37,7 @@ def command(
     _allow_descriptors(concurrency + 16 * config.jobs + 256)
     recorder = Recorder("lisrt")
     console = Console(stderr=True)
+    say_when_unpacking()
     machine = facts()
     bench = _run_with_bars(config, recorder, console)
     machine["scratch_filesystem"] = filesystem(spawner.current().scratch)

@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 import click
 
 from lisrt import spawner, spec
+from lisrt.cli.streams import tell
 from lisrt.limits import DEFAULT_PIDS, ENFORCERS, Limits, size, writable_layer
 from lisrt.plan import NETWORKS
+from lisrt.roots import Roots
 from lisrt.spec import Mount
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -124,6 +126,7 @@ def sandbox_arguments(
     writable: str,
 ) -> dict[str, Any]:
     """Sandbox's keyword arguments from the options' values."""
+    say_when_unpacking()
     return {
         "image": image,
         "limits": _limits(memory=memory, cpus=cpus, pids=pids or None, disk=disk, enforce=enforce),
@@ -136,6 +139,11 @@ def sandbox_arguments(
         "launcher": launcher,
         "writable": writable,
     }
+
+
+def say_when_unpacking() -> None:
+    """On stderr: else nothing would be heard for some seconds."""
+    Roots.announce = staticmethod(lambda name: tell(f"lisrt: unpacking image {name} on this host, once"))
 
 
 def _limits(**values: Any) -> Limits:

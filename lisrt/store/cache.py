@@ -35,6 +35,11 @@ class Tree:
     lock: int
 
 
+def has(layer: LayerRecord, base: Path) -> bool:
+    """Whether a layer is unpacked, as far as can be seen without looking into it."""
+    return (base / ".layers" / _hex(layer)).is_dir()
+
+
 def tree(layer: LayerRecord, blobs: Blobs, base: Path, progress: Callable[[int], None] = lambda _: None) -> Tree:
     """The tree of a layer, unpacked now if it is not there. ImageError; OSError where the base can't be written."""
     place = base / ".layers" / _hex(layer)
