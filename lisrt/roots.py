@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import ClassVar
 
 from lisrt.errors import HostError
 from lisrt.image import HOST, Root, host_root
@@ -14,11 +13,16 @@ from lisrt.store.record import ImageRecord
 from lisrt.stored import stored_root
 
 
+def _silence(_name: str) -> None:
+    pass
+
+
+on_unpacking: Callable[[str], object] = _silence
+"""Called with the name of an image that is about to be unpacked, which takes seconds."""
+
+
 class Roots:
     """Roots by name. `base` and `workplace` are the scratch directory's."""
-
-    announce: ClassVar[Callable[[str], object]] = staticmethod(lambda _: None)
-    """Called with the name of an image that is about to be unpacked, which takes seconds."""
 
     def __init__(self, base: str, workplace: str) -> None:
         self._base = base
@@ -48,7 +52,7 @@ class Roots:
     def of(self, reference: str, record: ImageRecord) -> Root:
         """The image of a record that need not have a name. May take a while: offload it. ImageError, HostError."""
         below = self.get(HOST) if record.base == HOST else None
-        root, locks = stored_root(reference, record, self._base, Catalog(), below, self.announce)
+        root, locks = stored_root(reference, record, self._base, Catalog(), below, on_unpacking)
         with self._lock:
             self._keep(locks)
         return root
@@ -89,7 +93,7 @@ class Roots:
         stamp = catalog.stamp(name)  # before it is read: when the name moves meanwhile, it is looked up again
         record = catalog.get(name)
         below = (self._host or self._host_root()) if record.base == HOST else None
-        root, locks = stored_root(name, record, self._base, catalog, below, self.announce)
+        root, locks = stored_root(name, record, self._base, catalog, below, on_unpacking)
         self._keep(locks)
         if stamp is not None:
             self._stored[name] = (stamp, root)

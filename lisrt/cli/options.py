@@ -7,11 +7,10 @@ from typing import Any, TypeVar
 
 import click
 
-from lisrt import spawner, spec
+from lisrt import roots, spawner, spec
 from lisrt.cli.streams import tell
 from lisrt.limits import DEFAULT_PIDS, ENFORCERS, Limits, size, writable_layer
 from lisrt.plan import NETWORKS
-from lisrt.roots import Roots
 from lisrt.spec import Mount
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -143,7 +142,7 @@ def sandbox_arguments(
 
 def say_when_unpacking() -> None:
     """On stderr: else nothing would be heard for some seconds."""
-    Roots.announce = staticmethod(lambda name: tell(f"lisrt: unpacking image {name} on this host, once"))
+    roots.on_unpacking = lambda name: tell(f"lisrt: unpacking image {name} on this host, once")
 
 
 def _limits(**values: Any) -> Limits:
