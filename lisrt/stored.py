@@ -31,7 +31,8 @@ def stored_root(
 ) -> tuple[Root, dict[str, int]]:
     """The image of that record, and descriptors to keep open as long as it is used, by directory.
 
-    `below`: what its `base` names. Layers that are not unpacked on this host yet are unpacked now, into `base`; `announce` is told before. ImageError.
+    `below`: what its `base` names. Layers that are not unpacked on this host yet are unpacked now, into `base`; `announce` is
+    told before. ImageError.
     """
     _check_architecture(reference, record)
     if not all(cache.has(layer, Path(base)) for layer in record.layers):
