@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from lisrt import channel, files, guarantees, process, spawner, transfer, uplink
 from lisrt.changes import Change, changes
 from lisrt.channel import Channel
 from lisrt.enforcement import Enforcement, choose, wants_groups
-from lisrt.errors import HostError, ImageError, SandboxGone
+from lisrt.errors import HostError, ImageError, LisrtError, SandboxGone
 from lisrt.explain import limit_error
 from lisrt.gate import Gate
 from lisrt.image import DEFAULT_ENV, Root, resolve_name
@@ -216,10 +217,16 @@ class Box:
             home, old = (yield from self._home_here()), self.channel
             self.base = yield from freeze(home, old, self.image_name, self.root, self.base)
             self.root = self.base.root
-            if count:
-                twins, again = yield from channel.create_many(home, self.plan(), count, trusted=self.root.trusted)
-            else:
-                twins, again = [], (yield from channel.create(home, self.plan(), trusted=self.root.trusted))
+            twins: list[Channel] = []
+            try:
+                if count:
+                    twins, again = yield from channel.create_many(home, self.plan(), count, trusted=self.root.trusted)
+                else:
+                    again = yield from channel.create(home, self.plan(), trusted=self.root.trusted)
+            except (LisrtError, OSError) as error:
+                with contextlib.suppress(LisrtError, OSError):  # there may be room for the one, if not for its twins
+                    self._channel = yield from channel.create(home, self.plan(), trusted=self.root.trusted)
+                raise (limit_error(error, "make a sandbox") if isinstance(error, OSError) else None) or error from None
             if self._closed:  # by another thread meanwhile
                 for one in [*twins, again]:
                     one.abandon()

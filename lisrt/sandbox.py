@@ -153,7 +153,7 @@ class Sandbox:
 
         Raises:
             SandboxBusy: commands or transfers are running; nothing has happened.
-            SandboxGone, HostError, SetupError, ImageError: afterwards the sandbox is closed, unless it says otherwise.
+            SandboxGone, HostError, SetupError, ImageError: `alive` says whether the sandbox could be started again.
         """
         return drive(self._box.snapshot(name))
 

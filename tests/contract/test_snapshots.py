@@ -2,6 +2,7 @@
 
 import gc
 import os
+import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -12,7 +13,7 @@ import pytest
 from support.procs import assert_gone, new_marker
 from support.subjects import Box
 
-from lisrt import Image, ImageError, Limits, Mount, SandboxBusy, SandboxGone
+from lisrt import HostError, Image, ImageError, Limits, Mount, SandboxBusy, SandboxGone
 
 MAX_DEPTH = 30
 
@@ -269,8 +270,6 @@ def test_reset_ends_processes(box: Box) -> None:
 def test_diff(box: Box) -> None:
     """Paths and what has become of them; since the last snapshot."""
     if copies(box):
-        from lisrt import HostError
-
         with pytest.raises(HostError, match="copy"):
             box.diff()
         return
@@ -308,6 +307,20 @@ def test_an_image_of_another_launcher(open_box: Callable[..., Box], box: Box) ->
     other = "bwrap" if image.ready("auto").bubblewrap is None else "native"
     with pytest.raises(ImageError, match="launcher"):
         open_box(image=image, launcher=other)
+
+
+def test_no_room_for_twins(box: Box) -> None:
+    """More than the process may have descriptors for: an error, and the sandbox goes on with its files."""
+    box.write("f", "x")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 20, hard))
+    try:
+        with pytest.raises((HostError, OSError)):
+            box.fork(60)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert box.alive and box.read("f") == b"x"
 
 
 @pytest.mark.parametrize("where", ["/tmp", "/testbed"])
