@@ -39,7 +39,8 @@ int lis_trash_open(struct lis_trash *trash, const struct lis_bwrap *bwrap) {
     trash->bwrap = bwrap;
     if (pipe2(trash->names, O_CLOEXEC) < 0 || fcntl(trash->names[1], F_SETFL, O_NONBLOCK) < 0)
         return -errno;
-    fcntl(trash->names[1], F_SETPIPE_SZ, 1 << 20); /* 40,000 names, where the user's share of pipes allows it, not 2,700 */
+    fcntl(trash->names[1], F_SETPIPE_SZ,
+          1 << 20); /* 40,000 names, where the user's share of pipes allows it, not 2,700 */
     return lis_trash_start(trash);
 }
 

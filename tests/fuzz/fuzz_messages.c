@@ -153,7 +153,8 @@ static void take(const char *message, ssize_t size, int fds[LIS_MAX_FDS], int nf
         check_exec((const struct lis_exec_message *)message, (size_t)size, fds, nfds);
         return;
     }
-    const char *id = kind == LIS_CREATE || kind == LIS_KILL || kind == LIS_DISCARD ? lis_message_id(message, size) : NULL;
+    const char *id =
+        kind == LIS_CREATE || kind == LIS_KILL || kind == LIS_DISCARD ? lis_message_id(message, size) : NULL;
     if (id) /* it becomes a directory's name */
         require(strlen(id) > 0 && strlen(id) < LIS_ID_SIZE && !strpbrk(id, "/.\n "));
     if (id && kind == LIS_CREATE) {
