@@ -49,6 +49,6 @@ def test_a_read_only_mount_is_read_only_for_root(tmp_path: Path) -> None:
 def test_what_root_leaves_is_roots_alone() -> None:
     """The scratch base of root can't be entered by others."""
     with Sandbox() as box:
-        base = Path(box._box.scratch).parent
+        base = Path(box._box.home.scratch).parent
         status = base.stat()
         assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (os.geteuid(), 0o700)
