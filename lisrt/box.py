@@ -21,7 +21,7 @@ from lisrt.limits import Limits, writable_layer
 from lisrt.passwd import Account, find
 from lisrt.plan import NETWORKS, Plan, make_plan
 from lisrt.result import ExecResult, Transfer
-from lisrt.snapshot import Image, freeze
+from lisrt.snapshot import Image, flattened, freeze
 from lisrt.spec import (
     Argument,
     Mount,
@@ -215,37 +215,61 @@ class Box:
         self._check_kept()
         with self._gate.alone():
             home, old = (yield from self._home_here()), self.channel
-            self.base = yield from freeze(home, old, self.image_name, self.root, self.base)
+            self.base = freeze(home, old, self.image_name, self.root, self.base)
             self.root = self.base.root
-            twins: list[Channel] = []
-            try:
-                if count:
-                    twins, again = yield from channel.create_many(home, self.plan(), count, trusted=self.root.trusted)
-                else:
-                    again = yield from channel.create(home, self.plan(), trusted=self.root.trusted)
-            except (LisrtError, OSError) as error:
-                with contextlib.suppress(LisrtError, OSError):  # there may be room for the one, if not for its twins
-                    self._channel = yield from channel.create(home, self.plan(), trusted=self.root.trusted)
-                raise (limit_error(error, "make a sandbox") if isinstance(error, OSError) else None) or error from None
-            if self._closed:  # by another thread meanwhile
-                for one in [*twins, again]:
-                    one.abandon()
-                raise old.gone()
-            self._channel = again
+            twins = yield from self._replace(home, old, self._grow(home, count))
             return self.base, [self._twin(one) for one in twins]
+
+    def _grow(self, home: spawner.Spawner, count: int) -> Flow[list[Channel]]:
+        """This sandbox again, and others like it."""
+        assert self.base is not None, "it has just been frozen"
+        self.base = yield from flattened(self.base)
+        self.root = self.base.root
+        if count:
+            twins, self._channel = yield from channel.create_many(home, self.plan(), count, trusted=self.root.trusted)
+            return twins
+        self._channel = yield from channel.create(home, self.plan(), trusted=self.root.trusted)
+        return []
 
     def reset(self, to: Image | None) -> Flow[None]:
         """Forgets what was written since the last snapshot, or goes to another one."""
         with self._gate.alone():
-            home = yield from self._home_here()
+            home, old = (yield from self._home_here()), self.channel
             if to is not None:
                 if to.ready(self.launcher) is not home:
                     raise ImageError("the snapshot belongs to sandboxes of another launcher")
                 self.base, self.root = to, to.root
-            yield from self.channel.close()
-            self._channel = yield from channel.create(home, self.plan(), trusted=self.root.trusted)
-            if self._closed:
-                self._channel.abandon()
+            yield from self._replace(home, old, self._begin(home))
+
+    def _begin(self, home: spawner.Spawner) -> Flow[list[Channel]]:
+        self._channel = yield from channel.create(home, self.plan(), trusted=self.root.trusted)
+        return []
+
+    def _replace(self, home: spawner.Spawner, old: Channel, make: Flow[list[Channel]]) -> Flow[list[Channel]]:
+        """Ends a sandbox and makes what is to follow. Whatever goes wrong, or interrupts: it is started again on its files."""
+        is_dead = True
+        made: list[Channel] = []
+        try:
+            is_dead = yield from old.close()
+            if not is_dead:
+                raise SandboxGone(f"sandbox {old.name} did not end within some seconds, and its files can't be relied on")
+            made = yield from make
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            if is_dead and self._channel is old:
+                with contextlib.suppress(LisrtError, OSError):
+                    self._channel = yield from channel.again(home, self.plan(), trusted=self.root.trusted)
+            if isinstance(error, OSError):
+                raise limit_error(error, "make a sandbox") or error from None
+            raise
+        finally:
+            make.close()
+            if self._closed and self._channel is not None:  # by another thread meanwhile
+                self.base = None
+                for one in [*made, self._channel]:
+                    one.abandon()
+        return made
 
     def diff(self) -> Flow[list[Change]]:
         """What was written since the last snapshot, or since the start."""

@@ -10,9 +10,10 @@ from contextlib import ExitStack
 from typing import Literal, NamedTuple, TypeAlias
 
 from lisrt.store.merge import visible
-from lisrt.store.trees import Tree, is_opaque, is_whiteout, joined
+from lisrt.store.trees import Tree, is_opaque, is_whiteout, joined, mode_of
 
-_Pending: TypeAlias = list[tuple[str, list[Tree]]]
+_Pending: TypeAlias = list[tuple[str, list[Tree], bool]]
+"""Path, the layers below that have a directory there, and whether it hides them."""
 
 
 class Change(NamedTuple):
@@ -32,15 +33,15 @@ def changes(top: str, layers: tuple[str, ...]) -> list[Change]:
     found: list[Change] = []
     with ExitStack() as stack:
         upper = stack.enter_context(Tree(top))
-        pending: _Pending = [("", [stack.enter_context(Tree(layer)) for layer in layers])]
+        pending: _Pending = [("", [stack.enter_context(Tree(layer)) for layer in layers], False)]
         while pending:
-            path, lowers = pending.pop()
+            path, lowers, hides = pending.pop()
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # gone again
-                found += _changes(path, upper, lowers, pending)
+                found += _changes(path, upper, lowers, hides, pending)
     return sorted(found)
 
 
-def _changes(path: str, upper: Tree, lowers: list[Tree], pending: _Pending) -> Iterator[Change]:
+def _changes(path: str, upper: Tree, lowers: list[Tree], hides: bool, pending: _Pending) -> Iterator[Change]:
     with ExitStack() as stack:
         fd = stack.enter_context(upper.directory(path))
         below: list[int] = []
@@ -49,7 +50,8 @@ def _changes(path: str, upper: Tree, lowers: list[Tree], pending: _Pending) -> I
             if is_opaque(below[-1]):
                 break
         names = os.listdir(fd)
-        if is_opaque(fd):
+        hides = hides or is_opaque(fd)
+        if hides:
             for name in {name for one in below for name in os.listdir(one)}.difference(names):
                 if visible(name, below) is not None:
                     yield Change(f"/{joined(path, name)}", "deleted")
@@ -57,7 +59,7 @@ def _changes(path: str, upper: Tree, lowers: list[Tree], pending: _Pending) -> I
             with contextlib.suppress(FileNotFoundError):  # gone again
                 status = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 if stat.S_ISDIR(status.st_mode):
-                    pending.append((joined(path, name), _directories(name, lowers, below)))
+                    pending.append((joined(path, name), _directories(name, lowers, below), hides))
                 yield from _entry(f"/{joined(path, name)}", status, visible(name, below))
 
 
@@ -67,7 +69,7 @@ def _entry(path: str, now: os.stat_result, before: os.stat_result | None) -> Ite
             yield Change(path, "deleted")
     elif before is None:
         yield Change(path, "added")
-    elif not (stat.S_ISDIR(now.st_mode) and stat.S_ISDIR(before.st_mode)) or now.st_mode != before.st_mode:
+    elif not (stat.S_ISDIR(now.st_mode) and stat.S_ISDIR(before.st_mode)) or mode_of(now) != mode_of(before):
         yield Change(path, "modified")
 
 

@@ -180,6 +180,12 @@ def create(home: spawner.Spawner, plan: Plan, *, trusted: bool = True) -> Flow[C
     return (yield from _arrive(home, *started))
 
 
+def again(home: spawner.Spawner, plan: Plan, *, trusted: bool = True) -> Flow[Channel]:
+    """One that is not waited for: see Channel. SandboxGone."""
+    name, sock = yield from _start(home, plan, trusted)
+    return Channel(name, home, sock, is_ready=False)
+
+
 def create_many(home: spawner.Spawner, plan: Plan, count: int, *, trusted: bool = True) -> Flow[tuple[list[Channel], Channel]]:
     """So many at once, or none, as `create`; and one more, last, which is not waited for: see Channel."""
     started: list[tuple[str, socket.socket]] = []
@@ -189,14 +195,14 @@ def create_many(home: spawner.Spawner, plan: Plan, count: int, *, trusted: bool 
             started.append((yield from _start(home, plan, trusted)))
         while started:
             arrived.append((yield from _arrive(home, *started.pop(0))))
-        name, sock = yield from _start(home, plan, trusted)  # only now: it would take a CPU from those that are waited for
+        last = yield from again(home, plan, trusted=trusted)  # only now: it would take a CPU from those that are waited for
     except BaseException:
         for _, sock in started:
             sock.close()  # their PID 1 ends, or never comes to be
         for one in arrived:
             one.abandon()
         raise
-    return arrived, Channel(name, home, sock, is_ready=False)
+    return arrived, last
 
 
 def _start(home: spawner.Spawner, plan: Plan, trusted: bool) -> Flow[tuple[str, socket.socket]]:

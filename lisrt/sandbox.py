@@ -153,7 +153,8 @@ class Sandbox:
 
         Raises:
             SandboxBusy: commands or transfers are running; nothing has happened.
-            SandboxGone, HostError, SetupError, ImageError: `alive` says whether the sandbox could be started again.
+            SandboxGone, HostError, SetupError, ImageError: `alive` says whether the sandbox could be started again. When
+                Ctrl-C or a cancellation comes in between, it is started again with its files.
         """
         return drive(self._box.snapshot(name))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 import weakref
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ from lisrt.waiting import Flow, Offload
 
 MAX_DEPTH = 30
 """Snapshots above each other; of more, one is made. Each layer costs a look in every lookup of a new name."""
+MOST_DEPTH = 150
+"""Where they can't be made one: so many names fit into the page that mount(2) takes."""
 
 
 class Frozen:
@@ -107,8 +110,11 @@ def pack_layers(image: Image, home: Home) -> tuple[LayerRecord, ...]:
     return tuple(one.packed for one in reversed(image.frozen) if one.packed)
 
 
-def freeze(home: spawner.Spawner, channel: Channel, name: str, root: Root, below: Image | None) -> Flow[Image]:
-    """Ends a sandbox, and makes an image of what it has written. SandboxGone, HostError, ImageError."""
+def freeze(home: spawner.Spawner, channel: Channel, name: str, root: Root, below: Image | None) -> Image:
+    """Takes away what a sandbox has written, as an image, which is what it is when the sandbox has ended: see to that at once.
+
+    Raises HostError, ImageError, SandboxGone; then nothing has happened.
+    """
     program = home.bubblewrap
     if program is not None and program.overlay and not program.resists_links:
         raise HostError(
@@ -117,17 +123,27 @@ def freeze(home: spawner.Spawner, channel: Channel, name: str, root: Root, below
             check="bwrap",
             fix='Bubblewrap 0.12 or later does it safely: name one with $LISRT_BWRAP; so does launcher="native"',
         )
-    layer = _take(home, channel, copied=program is not None and not program.overlay)
-    if not (yield from channel.close()):
-        raise SandboxGone(f"sandbox {channel.name} did not end within some seconds: no snapshot was taken of it")
-    if program is not None and not program.overlay:
+    old = below.frozen if below else ()
+    if len(old) >= MOST_DEPTH:
+        raise ImageError(f"{len(old)} snapshots lie above each other, and can't be made one: begin again with another image")
+    copied = program is not None and not program.overlay
+    layer = _take(home, channel, copied=copied)
+    if copied:
         return _image(home, name, replace(root, layers=(layer.path,), trusted=False), (layer,), below)
-    frozen = (layer, *(below.frozen if below else ()))
-    lower = root.layers[len(frozen) - 1 :]
-    if len(frozen) > MAX_DEPTH:
-        frozen = ((yield Offload(partial(_flatten, home, frozen))),)
-    layers = (*(one.path for one in frozen), *lower)
-    return _image(home, name, replace(root, layers=layers, trusted=False), frozen, below)
+    return _image(home, name, replace(root, layers=(layer.path, *root.layers), trusted=False), (layer, *old), below)
+
+
+def flattened(image: Image) -> Flow[Image]:
+    """The same files in fewer layers, where there are many. As it is where that does not work: a program inside can prevent it,
+    with a path that is too long, and must not end its sandbox with that."""
+    if image.home is None or len(image.frozen) % MAX_DEPTH != 1 or len(image.frozen) < MAX_DEPTH:
+        return image
+    try:
+        one: Frozen = yield Offload(partial(_flatten, image.home, image.frozen))
+    except OSError:
+        return image
+    layers = (one.path, *image.root.layers[len(image.frozen) :])
+    return replace(image, root=replace(image.root, layers=layers), frozen=(one,))
 
 
 def _image(home: spawner.Spawner, name: str, root: Root, frozen: tuple[Frozen, ...], below: Image | None) -> Image:
@@ -147,7 +163,10 @@ def _take(home: spawner.Spawner, channel: Channel, *, copied: bool) -> Frozen:
     name = _new_name()
     source = os.path.join(home.scratch, channel.name, "r" if copied else "u")
     try:
+        mode = stat.S_IMODE(os.lstat(source).st_mode)
+        os.chmod(source, mode | 0o700)  # a directory that is moved is written to, its `..`; a program may have closed its root
         os.rename(source, os.path.join(home.scratch, name))
+        os.chmod(os.path.join(home.scratch, name), mode)
     except FileNotFoundError:
         raise channel.gone() from None
     except OSError as error:
@@ -156,10 +175,6 @@ def _take(home: spawner.Spawner, channel: Channel, *, copied: bool) -> Frozen:
 
 
 def _flatten(home: spawner.Spawner, frozen: tuple[Frozen, ...]) -> Frozen:
-    name = _new_name()
-    merged = Frozen(home, name)
-    try:
-        merge([one.path for one in frozen], merged.path)
-    except OSError as error:
-        raise ImageError(f"{len(frozen)} snapshots above each other could not be made one: {error}") from error
+    merged = Frozen(home, _new_name())
+    merge([one.path for one in frozen], merged.path)
     return merged

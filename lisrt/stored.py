@@ -47,7 +47,8 @@ def stored_root(
                 raise ImageError(f"image {reference!r}: {error}") from None
             except OSError as error:
                 raise ImageError(f"image {reference!r} could not be unpacked into {base}: {error}") from error
-        layers = (*(str(tree.path) for tree in trees), *below.layers)
+        # each once, where it is topmost: overlayfs refuses the same directory twice, and it would show nothing more
+        layers = (*dict.fromkeys(str(tree.path) for tree in trees), *below.layers)
         if not layers:
             raise ImageError(f"image {reference!r} has no layers: there is nothing to run in it")
         config = record.config

@@ -5,12 +5,14 @@ Layers never change, so a file may be in two of them; overlayfs copies it up bef
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import stat
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from lisrt.store.trees import Tree, is_opaque, is_whiteout, joined
+from lisrt.store.trees import Tree, is_opaque, is_whiteout, joined, mode_of
 from lisrt.store.unpack import OPAQUE_ATTRIBUTE
 
 
@@ -56,7 +58,7 @@ def _merge(path: str, trees: list[Tree], hides: bool, out: Tree, made: list[_Mad
             if is_opaque(fds[-1]):
                 hides = True
                 break
-        made.append(_describe(path, trees[0], fds[0], hides))
+        made.append(_describe(path, fds[0], hides))
         seen: set[str] = set()
         for at, fd in enumerate(fds):
             for name in os.listdir(fd):
@@ -68,8 +70,30 @@ def _merge(path: str, trees: list[Tree], hides: bool, out: Tree, made: list[_Mad
                     with_it, stops = _with_directory(name, fds[at:])
                     inner.append((joined(path, name), [trees[at + index] for index in with_it], stops))
                 else:
-                    os.link(name, name, src_dir_fd=fd, dst_dir_fd=target, follow_symlinks=False)
+                    _link(name, fd, target)
     return inner
+
+
+def _link(name: str, source: int, target: int) -> None:
+    try:
+        os.link(name, name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno != errno.EMLINK or not stat.S_ISREG(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode):
+            raise
+        _copy(name, source, target)
+
+
+def _copy(name: str, source: int, target: int) -> None:
+    """A file that has as many names as its file system allows."""
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
+    with open(fd, "rb") as reading:
+        status = os.fstat(fd)
+        made = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=target)
+        with open(made, "wb") as writing:
+            shutil.copyfileobj(reading, writing, 1 << 20)
+            os.fchmod(made, stat.S_IMODE(status.st_mode))
+            writing.flush()
+            os.utime(made, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _with_directory(name: str, fds: list[int]) -> tuple[list[int], bool]:
@@ -86,13 +110,13 @@ def _with_directory(name: str, fds: list[int]) -> tuple[list[int], bool]:
     return found, False
 
 
-def _describe(path: str, tree: Tree, fd: int, hides: bool) -> _Made:
+def _describe(path: str, fd: int, hides: bool) -> _Made:
     status = os.fstat(fd)
     kept = (name for name in os.listxattr(fd) if name.startswith("user.") and not name.startswith("user.overlay."))
     attributes = {name: os.getxattr(fd, name) for name in kept}
     if hides:
         attributes[OPAQUE_ATTRIBUTE] = b"y"
-    return _Made(path, tree.mode(path, status.st_mode), (status.st_atime_ns, status.st_mtime_ns), attributes)
+    return _Made(path, mode_of(status), (status.st_atime_ns, status.st_mtime_ns), attributes)
 
 
 def visible(name: str, fds: list[int]) -> os.stat_result | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
@@ -13,18 +14,44 @@ from lisrt.kernel import native
 from lisrt.store.unpack import OPAQUE_ATTRIBUTE
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAME = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class _Lifted:
+    """A directory that its owner may not read or enter, and may for now."""
+
+    def __init__(self, mode: int) -> None:
+        self.mode = mode
+        """As it was."""
+        self.users = 0
+
+
+_lifted: dict[tuple[int, int], _Lifted] = {}
+"""By device and inode: threads look at the same frozen layers at once, and the last one puts the mode back."""
+_lock = threading.Lock()
+
+
+def mode_of(status: os.stat_result) -> int:
+    """Permission bits as whoever made the file set them."""
+    found = _lifted.get((status.st_dev, status.st_ino)) if stat.S_ISDIR(status.st_mode) else None
+    return found.mode if found else stat.S_IMODE(status.st_mode)
 
 
 class Tree:
     """The directories of a tree, opened one at a time, however deep they lie.
 
-    One that its owner may not read is made readable as long as the tree is open. Root in a sandbox has no power over modes
+    One that its owner may not read or enter is lifted as long as the tree is open. Root in a sandbox has no power over modes
     either, so nobody but a program that has set such a mode itself could notice.
     """
 
     def __init__(self, path: str) -> None:
-        self._fd = os.open(path, _DIRECTORY)
-        self._lifted: list[tuple[str, int]] = []
+        self._held: dict[tuple[int, int], str] = {}
+        holder = os.open(path, _NAME)
+        try:
+            self._lift(holder, "")
+            self._fd = os.open(f"/proc/self/fd/{holder}", _DIRECTORY & ~os.O_NOFOLLOW)
+        finally:
+            os.close(holder)
 
     @contextlib.contextmanager
     def directory(self, path: str) -> Iterator[int]:
@@ -36,38 +63,64 @@ class Tree:
             os.close(fd)
 
     def close(self) -> None:
-        """Puts back what was lifted."""
+        """Puts back what was lifted, what is inside first."""
         try:
-            for path, mode in reversed(self._lifted):
+            for key, path in sorted(self._held.items(), key=lambda item: item[1], reverse=True):
                 with contextlib.suppress(OSError), self.directory(path) as fd:  # it has gone meanwhile
-                    os.fchmod(fd, mode)
+                    status = os.fstat(fd)
+                    if (status.st_dev, status.st_ino) == key:
+                        self._put_back(fd, key)
+                        continue
+                self._forget(key)
         finally:
             os.close(self._fd)
 
-    def mode(self, path: str, found: int) -> int:
-        """The mode of a directory as it was before it was lifted."""
-        return next((mode for lifted, mode in self._lifted if lifted == path), stat.S_IMODE(found))
-
     def _open(self, path: str) -> int:
         raw = os.fsencode(path) or b"."
-        try:
-            return native.open_beneath(self._fd, raw, _DIRECTORY)
-        except PermissionError:
-            self._lift(path)
-            return native.open_beneath(self._fd, raw, _DIRECTORY)
-
-    def _lift(self, path: str) -> None:
+        with contextlib.suppress(PermissionError):
+            fd = native.open_beneath(self._fd, raw, _DIRECTORY)
+            if os.fstat(fd).st_mode & 0o500 == 0o500:
+                return fd
+            os.close(fd)  # it can be listed, and nothing in it looked at
         parts = path.split("/") if path else []
         for count in range(len(parts) + 1):
             above = "/".join(parts[:count])
-            holder = native.open_beneath(self._fd, os.fsencode(above) or b".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            holder = native.open_beneath(self._fd, os.fsencode(above) or b".", _NAME)
             try:
-                mode = stat.S_IMODE(os.fstat(holder).st_mode)
-                if mode & 0o700 != 0o700:
-                    os.chmod(f"/proc/self/fd/{holder}", mode | 0o700)  # fchmod refuses O_PATH
-                    self._lifted.append((above, mode))
+                self._lift(holder, above)
             finally:
                 os.close(holder)
+        return native.open_beneath(self._fd, raw, _DIRECTORY)
+
+    def _lift(self, holder: int, path: str) -> None:
+        status = os.fstat(holder)
+        key = status.st_dev, status.st_ino
+        with _lock:
+            if key in self._held or (status.st_mode & 0o500 == 0o500 and key not in _lifted):
+                return
+            if key not in _lifted:
+                os.chmod(f"/proc/self/fd/{holder}", stat.S_IMODE(status.st_mode) | 0o700)  # fchmod refuses O_PATH
+                _lifted[key] = _Lifted(stat.S_IMODE(status.st_mode))
+            _lifted[key].users += 1
+            self._held[key] = path
+
+    def _put_back(self, fd: int, key: tuple[int, int]) -> None:
+        with _lock:
+            found = _lifted[key]
+            found.users -= 1
+            if found.users:
+                return
+            del _lifted[key]
+            if stat.S_IMODE(os.fstat(fd).st_mode) == found.mode | 0o700:  # else a program has set another one meanwhile
+                os.fchmod(fd, found.mode)
+
+    def _forget(self, key: tuple[int, int]) -> None:
+        with _lock:
+            found = _lifted.get(key)
+            if found is not None:
+                found.users -= 1
+                if not found.users:
+                    del _lifted[key]
 
     def __enter__(self) -> Self:
         return self
