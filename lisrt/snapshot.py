@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lisrt import spawner
 from lisrt.channel import Channel
-from lisrt.errors import HostError, ImageError, SandboxGone
+from lisrt.errors import HostError, ImageError
 from lisrt.explain import limit_error
 from lisrt.image import HOST, Root, architecture
 from lisrt.store.blobs import Blobs
