@@ -269,6 +269,8 @@ class Box:
                 self.base = None
                 for one in [*made, self._channel]:
                     one.abandon()
+        if self._closed:
+            raise self.channel.gone()
         return made
 
     def diff(self) -> Flow[list[Change]]:

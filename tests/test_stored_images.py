@@ -63,6 +63,18 @@ def test_above_a_kept_one(kept: str) -> None:
         assert box.sh("cat f; ls /opt").stdout == "one\ntwo\nthree\n"
 
 
+def test_the_same_layer_twice() -> None:
+    """Snapshots between which nothing was written are one and the same: an image may have a layer more than once."""
+    with Sandbox() as box:
+        box.write("f", "x")
+        for name in (None, None, None, "thrice"):
+            box.snapshot(name)
+    layers = Catalog().get("thrice").layers
+    assert len(layers) == 4
+    with Sandbox("thrice") as box:
+        assert box.read("f") == b"x"
+
+
 def test_a_name_that_moves(kept: str) -> None:
     """What is made after a name has become another image's has that image's files."""
     with Sandbox(kept) as old:

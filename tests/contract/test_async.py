@@ -298,3 +298,27 @@ def test_verbs_are_coroutine_functions() -> None:
     """Every verb is awaited."""
     for verb in ("run", "sh", "write", "read", "read_text", "upload", "download", "close"):
         assert inspect.iscoroutinefunction(getattr(AsyncSandbox, verb)), verb
+
+
+@pytest.mark.parametrize("verb", ["fork", "snapshot", "reset"])
+def test_a_cancelled_snapshot_leaves_the_sandbox(run: asyncio.Runner, verb: str) -> None:
+    """At whatever moment it comes: the sandbox is there, with its files; what was on its way is gone."""
+
+    async def scenario() -> None:
+        async with AsyncSandbox() as box:
+            await box.write("f", "x")
+            await box.snapshot()
+            for number in range(24):
+                task = asyncio.ensure_future(getattr(box, verb)())
+                await asyncio.sleep(number / 4000)
+                task.cancel()
+                try:
+                    made = await task
+                    if verb == "fork":
+                        await made.close()
+                except asyncio.CancelledError:
+                    pass
+                assert await box.read_text("f") == "x"
+                assert box.alive
+
+    run.run(scenario())

@@ -140,6 +140,33 @@ print(open("bottom").read())
     assert box.python(look, timeout=30).check().stdout == "deep\n"
 
 
+CLOSED = "mkdir -p a/b c; echo 1 > a/b/f; echo 2 > c/g; chmod 644 a/b; chmod 400 c; chmod 000 a"
+
+
+def test_closed_directories(box: Box) -> None:
+    """Whatever modes a program sets, on the root, too: they stay, and nothing fails for them."""
+    box.sh(f"{CLOSED}; chmod 555 /").check()
+    for number in range(MAX_DEPTH + 3):
+        box.write("n", str(number))
+        box.snapshot()
+    look = "stat -c %a / a c; chmod 755 a c; stat -c %a a/b; chmod 755 a/b; cat a/b/f c/g"
+    assert box.sh(look).stdout.split() == ["555", "0", "400", "644", "1", "2"]
+    box.sh("chmod 000 /").check()
+    if not copies(box):
+        assert {"/", ""} & {change.path for change in box.diff()} == set()
+    box.snapshot()
+
+
+def test_a_path_that_is_too_long_to_be_made_one(box: Box) -> None:
+    """Deeper than a path may be long: many layers then stay many, and everything works on."""
+    box.python("import os\nfor _ in range(60): os.mkdir('d' * 100); os.chdir('d' * 100)").check()
+    for number in range(MAX_DEPTH + 4):
+        box.write("n", str(number))
+        image = box.snapshot()
+    assert box.read_text("n") == str(MAX_DEPTH + 3)
+    assert copies(box) or len(image.layers) > MAX_DEPTH
+
+
 # Forks
 
 
@@ -286,6 +313,31 @@ def test_diff(box: Box) -> None:
     assert box.diff() == []
     box.sh("rm -r dir; mkdir dir; rm new").check()
     assert dict(box.diff()) == {"/testbed/dir/y": "deleted", "/testbed/new": "deleted"}
+
+
+def test_diff_below_what_was_made_again(box: Box) -> None:
+    """A directory that took another one's place hides all of it, however deep."""
+    if copies(box):
+        return
+    box.sh("mkdir -p d/s/t; echo 1 > d/s/t/f; echo 2 > d/s/g").check()
+    box.snapshot()
+    box.sh("rm -r d; mkdir -p d/s; echo 3 > d/s/new").check()
+    assert dict(box.diff()) == {"/testbed/d/s/g": "deleted", "/testbed/d/s/new": "added", "/testbed/d/s/t": "deleted"}
+
+
+def test_looking_changes_nothing(box: Box) -> None:
+    """Many diffs at once of forks that share closed directories: always the same answer, and the modes stay."""
+    if copies(box):
+        return
+    box.sh(CLOSED).check()
+    twin = box.fork()
+    for one in (box, twin):
+        one.sh("mkdir own; chmod 000 own; echo x > new").check()
+    pending = [one.start("diff") for _ in range(15) for one in (box, twin)]
+    expected = {"/testbed/own": "added", "/testbed/new": "added"}
+    assert all(dict(future.result()) == expected for future in pending)
+    for one in (box, twin):
+        assert one.sh("stat -c %a a c own; chmod 755 a; stat -c %a a/b; chmod 000 a").stdout.split() == ["0", "400", "0", "644"]
 
 
 # At once, and in bad hands
