@@ -169,5 +169,6 @@ int lis_copy_layer(int from, int to, bool onto) {
     mode_t mask = umask(0);
     int r = copy_directory(from, to, onto, 0);
     umask(mask);
-    return r == 0 && fchmod(to, st.st_mode & 07777) < 0 ? -errno : r;
+    /* mount points are still to be made in it, by one who has no power over modes */
+    return r == 0 && fchmod(to, (st.st_mode & 07777) | 0700) < 0 ? -errno : r;
 }

@@ -258,8 +258,10 @@ class Box:
             raise
         except BaseException as error:
             if is_dead and self._channel is old:
+                # who was interrupted does not want to wait
+                start = channel.create if isinstance(error, Exception) else channel.again
                 with contextlib.suppress(LisrtError, OSError):
-                    self._channel = yield from channel.again(home, self.plan(), trusted=self.root.trusted)
+                    self._channel = yield from start(home, self.plan(), trusted=self.root.trusted)
             if isinstance(error, OSError):
                 raise limit_error(error, "make a sandbox") or error from None
             raise
