@@ -54,10 +54,9 @@ static int copy_contents(int from, int to, off_t size) {
 /* A layer's file or directory, readable or not: it is ours, and a program in a sandbox chose its mode. The mode it had is
  * put back by lower(). */
 static int open_lifted(int dir, const char *name, int flags, mode_t mode, bool *ret_lifted) {
+    mode_t needed = flags & O_DIRECTORY ? 0500 : 0400;
+    *ret_lifted = (mode & needed) != needed && fchmodat(dir, name, (mode & 07777) | 0700, 0) == 0;
     int fd = openat(dir, name, flags | O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    *ret_lifted = fd < 0 && errno == EACCES && fchmodat(dir, name, (mode & 07777) | 0700, 0) == 0;
-    if (*ret_lifted)
-        fd = openat(dir, name, flags | O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     return fd < 0 ? -errno : fd;
 }
 

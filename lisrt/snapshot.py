@@ -164,9 +164,10 @@ def _take(home: spawner.Spawner, channel: Channel, *, copied: bool) -> Frozen:
     source = os.path.join(home.scratch, channel.name, "r" if copied else "u")
     try:
         mode = stat.S_IMODE(os.lstat(source).st_mode)
-        os.chmod(source, mode | 0o700)  # a directory that is moved is written to, its `..`; a program may have closed its root
+        # A directory that is moved is written to, its `..`, and a program may have closed its root. It stays open: of a layer
+        # the topmost directory's mode is not what programs see.
+        os.chmod(source, mode | 0o700)
         os.rename(source, os.path.join(home.scratch, name))
-        os.chmod(os.path.join(home.scratch, name), mode)
     except FileNotFoundError:
         raise channel.gone() from None
     except OSError as error:
