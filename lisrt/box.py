@@ -17,7 +17,7 @@ from lisrt.explain import limit_error
 from lisrt.gate import Gate
 from lisrt.image import DEFAULT_ENV, Root, resolve_name
 from lisrt.kernel.bubblewrap import Program
-from lisrt.limits import Limits, writable_layer
+from lisrt.limits import Limits, shorter, writable_layer
 from lisrt.passwd import Account, find
 from lisrt.plan import NETWORKS, Plan, make_plan
 from lisrt.result import ExecResult, Transfer
@@ -331,7 +331,7 @@ class Box:
             env=[name + b"=" + value for name, value in variables.items()],
             cwd=os.fsencode(self.workdir) if cwd is None else located(cwd, base=self.workdir),
             stdin=stdin.encode() if isinstance(stdin, str) else bytes(stdin),
-            timeout=_shorter(seconds(timeout), self.limits.wall_time),
+            timeout=shorter(seconds(timeout), self.limits.wall_time),
             merge_stderr=merge_stderr,
             max_output=max_output,
             limits=self.limits,
@@ -393,10 +393,3 @@ class Box:
             program=self.bubblewrap,
             asked_for=self.launcher,
         )
-
-
-def _shorter(timeout: float | None, wall_time: float | None) -> float | None:
-    times = [time for time in (timeout, wall_time) if time is not None]
-    return min(times, default=None)
-
-

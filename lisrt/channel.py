@@ -61,7 +61,7 @@ class Channel:
             if time.monotonic() > deadline:
                 raise self.give_up("its PID 1 has stopped answering")
             # Not Ready: two tasks of one loop may wait here, and a loop takes one watcher a descriptor.
-            yield Offload(lambda: _wait_writable(self._sock))
+            yield Offload(lambda: _wait(self._sock, select.POLLOUT))
 
     def gone(self, why: str = "its PID 1 has died") -> SandboxGone:
         """The exception that says what has become of the sandbox."""
@@ -117,9 +117,12 @@ class Channel:
     def arrived(self) -> Flow[None]:
         """Waits until PID 1 is there, for those who need more of it than its socket. SandboxGone."""
         deadline = time.monotonic() + CREATE_TIMEOUT
+        self._see_whether_ready()
         while not self._is_ready:
-            if not (yield Ready(readers=(self._sock.fileno(),), deadline=deadline)):
+            if time.monotonic() > deadline:
                 raise self.give_up(f"it was not ready within {CREATE_TIMEOUT:.0f} s")
+            # Not Ready: two tasks of one loop may wait here, and a loop takes one watcher a descriptor.
+            yield Offload(lambda: _wait(self._sock, select.POLLIN))
             self._see_whether_ready()
         if not self.alive:
             raise self.gone()
@@ -165,10 +168,10 @@ class Channel:
         return True
 
 
-def _wait_writable(sock: socket.socket) -> None:
+def _wait(sock: socket.socket, event: int) -> None:
     poll = select.poll()
     try:
-        poll.register(sock, select.POLLOUT)
+        poll.register(sock, event)
     except ValueError:
         return  # closed meanwhile; the next try says so
     poll.poll(1000)
@@ -215,7 +218,7 @@ def _start(home: spawner.Spawner, plan: Plan, trusted: bool) -> Flow[tuple[str, 
                     home.create(name, plan, theirs, trusted=trusted)
                     return name, ours
                 except BlockingIOError:
-                    yield Offload(lambda: _wait_writable(home.control))
+                    yield Offload(lambda: _wait(home.control, select.POLLOUT))
     except BaseException:
         ours.close()
         raise

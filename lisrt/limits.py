@@ -152,3 +152,9 @@ def _cpus(value: float | None) -> float | None:
     if not math.isfinite(value) or not 0.01 <= value <= 65536:
         raise ValueError(f"cpus must be between 0.01 and 65536: {value!r}")
     return float(value)
+
+
+def shorter(timeout: float | None, wall_time: float | None) -> float | None:
+    """Of two time limits, where None is none."""
+    times = [time for time in (timeout, wall_time) if time is not None]
+    return min(times, default=None)
