@@ -79,7 +79,7 @@ class Tree:
         raw = os.fsencode(path) or b"."
         with contextlib.suppress(PermissionError):
             fd = native.open_beneath(self._fd, raw, _DIRECTORY)
-            if os.fstat(fd).st_mode & 0o500 == 0o500:
+            if self._lift(fd, path, only_join=True):
                 return fd
             os.close(fd)  # it can be listed, and nothing in it looked at
         parts = path.split("/") if path else []
@@ -92,17 +92,21 @@ class Tree:
                 os.close(holder)
         return native.open_beneath(self._fd, raw, _DIRECTORY)
 
-    def _lift(self, holder: int, path: str) -> None:
-        status = os.fstat(holder)
-        key = status.st_dev, status.st_ino
-        with _lock:
+    def _lift(self, holder: int, path: str, *, only_join: bool = False) -> bool:
+        """Sees to it that a directory stays readable as long as this tree is open. False: it is not, and only_join."""
+        with _lock:  # others lift and put back at the same time
+            status = os.fstat(holder)
+            key = status.st_dev, status.st_ino
             if key in self._held or (status.st_mode & 0o500 == 0o500 and key not in _lifted):
-                return
+                return True
+            if key not in _lifted and only_join:
+                return False
             if key not in _lifted:
                 os.chmod(f"/proc/self/fd/{holder}", stat.S_IMODE(status.st_mode) | 0o700)  # fchmod refuses O_PATH
                 _lifted[key] = _Lifted(stat.S_IMODE(status.st_mode))
             _lifted[key].users += 1
             self._held[key] = path
+            return True
 
     def _put_back(self, fd: int, key: tuple[int, int]) -> None:
         with _lock:
