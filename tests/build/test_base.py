@@ -66,6 +66,18 @@ def test_a_base_that_can_not_be_had(recipe: Recipe, make: Make, store: Catalog, 
     assert store.all() == []
 
 
+@pytest.mark.parametrize("archive", ["../../private", "link"])
+def test_an_archive_from_elsewhere(recipe: Recipe, make: Make, store: Catalog, tmp_path: Path, archive: str) -> None:
+    """A stranger's recipe sends no directory of this user's anywhere, and leaves no image with it behind."""
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private/key").write_text("SECRET-WORD")
+    folder = recipe(f'[base]\narchive = "{archive}"\n[[step]]\nrun = "cat /key"\n')
+    (folder / "link").symlink_to(tmp_path / "private")
+    with pytest.raises(ImageError, match="is not in the recipe's folder"):
+        make(folder)
+    assert store.all() == [] and not any(store.home.part("blobs").iterdir())
+
+
 def packages(*names: str) -> str:
     """A step that makes a system look as if pip had installed these."""
     folders = " ".join(f"/usr/local/lib/python3.11/dist-packages/{name}.dist-info" for name in names)
