@@ -119,6 +119,12 @@ class Mirror:
         self._stanzas.append(f"{control}Filename: pool/{path.name}\nSize: {len(data)}\nSHA256: {digest}\n")
         self.publish()
 
+    def alter(self, old: str, new: str) -> None:
+        """What the index says of the packages."""
+        assert all(old in one for one in self._stanzas)
+        self._stanzas = [one.replace(old, new) for one in self._stanzas]
+        self.publish()
+
     def forget(self) -> None:
         """All packages go."""
         self._stanzas.clear()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.features import missing
 
-from lisrt.build import fetch, resolve
+from lisrt.build import bootstrap, fetch, resolve
 from lisrt.build.fetch import Wanted
 from lisrt.build.mirror import Index, Source, read_index
 from lisrt.errors import ImageError
@@ -75,6 +75,34 @@ def test_a_package_that_the_recipe_wants_and_nobody_has(mirror: Mirror, tmp_path
     mirror.add("base", more="Essential: yes\n")
     with pytest.raises(ImageError, match="package 'nonesuch', which the recipe needs, is on none of the mirrors"):
         chosen(mirror, tmp_path / "a", "nonesuch")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("Package: base\n", "Package: ../../pwned\n", "a package whose Package is '../../pwned'"),
+        ("Package: base\n", "Package: base\nPackage: ../../pwned\n", "a package whose Package is '../../pwned'"),
+        ("Package: base\n", "Package: base\nPackage: other\n", "a package that is both 'base' and 'other'"),
+        ("Package: base\n", "Package: .b\n", "a package whose Package is '.b'"),
+        ("Version: 1\n", "Version: 1/../2\n", "a package whose Version is '1/../2'"),
+        ("Version: 1\n", "", "a package whose Version is ''"),
+        ("Architecture: ", "Architecture: ../", "a package whose Architecture is '../"),
+        ("Filename: pool/", "Filename: pool/../../", "a package 'base' whose Filename is 'pool/../../base_1.deb'"),
+        ("Filename: pool/", "Filename: pool /", "whose Filename is 'pool /base_1.deb'"),
+        ("SHA256: ", "SHA512: ", "a package 'base' whose SHA256 is ''"),
+        ("Size: ", "Size: -", "a package 'base' whose Size is '-"),
+    ],
+)
+def test_a_mirror_names_no_files_of_ours(mirror: Mirror, tmp_path: Path, old: str, new: str, said: str) -> None:
+    """A package is downloaded to a file of its name: one that leads elsewhere is refused before."""
+    mirror.add("base", more="Essential: yes\n")
+    mirror.alter(old, new)
+    with pytest.raises(ImageError) as caught:
+        offers = resolve.choose(index(mirror, tmp_path / "a"), (), {})
+        (tmp_path / "a/deeper").mkdir()
+        bootstrap.download(offers, tmp_path / "a/deeper", lambda done, of: None)
+    assert str(caught.value).startswith(f"{mirror.url} has ") and said in str(caught.value)
+    assert not list(tmp_path.rglob("*pwned*"))
 
 
 def test_versions_that_are_gone(mirror: Mirror, tmp_path: Path) -> None:
