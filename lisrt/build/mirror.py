@@ -167,6 +167,7 @@ def _release(source: Source, mirror: str, suite: str, place: Path) -> dict[str, 
     text = signed.read_text(errors="replace") if source.trusted else verified(signed, find_keyring(source), f"{url}/InRelease")
     body = text.partition("\n\n")[2] if text.startswith("-----BEGIN PGP SIGNED") else text
     release = fields(body.partition("-----BEGIN PGP SIGNATURE")[0])
+    _require_suite(release, suite, source, f"{url}/InRelease")
     until = release.get("Valid-Until")
     if until and source.check_valid_until:
         end = email.utils.parsedate_to_datetime(until)
@@ -176,6 +177,21 @@ def _release(source: Source, mirror: str, suite: str, place: Path) -> dict[str, 
                 "for a snapshot of the past write `check-valid-until = false` into the recipe"
             )
     return release
+
+
+def _require_suite(release: Mapping[str, str], suite: str, source: Source, what: str) -> None:
+    """One key signs many suites: a mirror could give an old one, or a testing one, for the one that was asked for.
+
+    `oldstable-security` and `bookworm-security` are one, by Suite and by Codename. Ubuntu's noble-updates has the Codename
+    noble, and is not noble. Debian once had `buster/updates` with the Codename buster.
+    """
+    named, code = release.get("Suite", ""), release.get("Codename", "")
+    asked = {suite, suite.rpartition("/")[0]} - {""}
+    if named in asked or (code in asked and not named.startswith(f"{code}-")):
+        return
+    if source.trusted and not named and not code:  # some tools for mirrors of one's own write neither
+        return
+    raise ImageError(f"{what} is that of Suite {named[:100]!r}, Codename {code[:100]!r}, and not of {suite!r}")
 
 
 def _packages(source: Source, mirror: str, suite: str, release: dict[str, str], place: Path) -> Iterator[str]:

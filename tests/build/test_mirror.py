@@ -128,6 +128,45 @@ def test_a_stale_release(mirror: Mirror, tmp_path: Path) -> None:
     index(mirror, tmp_path / "b", check_valid_until=False)
 
 
+@pytest.mark.parametrize(
+    ("suite", "names"),
+    [
+        ("tiny", "Suite: oldstable\nCodename: tiny\n"),
+        ("oldstable-security", "Suite: oldstable-security\nCodename: tiny-security\n"),
+        ("tiny-security", "Suite: oldstable-security\nCodename: tiny-security\n"),
+        ("tiny-updates", "Suite: tiny-updates\nCodename: tiny\n"),
+        ("tiny/updates", "Suite: oldstable\nCodename: tiny\n"),
+        ("tiny", "Origin: me\n"),
+    ],
+)
+def test_a_suite_by_either_name(mirror: Mirror, tmp_path: Path, suite: str, names: str) -> None:
+    """As Debian and Ubuntu have them; a trusted mirror of one's own may say nothing."""
+    mirror.names = names
+    mirror.add("base", more="Essential: yes\n")
+    if suite != "tiny":
+        (mirror.root / "dists" / suite).parent.mkdir(exist_ok=True)
+        if "/" in suite:
+            (mirror.root / "dists/tiny").rename(mirror.root / "dists/moved")
+            (mirror.root / "dists/tiny").mkdir()
+            (mirror.root / "dists" / suite).symlink_to(mirror.root / "dists/moved")
+        else:
+            (mirror.root / "dists" / suite).symlink_to("tiny")
+    (tmp_path / "a").mkdir()
+    source = Source(mirror.url, (suite,), trusted=True)
+    assert read_index([(source, mirror.url)], tmp_path / "a", lambda _: None).needed() == ["base"]
+
+
+@pytest.mark.parametrize(
+    "names", ["Suite: sid\nCodename: sid\n", "Suite: tiny-updates\nCodename: tiny\n", "Suite: tiny2\n", "Codename: tin\n"]
+)
+def test_another_suite(mirror: Mirror, tmp_path: Path, names: str) -> None:
+    """One key signs them all, so a mirror could give any for any: what it gives is not what was asked for."""
+    mirror.names = names
+    mirror.add("base")
+    with pytest.raises(ImageError, match=r"/dists/tiny/InRelease is that of Suite '.*', Codename '.*', and not of 'tiny'"):
+        index(mirror, tmp_path / "a")
+
+
 def test_a_component_that_is_not_there(mirror: Mirror, tmp_path: Path) -> None:
     mirror.publish()
     with pytest.raises(ImageError, match="has no component 'contrib'"):
@@ -203,6 +242,11 @@ def test_a_signature_counts(mirror: Mirror, tmp_path: Path) -> None:
     digest = b"SHA256:\n " + b"0" * 64 + b" 1 main/binary-x/Packages\n"
     mirror.release.write_bytes(digest + b"\n" + signed)
     assert index(mirror, tmp_path / "d", trusted=False, keyring=str(right.keyring)).needed() == ["base"]
+    mirror.names = ""
+    mirror.publish()
+    right.sign(mirror.release)
+    with pytest.raises(ImageError, match="is that of Suite '', Codename '', and not of 'tiny'"):
+        index(mirror, tmp_path / "e", trusted=False, keyring=str(right.keyring))
     right.close()
     other.close()
 
