@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,7 @@ from pathlib import Path
 from lisrt.build import bootstrap, cache, resolve, steps
 from lisrt.build.cache import Made
 from lisrt.build.job import Job, State
-from lisrt.build.lock import Versions
-from lisrt.build.mirror import Offer
+from lisrt.build.mirror import Offer, find_keyring
 from lisrt.build.recipe import Suites, Taken
 from lisrt.build.workshop import Workshop, image_of
 from lisrt.errors import ImageError
@@ -27,20 +27,39 @@ def bootstrapped(job: Job, base: Suites) -> State:
     begun = time.monotonic()
     how = {"configure": bootstrap.CONFIGURE, "files": bootstrap.FILES, "executables": bootstrap.EXECUTABLES}
     what = {"sources": [source.paragraph() for source in base.sources], "include": base.include, "for": base.distribution}
-    name = cache.key("", {**what, "architecture": job.architecture, **how})
-    made = cache.find(job.catalog, name, job.lock) if job.options.cache and job.lock else None
+    name = cache.key("", {**what, "architecture": job.architecture, "keys": _keys(base, where), **how})
+    # the lock has versions alone: of a signed mirror each is one package, of others one must look
+    signed = not any(source.trusted for source in base.sources)
+    made = cache.find(job.catalog, name, job.lock) if job.options.cache and job.lock and signed else None
     note = "from the cache"
     if made is None:
         offers = _offers(job, base, where)
-        newest = Versions({offer.name: offer.version for offer in offers})
-        made = cache.find(job.catalog, name, newest) if job.options.cache else None
-        if made is None:
-            with telling(where):
+        exact = cache.key(name, [[offer.name, offer.version, offer.fields["SHA256"]] for offer in offers])
+        made = cache.find(job.catalog, exact, None) if job.options.cache else None
+        with telling(where):
+            if made is None:
                 made, note = _make(job, base, offers, where), f"{len(offers)} packages"
-                cache.keep(job.catalog, name, made)
+                cache.keep(job.catalog, exact, made)
+            cache.keep(job.catalog, name, made)
     job.report.end(note, time.monotonic() - begun)
     key = cache.key(name, [layer.diff_id for layer in made.layers])
     return State(made.layers, Config(), key, made.versions, "", base.sources, base.distribution)
+
+
+def _keys(base: Suites, where: str) -> list[str]:
+    """Each keyring's digest: what other keys have vouched for is another base."""
+    digests = []
+    for source in base.sources:
+        if source.trusted:
+            digests.append("")
+            continue
+        try:
+            keyring = find_keyring(source)
+        except ImageError as error:
+            raise ImageError(f"{where}: {error}") from None
+        with telling(where), open(keyring, "rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return digests
 
 
 def _offers(job: Job, base: Suites, where: str) -> list[Offer]:

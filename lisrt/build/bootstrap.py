@@ -171,6 +171,8 @@ class _Composer:
             self._tar.addfile(made)
 
     def _file(self, path: str, content: bytes, mode: int) -> None:
+        if ".." in path.split("/"):  # a trigger's name, say
+            raise ImageError(f"`..` in the path {path[:100]!r}")
         made = tarfile.TarInfo(path)
         made.mode, made.size = mode, len(content)
         self._tar.addfile(made, io.BytesIO(content))

@@ -141,7 +141,12 @@ def _prove(job: Job, record: ImageRecord) -> None:
     with Sandbox(image_of(job.name, record)) as box:
         path = f"/tmp/{CHECK}"
         box.write(path, check.read_bytes(), mode=0o755)
-        result = box.run([path], merge_stderr=True, max_output=steps.MAX_OUTPUT)
+        try:
+            result = box.run([path], merge_stderr=True, max_output=steps.MAX_OUTPUT)
+        except OSError as error:
+            raise ImageError(
+                f"recipe {job.name}, {check}: {error.strerror}: the image can't run what its first line names"
+            ) from None
     with open(job.log, "a") as log:
         log.write(f"$ {CHECK}\n{result.stdout}\n")
     if not result.ok:

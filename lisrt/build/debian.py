@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cmp_to_key
 from itertools import zip_longest
@@ -16,6 +16,12 @@ from lisrt.errors import ImageError
 from lisrt.store.archive import decompressed
 
 _DEPENDENCY = re.compile(r"\s*([a-z0-9][a-z0-9.+-]*)(?::([a-z0-9-]+))?\s*(?:\(\s*(<<|<=|=|>=|>>)\s*([^)\s]+)\s*\))?")
+# they become parts of paths, and lines of apt's and dpkg's files
+_SHAPES = {
+    "Package": re.compile(r"[a-z0-9][a-z0-9+.-]+"),
+    "Version": re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:~-]*"),
+    "Architecture": re.compile(r"[a-z0-9][a-z0-9-]*"),
+}
 _PIECES = re.compile(r"(\D*)(\d*)")
 _AR_HEADER = 60
 
@@ -56,6 +62,14 @@ def fields(paragraph: str) -> dict[str, str]:
             name, _, value = line.partition(":")
             found[name] = value.strip()
     return found
+
+
+def require_shapes(paragraph: Mapping[str, str]) -> None:
+    """That a package's name, version and architecture are of the letters that Debian has for them. ImageError."""
+    for name, shape in _SHAPES.items():
+        value = paragraph.get(name, "")
+        if not shape.fullmatch(value):
+            raise ImageError(f"a package whose {name} is {value[:100]!r}")
 
 
 def dependencies(text: str) -> list[list[Wanted]]:
@@ -129,10 +143,14 @@ class Package:
             with tarfile.open(fileobj=source, mode="r|") as tar:
                 for entry in tar:
                     content = tar.extractfile(entry) if entry.isreg() else None
+                    if content is not None and "/" in entry.name.removeprefix("./"):
+                        raise ImageError(f"control file {entry.name[:100]!r}")
                     if content is not None:
                         files[entry.name.removeprefix("./")] = (entry.mode & 0o777, content.read())
             _mode, text = files.pop("control", (0, b""))
-            return Control(fields(text.decode()), files)
+            made = Control(fields(text.decode()), files)
+            require_shapes(made.fields)
+            return made
 
     def contents(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
         """Every entry of what it installs, with the archive to read it from before the next one."""

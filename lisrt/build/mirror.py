@@ -15,13 +15,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lisrt.build.debian import by_version, fields
+from lisrt.build.debian import by_version, fields, require_shapes
 from lisrt.build.fetch import Wanted, fetch
 from lisrt.errors import ImageError
 
 KEYRINGS = "/usr/share/keyrings"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _NAME = re.compile(r"^Package: (\S+)$", re.MULTILINE)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_SIZE = re.compile(r"[0-9]{1,15}")
+_FILENAME = re.compile(r"[!-~]+")
 _PROVIDES = re.compile(r"^Provides: (.+)$", re.MULTILINE)
 
 
@@ -104,10 +107,10 @@ class Index:
         return sorted(set(self._needed))
 
     def offers(self, name: str) -> list[Offer]:
-        """The versions that there are of a package, the newest first."""
+        """The versions that there are of a package, the newest first. ImageError for a paragraph that can't be one's."""
         found = self._offers.get(name)
         if found is None:
-            found = [Offer(fields(block), mirror) for block, mirror in self._blocks.get(name, ())]
+            found = [_offer(name, block, mirror) for block, mirror in self._blocks.get(name, ())]
             found.sort(key=lambda offer: by_version(offer.version), reverse=True)
             self._offers[name] = found
         return found
@@ -115,6 +118,22 @@ class Index:
     def providers(self, name: str) -> list[str]:
         """Packages that stand for one that does not exist itself."""
         return sorted(set(self._provided.get(name, ())))
+
+
+def _offer(name: str, block: str, mirror: str) -> Offer:
+    """Signed or not, it is a stranger's text, and names the file that its package is downloaded to."""
+    found = fields(block)
+    try:
+        require_shapes(found)
+        if found["Package"] != name:  # said twice
+            raise ImageError(f"a package that is both {name[:100]!r} and {found['Package']!r}")
+        for key, shape in (("Filename", _FILENAME), ("SHA256", _DIGEST), ("Size", _SIZE)):
+            value = found.get(key, "")
+            if not shape.fullmatch(value) or ".." in value.split("/"):
+                raise ImageError(f"a package {name!r} whose {key} is {value[:100]!r}")
+    except ImageError as error:
+        raise ImageError(f"{mirror} has {error}") from None
+    return Offer(found, mirror)
 
 
 def architecture() -> str:
@@ -148,6 +167,7 @@ def _release(source: Source, mirror: str, suite: str, place: Path) -> dict[str, 
     text = signed.read_text(errors="replace") if source.trusted else verified(signed, find_keyring(source), f"{url}/InRelease")
     body = text.partition("\n\n")[2] if text.startswith("-----BEGIN PGP SIGNED") else text
     release = fields(body.partition("-----BEGIN PGP SIGNATURE")[0])
+    _require_suite(release, suite, source, f"{url}/InRelease")
     until = release.get("Valid-Until")
     if until and source.check_valid_until:
         end = email.utils.parsedate_to_datetime(until)
@@ -157,6 +177,21 @@ def _release(source: Source, mirror: str, suite: str, place: Path) -> dict[str, 
                 "for a snapshot of the past write `check-valid-until = false` into the recipe"
             )
     return release
+
+
+def _require_suite(release: Mapping[str, str], suite: str, source: Source, what: str) -> None:
+    """One key signs many suites: a mirror could give an old one, or a testing one, for the one that was asked for.
+
+    `oldstable-security` and `bookworm-security` are one, by Suite and by Codename. Ubuntu's noble-updates has the Codename
+    noble, and is not noble. Debian once had `buster/updates` with the Codename buster.
+    """
+    named, code = release.get("Suite", ""), release.get("Codename", "")
+    asked = {suite, suite.rpartition("/")[0]} - {""}
+    if named in asked or (code in asked and not named.startswith(f"{code}-")):
+        return
+    if source.trusted and not named and not code:  # some tools for mirrors of one's own write neither
+        return
+    raise ImageError(f"{what} is that of Suite {named[:100]!r}, Codename {code[:100]!r}, and not of {suite!r}")
 
 
 def _packages(source: Source, mirror: str, suite: str, release: dict[str, str], place: Path) -> Iterator[str]:

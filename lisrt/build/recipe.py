@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -119,6 +120,10 @@ class Recipe:
 def read(folder: Path) -> Recipe:
     """The recipe of a folder. ImageError names the file, the step and the key."""
     file = folder / FILE
+    for path in (file, folder / CHECK, folder / LOCK):
+        if not _is_inside(path, folder):
+            raise ImageError(f"{path}: a link that leads out of the recipe's folder")
+    _require_script(folder / CHECK)
     try:
         value = tomllib.loads(file.read_text())
     except FileNotFoundError:
@@ -131,6 +136,24 @@ def read(folder: Path) -> Recipe:
     steps = tuple(_step(_Table(f"{file}, step {n}", one), folder) for n, one in enumerate(top.tables("step"), 1))
     top.finish()
     return Recipe(folder.resolve().name, folder, description, base, steps)
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    """Links are followed. A recipe may be somebody else's, and its steps have the network: it must not read this user's files."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def _require_script(check: Path) -> None:
+    """Said before anything is built: the kernel has but `Exec format error` for it, after the last step."""
+    if not os.path.lexists(check):
+        return
+    try:
+        with open(check, "rb") as file:
+            start = file.read(2)
+    except OSError as error:
+        raise ImageError(f"{check}: {error.strerror}") from None
+    if start != b"#!":
+        raise ImageError(f"{check}: its first line must be `#!` and the program that runs it, such as #!/bin/sh")
 
 
 class _Table:
@@ -215,21 +238,44 @@ def _base(table: _Table, folder: Path) -> Base:
             if not sources:
                 raise table.error("'source' is empty")
         case "recipe":
-            made = Extends(folder / table.text("recipe"))
+            made = _extends(table, folder)
         case "host":
             if not table.flag("host", True):
                 raise table.error("'host' must be true, or not there")
             made = Taken("host", "host")
         case "archive":
-            made = Taken("archive", str(folder / table.text("archive")))
+            made = _archive(table, folder)
         case kind:
             made = Taken(kind, table.text(kind))
     table.finish()
     return made
 
 
+def _extends(table: _Table, folder: Path) -> Extends:
+    name = table.text("recipe")
+    other, own = Path(os.path.realpath(folder / name)), Path(os.path.realpath(folder))
+    # what that one copies ends up in the image: of recipes beside this one that is wanted, of the user's others it is not
+    if not other.is_relative_to(own) and other.parent != own.parent:
+        raise table.error(f"'recipe': {name!r} is neither in the recipe's folder nor beside it; `image` names one that is built")
+    return Extends(folder / name)
+
+
+def _archive(table: _Table, folder: Path) -> Taken:
+    name = table.text("archive")
+    path = folder / name
+    if not _is_inside(path, folder):
+        raise table.error(
+            f"'archive': {name!r} is not in the recipe's folder; `lisrt image import` takes it, and `image` names it then"
+        )
+    if os.path.lexists(path / "oci-layout"):  # its files are opened by name; of other directories links stay links
+        for entry in path.rglob("*"):
+            if entry.is_symlink() and not _is_inside(entry, folder):
+                raise table.error(f"'archive': {entry} is a link that leads out of the recipe's folder")
+    return Taken("archive", str(path))
+
+
 def _source(table: _Table, folder: Path) -> Source:
-    keyring = table.text("keyring", "")
+    keyring = table.text("keyring", "")  # may be anywhere: gpgv alone reads it, and tells nothing of what is in it
     beside = folder / keyring
     source = Source(
         mirror=table.text("mirror"),
@@ -274,8 +320,7 @@ def _step(table: _Table, folder: Path) -> Step:
 def _copy(table: _Table, folder: Path) -> Copy:
     name = table.text("copy")
     source = folder / name
-    # a recipe may be somebody else's: what it copies lies beside it, and no link leads to this user's own files
-    if not source.resolve().is_relative_to(folder.resolve()):
+    if not _is_inside(source, folder):
         raise table.error(f"'copy': {name!r} is not in the recipe's folder")
     if not source.exists():
         raise table.error(f"'copy': there is no {source}")

@@ -106,6 +106,8 @@ class Mirror:
         self.url = url
         self.architecture = architecture
         self.release = root / "dists/tiny/InRelease"
+        self.names = "Suite: tiny\n"
+        """What the release says that it is."""
         self._stanzas: list[str] = []
 
     def add(self, name: str, version: str = "1", more: str = "", files: dict[str, bytes] | None = None) -> None:
@@ -117,6 +119,12 @@ class Mirror:
         data = path.read_bytes()
         digest = hashlib.sha256(data).hexdigest()
         self._stanzas.append(f"{control}Filename: pool/{path.name}\nSize: {len(data)}\nSHA256: {digest}\n")
+        self.publish()
+
+    def alter(self, old: str, new: str) -> None:
+        """What the index says of the packages."""
+        assert all(old in one for one in self._stanzas)
+        self._stanzas = [one.replace(old, new) for one in self._stanzas]
         self.publish()
 
     def forget(self) -> None:
@@ -131,7 +139,7 @@ class Mirror:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(packages)
         line = f" {hashlib.sha256(packages).hexdigest()} {len(packages)} main/binary-{self.architecture}/Packages\n"
-        self.release.write_text(f"Suite: tiny\n{f'Valid-Until: {until}{chr(10)}' if until else ''}SHA256:\n{line}")
+        self.release.write_text(f"{self.names}{f'Valid-Until: {until}{chr(10)}' if until else ''}SHA256:\n{line}")
 
 
 @pytest.fixture

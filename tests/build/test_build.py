@@ -120,6 +120,14 @@ def test_a_check_that_fails_names_nothing(recipe: Recipe, make: Make, store: Cat
     assert store.names() == [] and store.all() == []
 
 
+def test_a_check_that_names_no_program(recipe: Recipe, make: Make, store: Catalog) -> None:
+    """Said with the file, and what to look at."""
+    folder = recipe(BASE + run("echo 1 > /opt/1"), check__sh="#!\n")
+    with pytest.raises(ImageError, match=r"^recipe made, .*check\.sh: Exec format error.*what its first line names"):
+        make(folder)
+    assert store.names() == [] and store.all() == []
+
+
 def test_a_check_runs_without_a_network_and_leaves_no_trace(recipe: Recipe, make: Make) -> None:
     """In a sandbox of the image as it will be used."""
     check = "#!/bin/sh\ntest $(tail -n +3 /proc/net/dev | wc -l) = 1 && touch /opt/checked\n"

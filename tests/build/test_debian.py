@@ -132,3 +132,21 @@ def test_a_package_can_write_nowhere_else(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"bad\.deb.*`\.\.`"):
         first_layer(Home(tmp_path / "store"), bad)
     assert tar_of({}) and not (tmp_path / "outside").exists()
+
+
+@pytest.mark.parametrize("name", ["Package: ../x", "Version: 1/../2", "Architecture: ../x"])
+def test_a_package_is_named_as_packages_are(tmp_path: Path, name: str) -> None:
+    """The name in it becomes a path of dpkg's files, whatever the mirror calls it."""
+    bad = package(tmp_path, "bad", {}, f"{name}\n")
+    with pytest.raises(ImageError, match=r"^bad\.deb.*a package whose (Package|Version|Architecture) is '"):
+        first_layer(Home(tmp_path / "store"), bad)
+
+
+def test_its_scripts_and_triggers_are_named_as_files(tmp_path: Path) -> None:
+    """Of dpkg's directories, and of no other."""
+    script = package(tmp_path, "script", {}, **{"../../outside": b"x"})
+    with pytest.raises(ImageError, match=r"^script\.deb.*control file './../../outside'"):
+        first_layer(Home(tmp_path / "store"), script)
+    trigger = package(tmp_path, "trigger", {}, triggers=b"interest ../../../../outside\n")
+    with pytest.raises(ImageError, match=r"`\.\.` in the path 'var/lib/dpkg/triggers/\.\./"):
+        first_layer(Home(tmp_path / "store"), trigger)

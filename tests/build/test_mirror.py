@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.features import missing
 
-from lisrt.build import fetch, resolve
+from lisrt.build import bootstrap, fetch, resolve
 from lisrt.build.fetch import Wanted
 from lisrt.build.mirror import Index, Source, read_index
 from lisrt.errors import ImageError
@@ -77,6 +77,34 @@ def test_a_package_that_the_recipe_wants_and_nobody_has(mirror: Mirror, tmp_path
         chosen(mirror, tmp_path / "a", "nonesuch")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("Package: base\n", "Package: ../../pwned\n", "a package whose Package is '../../pwned'"),
+        ("Package: base\n", "Package: base\nPackage: ../../pwned\n", "a package whose Package is '../../pwned'"),
+        ("Package: base\n", "Package: base\nPackage: other\n", "a package that is both 'base' and 'other'"),
+        ("Package: base\n", "Package: .b\n", "a package whose Package is '.b'"),
+        ("Version: 1\n", "Version: 1/../2\n", "a package whose Version is '1/../2'"),
+        ("Version: 1\n", "", "a package whose Version is ''"),
+        ("Architecture: ", "Architecture: ../", "a package whose Architecture is '../"),
+        ("Filename: pool/", "Filename: pool/../../", "a package 'base' whose Filename is 'pool/../../base_1.deb'"),
+        ("Filename: pool/", "Filename: pool /", "whose Filename is 'pool /base_1.deb'"),
+        ("SHA256: ", "SHA512: ", "a package 'base' whose SHA256 is ''"),
+        ("Size: ", "Size: -", "a package 'base' whose Size is '-"),
+    ],
+)
+def test_a_mirror_names_no_files_of_ours(mirror: Mirror, tmp_path: Path, old: str, new: str, said: str) -> None:
+    """A package is downloaded to a file of its name: one that leads elsewhere is refused before."""
+    mirror.add("base", more="Essential: yes\n")
+    mirror.alter(old, new)
+    with pytest.raises(ImageError) as caught:
+        offers = resolve.choose(index(mirror, tmp_path / "a"), (), {})
+        (tmp_path / "a/deeper").mkdir()
+        bootstrap.download(offers, tmp_path / "a/deeper", lambda done, of: None)
+    assert str(caught.value).startswith(f"{mirror.url} has ") and said in str(caught.value)
+    assert not list(tmp_path.rglob("*pwned*"))
+
+
 def test_versions_that_are_gone(mirror: Mirror, tmp_path: Path) -> None:
     mirror.add("lib", "2")
     assert resolve.missing(index(mirror, tmp_path / "a"), {"lib": "1", "other": "3"}) == ["lib=1", "other=3"]
@@ -98,6 +126,45 @@ def test_a_stale_release(mirror: Mirror, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="was valid until Sat, 01 Jan 2022.*check-valid-until = false"):
         index(mirror, tmp_path / "a")
     index(mirror, tmp_path / "b", check_valid_until=False)
+
+
+@pytest.mark.parametrize(
+    ("suite", "names"),
+    [
+        ("tiny", "Suite: oldstable\nCodename: tiny\n"),
+        ("oldstable-security", "Suite: oldstable-security\nCodename: tiny-security\n"),
+        ("tiny-security", "Suite: oldstable-security\nCodename: tiny-security\n"),
+        ("tiny-updates", "Suite: tiny-updates\nCodename: tiny\n"),
+        ("tiny/updates", "Suite: oldstable\nCodename: tiny\n"),
+        ("tiny", "Origin: me\n"),
+    ],
+)
+def test_a_suite_by_either_name(mirror: Mirror, tmp_path: Path, suite: str, names: str) -> None:
+    """As Debian and Ubuntu have them; a trusted mirror of one's own may say nothing."""
+    mirror.names = names
+    mirror.add("base", more="Essential: yes\n")
+    if suite != "tiny":
+        (mirror.root / "dists" / suite).parent.mkdir(exist_ok=True)
+        if "/" in suite:
+            (mirror.root / "dists/tiny").rename(mirror.root / "dists/moved")
+            (mirror.root / "dists/tiny").mkdir()
+            (mirror.root / "dists" / suite).symlink_to(mirror.root / "dists/moved")
+        else:
+            (mirror.root / "dists" / suite).symlink_to("tiny")
+    (tmp_path / "a").mkdir()
+    source = Source(mirror.url, (suite,), trusted=True)
+    assert read_index([(source, mirror.url)], tmp_path / "a", lambda _: None).needed() == ["base"]
+
+
+@pytest.mark.parametrize(
+    "names", ["Suite: sid\nCodename: sid\n", "Suite: tiny-updates\nCodename: tiny\n", "Suite: tiny2\n", "Codename: tin\n"]
+)
+def test_another_suite(mirror: Mirror, tmp_path: Path, names: str) -> None:
+    """One key signs them all, so a mirror could give any for any: what it gives is not what was asked for."""
+    mirror.names = names
+    mirror.add("base")
+    with pytest.raises(ImageError, match=r"/dists/tiny/InRelease is that of Suite '.*', Codename '.*', and not of 'tiny'"):
+        index(mirror, tmp_path / "a")
 
 
 def test_a_component_that_is_not_there(mirror: Mirror, tmp_path: Path) -> None:
@@ -175,6 +242,11 @@ def test_a_signature_counts(mirror: Mirror, tmp_path: Path) -> None:
     digest = b"SHA256:\n " + b"0" * 64 + b" 1 main/binary-x/Packages\n"
     mirror.release.write_bytes(digest + b"\n" + signed)
     assert index(mirror, tmp_path / "d", trusted=False, keyring=str(right.keyring)).needed() == ["base"]
+    mirror.names = ""
+    mirror.publish()
+    right.sign(mirror.release)
+    with pytest.raises(ImageError, match="is that of Suite '', Codename '', and not of 'tiny'"):
+        index(mirror, tmp_path / "e", trusted=False, keyring=str(right.keyring))
     right.close()
     other.close()
 

@@ -82,6 +82,11 @@ def test_every_kind_of_step_and_base(recipe: Callable[..., Path]) -> None:
         (HOST + "[[step]]\nrun = 1\n", "step 1: 'run' must be a string, not 1"),
         (HOST + '[[step]]\ncopy = "../../secret"\nto = "/x"\n', "is not in the recipe's folder"),
         (HOST + '[[step]]\ncopy = "/etc/passwd"\nto = "/x"\n', "is not in the recipe's folder"),
+        ('[base]\narchive = "/home"\n', "'archive': '/home' is not in the recipe's folder"),
+        ('[base]\narchive = "../.."\n', "'archive': '../..' is not in the recipe's folder"),
+        ('[base]\nrecipe = "../../mine"\n', "'recipe': '../../mine' is neither in the recipe's folder nor beside it"),
+        ('[base]\nrecipe = ".."\n', "'recipe': '..' is neither in the recipe's folder nor beside it"),
+        ('[base]\nrecipe = "/home/mine"\n', "'recipe': '/home/mine' is neither in the recipe's folder nor beside it"),
         (HOST + '[[step]]\ncopy = "missing"\nto = "/x"\n', "step 1: 'copy': there is no "),
         (HOST + '[[step]]\ncopy = "recipe.toml"\nto = "x"\n', "step 1: 'to' is an absolute path in the image"),
         (HOST + '[[step]]\ncopy = "recipe.toml"\n', "step 1: 'to' is missing"),
@@ -105,6 +110,56 @@ def test_a_link_out_of_the_folder_is_not_copied(recipe: Callable[..., Path], tmp
     folder = recipe(HOST + '[[step]]\ncopy = "link"\nto = "/x"\n')
     (folder / "link").symlink_to(tmp_path)
     with pytest.raises(ImageError, match="not in the recipe's folder"):
+        recipes.read(folder)
+
+
+@pytest.mark.parametrize("name", ["recipe.toml", "check.sh", "recipe.lock"])
+def test_a_recipes_own_files_are_no_links_out(recipe: Callable[..., Path], tmp_path: Path, name: str) -> None:
+    """Whether there is something at their end or not; a link to what is beside it is fine."""
+    folder = recipe(HOST, check__sh="#!/bin/sh\n")
+    private = tmp_path / "private"
+    for _ in range(2):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to("../../private")
+        with pytest.raises(ImageError, match=f"{name}: a link that leads out of the recipe's folder"):
+            recipes.read(folder)
+        private.write_text(HOST)
+    (folder / name).unlink()
+    (folder / "beside").write_text(HOST if name == "recipe.toml" else "#!/bin/sh\n")
+    (folder / name).symlink_to("beside")
+    recipes.read(folder)
+
+
+@pytest.mark.parametrize("base", ['archive = "link"', 'archive = "link/deeper"', 'archive = "layout"', 'recipe = "link"'])
+def test_a_base_through_a_link_that_leads_out(recipe: Callable[..., Path], tmp_path: Path, base: str) -> None:
+    """It is refused, be it the path itself, a part of it, or a blob of an image layout."""
+    folder = recipe(f"[base]\n{base}\n")
+    (tmp_path / "private/deeper").mkdir(parents=True)
+    (tmp_path / "private/recipe.toml").write_text(HOST)
+    (folder / "link").symlink_to(tmp_path / "private")
+    (folder / "layout/blobs").mkdir(parents=True)
+    (folder / "layout/oci-layout").write_text("{}")
+    (folder / "layout/blobs/sha256").symlink_to(tmp_path / "private")
+    with pytest.raises(ImageError, match="is not in the recipe's folder|leads out of the recipe's|neither in the recipe's"):
+        recipes.read(folder)
+
+
+def test_links_of_a_system_in_a_directory_stay(recipe: Callable[..., Path]) -> None:
+    """They mean something in the image alone."""
+    folder = recipe('[base]\narchive = "system"\n')
+    (folder / "system").mkdir()
+    (folder / "system/sh").symlink_to("/bin/sh")
+    assert recipes.read(folder).base == Taken("archive", str(folder / "system"))
+
+
+def test_a_check_that_nothing_can_run(recipe: Callable[..., Path]) -> None:
+    """What is missing is said before anything is built."""
+    folder = recipe(HOST, check__sh="echo looking\n")
+    with pytest.raises(ImageError, match=r"check\.sh: its first line must be `#!` and the program"):
+        recipes.read(folder)
+    (folder / "check.sh").unlink()
+    (folder / "check.sh").mkdir()
+    with pytest.raises(ImageError, match=r"check\.sh: Is a directory"):
         recipes.read(folder)
 
 
