@@ -83,9 +83,10 @@ def digest(content: bytes) -> str:
 class Measured(io.RawIOBase):
     """What tarfile reads from: it is digested, counted and bounded on the way."""
 
-    def __init__(self, source: IO[bytes], compressed: int) -> None:
+    def __init__(self, source: IO[bytes], compressed: int | None) -> None:
+        """`compressed`: bytes of the file, which bound what may come out of it; None for no bound."""
         self._source = source
-        self._most = max(RATIO_FROM, compressed * MOST_RATIO)
+        self._most = None if compressed is None else max(RATIO_FROM, compressed * MOST_RATIO)
         self._digest = hashlib.sha256()
         self.count = 0
 
@@ -95,7 +96,7 @@ class Measured(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         data = self._source.read(size)
         self.count += len(data)
-        if self.count > self._most:
+        if self._most is not None and self.count > self._most:
             raise ImageError(
                 f"its contents are more than {MOST_RATIO} times as large as the file: a bomb, or damaged"
             )
@@ -196,11 +197,15 @@ class Layer:
 
 
 @contextlib.contextmanager
-def reading(path: Path, what: str) -> Iterator[Layer]:
-    """A layer's file, opened. `what` names it in every ImageError that comes out of the body."""
+def reading(path: Path, what: str, *, is_ours: bool = False) -> Iterator[Layer]:
+    """A layer's file, opened. `what` names it in every ImageError that comes out of the body.
+
+    `is_ours`: it lies in the store, so it was read through when it came, or we packed it ourselves. Its ratio is no matter
+    then: a snapshot with 300 MiB of zeros was once taken, and could never be opened.
+    """
     with open(path, "rb") as raw, naming(what):
         with decompressed(raw) as source:
-            yield Layer(Measured(source, path.stat().st_size))
+            yield Layer(Measured(source, None if is_ours else path.stat().st_size))
 
 
 @contextlib.contextmanager

@@ -80,7 +80,7 @@ def _unpack(layer: LayerRecord, blobs: Blobs, place: Path, progress: Callable[[i
     lock = os.open(new, _DIRECTORY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)  # it is not what a killed process has left
-        made = unpack(blobs.path(layer.blob), new, f"layer {layer.diff_id}", progress)
+        made = unpack(blobs.path(layer.blob), new, f"layer {layer.diff_id}", progress, is_ours=True)
         if made.diff_id != layer.diff_id:
             raise ImageError(f"layer {layer.diff_id} in {blobs.path(layer.blob)} has contents of digest {made.diff_id}: damaged")
         native.sync_filesystem(lock)  # else a crash could leave files without contents under a name that says "whole"

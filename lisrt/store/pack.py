@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import IO, cast
 
 from lisrt.errors import ImageError
+from lisrt.store import archive
 from lisrt.store.archive import zstd_writer
 from lisrt.store.blobs import CHUNK, Blobs
 from lisrt.store.home import Home
 from lisrt.store.record import LayerRecord
-from lisrt.store.unpack import OPAQUE_ATTRIBUTE, WHITEOUT
+from lisrt.store.unpack import LONGEST, OPAQUE_ATTRIBUTE, WHITEOUT
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEEPEST = 256
 """Directories in directories: each is an open descriptor while we are in it."""
-_LONGEST = 4096
-"""Bytes of a path; `unpack` refuses those that the kernel would."""
+_MOST_ATTRIBUTES = 1 << 19
+"""Bytes of a file's extended attributes; `archive` refuses headers of twice that."""
 
 
 class _Digested:
@@ -42,6 +43,20 @@ class _Digested:
         self.digest.update(data)
         self.size += len(data)
         return len(data)
+
+
+class _Tar(tarfile.TarFile):
+    """An archive that is refused while it is written, not when it is needed."""
+
+    _count = 0
+
+    def addfile(self, tarinfo: tarfile.TarInfo, fileobj: IO[bytes] | None = None) -> None:  # type: ignore[override]
+        self._count += 1
+        if self._count >= archive.MOST_ENTRIES:
+            raise ImageError(f"{archive.MOST_ENTRIES:,} entries or more")
+        if len(os.fsencode(tarinfo.name)) > LONGEST:
+            raise ImageError(f"a path of more than {LONGEST} bytes: {tarinfo.name[:100]!r}...")
+        super().addfile(tarinfo, fileobj)
 
 
 def pack(root: Path, home: Home, *, without: frozenset[str] = frozenset()) -> LayerRecord:
@@ -68,8 +83,11 @@ def write_layer(home: Home, write: Callable[[IO[bytes]], None]) -> LayerRecord:
 
 
 def write_tar(root: Path, out: IO[bytes], *, without: frozenset[str] = frozenset()) -> None:
-    """Writes a tree as the tar of an OCI layer: all is root's, and whiteouts are files named `.wh.NAME`."""
-    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar, ExitStack() as stack:
+    """Writes a tree as the tar of an OCI layer: all is root's, and whiteouts are files named `.wh.NAME`.
+
+    ImageError for what `unpack` would not take back.
+    """
+    with _Tar.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar, ExitStack() as stack:
         top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, top)
         links: dict[tuple[int, int], str] = {}
@@ -85,8 +103,6 @@ def _walk(at: int, path: str, depth: int, without: frozenset[str]) -> Iterator[t
     for name in sorted(os.listdir(at)):
         status = os.stat(name, dir_fd=at, follow_symlinks=False)
         inner = f"{path}{name}"
-        if len(os.fsencode(inner)) >= _LONGEST:
-            raise ImageError(f"a path of {_LONGEST} bytes or more: {inner[:100]!r}...")
         if inner in without:
             continue
         yield inner, at, name, status
@@ -155,7 +171,7 @@ def _add_file(
 
 
 def _attributes(fd: int) -> dict[str, str]:
-    headers = {}
+    headers, size = {}, 0
     for attribute in os.listxattr(fd):
         if (
             attribute.startswith("user.")
@@ -163,6 +179,9 @@ def _attributes(fd: int) -> dict[str, str]:
             and "=" not in attribute
         ):
             value = os.getxattr(fd, attribute)
+            size += len(attribute) + len(value)
+            if size > _MOST_ATTRIBUTES:
+                raise ImageError(f"extended attributes of more than {_MOST_ATTRIBUTES >> 10} KiB at one file")
             headers[f"SCHILY.xattr.{attribute}"] = value.decode(errors="surrogateescape")
     return headers
 

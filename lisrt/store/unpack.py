@@ -34,6 +34,8 @@ _OPAQUE = ".wh..wh..opq"
 OPAQUE_ATTRIBUTE = "user.overlay.opaque"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+LONGEST = 4095
+"""Bytes of a path: the kernel's limit."""
 _OPEN_DIRECTORIES = 32
 _CHUNK = 1 << 20
 _LATEST = 2**33
@@ -52,12 +54,15 @@ class Unpacked:
     """Left out."""
 
 
-def unpack(blob: Path, root: Path, what: str, progress: Callable[[int], None] = lambda _: None) -> Unpacked:
+def unpack(
+    blob: Path, root: Path, what: str, progress: Callable[[int], None] = lambda _: None, *, is_ours: bool = False
+) -> Unpacked:
     """Unpacks a layer's file into an empty directory. `progress` gets the number of bytes so far, now and then.
 
-    ImageError, which begins with `what`: damaged, hostile, or no room for it.
+    `is_ours` is for a blob of the store: see `archive.reading`. ImageError, which begins with `what`: damaged, hostile, or
+    no room for it.
     """
-    with reading(blob, what) as layer:
+    with reading(blob, what, is_ours=is_ours) as layer:
         tree = _Tree(root)
         try:
             for entry in layer.entries():
@@ -295,7 +300,7 @@ def _inside(name: str) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise ImageError("`..` in a path")
-    if any(len(os.fsencode(part)) > 255 for part in parts) or len(os.fsencode(name)) >= 4096:
+    if any(len(os.fsencode(part.removeprefix(WHITEOUT))) > 255 for part in parts) or len(os.fsencode(name)) > LONGEST:
         raise ImageError("too long a path")
     return "/".join(parts)
 

@@ -12,9 +12,10 @@ from support.archives import file, folder, tar
 from support.fresh import environment, program
 
 from lisrt import ImageError
-from lisrt.store import cache
+from lisrt.store import archive, cache
 from lisrt.store.catalog import Catalog
 from lisrt.store.imports import import_image
+from lisrt.store.pack import pack
 from lisrt.store.record import LayerRecord
 
 LAYER = tar([folder("d"), *(file(f"d/{number}", b"%d" % number) for number in range(200))])
@@ -87,6 +88,21 @@ def test_a_layer_that_is_damaged_at_rest(catalog: Catalog, base: Path, layer: La
     with pytest.raises(ImageError, match=f"the store lacks {layer.blob}"):
         cache.tree(layer, catalog.blobs, base)
     assert trees(base) == []
+
+
+def test_a_layer_of_zeros(
+    catalog: Catalog, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What we packed is no bomb, however well it was compressed: else the snapshot is taken and can't be opened."""
+    monkeypatch.setattr(archive, "RATIO_FROM", 1 << 20)
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/zeros").write_bytes(bytes(8 << 20))
+    with catalog.home.adding():
+        layer = pack(tmp_path / "source", catalog.home)
+    assert layer.size * archive.MOST_RATIO < 8 << 20
+    tree = cache.tree(layer, catalog.blobs, base)
+    os.close(tree.lock)
+    assert (tree.path / "zeros").stat().st_size == 8 << 20
 
 
 UNPACK = """

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from support.features import missing
 
 from lisrt import ImageError
+from lisrt.store import archive
+from lisrt.store import pack as packing
 from lisrt.store.catalog import Catalog
 from lisrt.store.home import Home
 from lisrt.store.pack import pack, write_tar
@@ -196,6 +198,44 @@ def test_what_its_owner_may_not_read(tmp_path: Path, catalog: Catalog, unprivile
     assert stat.S_IMODE((tmp_path / "a/closed/inner").stat().st_mode) == 0o300
     (tmp_path / "a/closed/inner").chmod(0o700)
     assert stat.S_IMODE((tmp_path / "a/closed/inner/f").stat().st_mode) == 0
+
+
+def test_too_many_entries(tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`unpack` would refuse them: better now than when the snapshot is needed. One less is well."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    for number in range(8):
+        (tmp_path / f"a/{number}").touch()
+    monkeypatch.setattr(archive, "MOST_ENTRIES", 10)
+    with catalog.home.adding():
+        layer = pack(tmp_path / "a", catalog.home)
+        unpack(catalog.blobs.path(layer.blob), tmp_path / "b", "layer 1")
+        (tmp_path / "a/8").touch()
+        with pytest.raises(ImageError, match="10 entries or more"):
+            pack(tmp_path / "a", catalog.home)
+
+
+def test_the_longest_name_is_gone(tmp_path: Path, catalog: Catalog) -> None:
+    """Its whiteout's name has more than the 255 bytes that a file's name can have."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    os.mknod(tmp_path / "a" / ("n" * 255), stat.S_IFCHR | 0o600, os.makedev(0, 0))
+    with catalog.home.adding():
+        layer = pack(tmp_path / "a", catalog.home)
+    unpack(catalog.blobs.path(layer.blob), tmp_path / "b", "layer 1")
+    assert os.listdir(tmp_path / "b") == ["n" * 255]
+
+
+def test_attributes_that_no_header_holds(
+    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems have room for megabytes of them, and `unpack` refuses such headers. (The bound is lowered here.)"""
+    monkeypatch.setattr(packing, "_MOST_ATTRIBUTES", 1000)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/f").touch()
+    os.setxattr(tmp_path / "a/f", "user.large", bytes(1000))
+    with catalog.home.adding(), pytest.raises(ImageError, match="extended attributes"):
+        pack(tmp_path / "a", catalog.home)
 
 
 def test_a_name_that_would_be_a_whiteout(tmp_path: Path, catalog: Catalog) -> None:
