@@ -21,6 +21,12 @@ RATIO_FROM = 256 << 20
 """Smaller ones may be as thin as they like."""
 _MOST_HEADER = 1 << 20
 """tarfile reads data piece by piece, but a long name or a pax header at once, whatever size it claims."""
+_MOST_GLOBAL_HEADER = 64 << 10
+_MOST_GLOBAL_KEYS = 100
+MOST_PIECES = 1 << 17
+"""Of a sparse file; `pack` makes no more."""
+_MOST_MAP = MOST_PIECES * 42
+"""Bytes that say where they are: two numbers of at most 20 digits each. The map is no part of a header, so has no bound there."""
 _MOST_HEADERS = 16
 """In a row, before the entry that they are about. tarfile calls itself for each."""
 _ABOUT_THE_NEXT = (
@@ -140,9 +146,51 @@ class _Headers(tarfile.TarInfo):
             cls.in_a_row = 0
             return header
         cls.in_a_row += 1
-        if header.size > _MOST_HEADER or cls.in_a_row > _MOST_HEADERS:
+        most = _MOST_GLOBAL_HEADER if header.type == tarfile.XGLTYPE else _MOST_HEADER
+        if header.size > most or cls.in_a_row > _MOST_HEADERS:
             raise ImageError("headers larger, or more of them, than any archive that means well has")
         return header
+
+    def _proc_gnusparse_10(self, next: Self, pax_headers: dict[str, str], archive: tarfile.TarFile) -> None:
+        with _bounded_map(archive, is_text=True):
+            super()._proc_gnusparse_10(next, pax_headers, archive)  # type: ignore[misc]
+
+    def _proc_sparse(self, archive: tarfile.TarFile) -> Self:
+        with _bounded_map(archive, is_text=False):
+            return super()._proc_sparse(archive)  # type: ignore[misc, no-any-return]
+
+
+@contextlib.contextmanager
+def _bounded_map(archive: tarfile.TarFile, *, is_text: bool) -> Iterator[None]:
+    """Meanwhile tarfile reads a sparse file's map, all of it into a list, and at the archive's end for ever."""
+    stream = archive.fileobj
+    archive.fileobj = cast(IO[bytes], _Map(cast(IO[bytes], stream), is_text))
+    try:
+        yield
+    finally:
+        archive.fileobj = stream
+
+
+class _Map:
+    """The blocks of a sparse file's map: lines of numbers, or else binary, and no end of it but in itself."""
+
+    def __init__(self, stream: IO[bytes], is_text: bool) -> None:
+        self._stream = stream
+        self._is_text = is_text
+        self._size = self._lines = 0
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        self._size += len(data)
+        self._lines += data.count(b"\n") if self._is_text else 0
+        if len(data) < size or (self._is_text and b"\n" not in data):
+            raise ImageError("a sparse file's map is damaged")
+        if self._size > _MOST_MAP or self._lines > 2 * MOST_PIECES + tarfile.BLOCKSIZE:
+            raise ImageError(f"a sparse file of more than {MOST_PIECES:,} pieces")
+        return data
+
+    def tell(self) -> int:
+        return self._stream.tell()
 
 
 class Layer:
@@ -175,12 +223,21 @@ class Layer:
     def entries(self) -> Iterator[tarfile.TarInfo]:
         """Each entry, in the archive's order. Read its data before the next one."""
         while (entry := self._tar.next()) is not None:
+            self._check_global()
+            # tarfile lets `path` win, which a name has that is long or not ASCII: it is GNUSparseFile.0/NAME then
+            entry.name = entry.pax_headers.get("GNU.sparse.name", entry.name)
             self._tar.members.clear()  # type: ignore[attr-defined]  # else all of a million entries stay in memory
             self.count += 1
             if self.count >= MOST_ENTRIES:
                 raise ImageError(f"{MOST_ENTRIES:,} entries or more")
             yield entry
         self.diff_id = self._measured.finish()
+
+    def _check_global(self) -> None:
+        """What a pax header says of all entries to come, tarfile copies for each of them."""
+        headers = self._tar.pax_headers
+        if len(headers) > _MOST_GLOBAL_KEYS or any(key.startswith("GNU.sparse.") for key in headers):
+            raise ImageError("global headers larger, or other ones, than any archive that means well has")
 
     def data(self, entry: tarfile.TarInfo) -> IO[bytes]:
         """The contents of a regular file."""

@@ -26,6 +26,7 @@ from lisrt.store.unpack import LONGEST, OPAQUE_ATTRIBUTE, WHITEOUT
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEEPEST = 256
 """Directories in directories: each is an open descriptor while we are in it."""
+_SMALL_HOLE = 64 << 10
 _MOST_ATTRIBUTES = 1 << 19
 """Bytes of a file's extended attributes; `archive` refuses headers of twice that."""
 
@@ -55,7 +56,7 @@ class _Tar(tarfile.TarFile):
         if self._count >= archive.MOST_ENTRIES:
             raise ImageError(f"{archive.MOST_ENTRIES:,} entries or more")
         if len(os.fsencode(tarinfo.name)) > LONGEST:
-            raise ImageError(f"a path of more than {LONGEST} bytes: {tarinfo.name[:100]!r}...")
+            raise ImageError(f"a path of more than {LONGEST} bytes")
         super().addfile(tarinfo, fileobj)
 
 
@@ -93,7 +94,10 @@ def write_tar(root: Path, out: IO[bytes], *, without: frozenset[str] = frozenset
         links: dict[tuple[int, int], str] = {}
         tar.addfile(_info("./", os.fstat(top)))
         for path, at, name, status in _walk(top, "", 0, without):
-            _add(tar, path, at, name, status, links)
+            try:
+                _add(tar, path, at, name, status, links)
+            except ImageError as error:
+                raise ImageError(f"{path[:200]!r}: {error}") from None
 
 
 def _walk(at: int, path: str, depth: int, without: frozenset[str]) -> Iterator[tuple[str, int, str, os.stat_result]]:
@@ -121,7 +125,7 @@ def _add(
 ) -> None:
     mode = status.st_mode
     if name.startswith(WHITEOUT):
-        raise ImageError(f"{path!r} has a name that a layer can't hold: {WHITEOUT}* marks what was removed")
+        raise ImageError(f"its name is one that a layer can't hold: {WHITEOUT}* marks what was removed")
     if stat.S_ISCHR(mode) and status.st_rdev == 0:
         gone = tarfile.TarInfo(f"{path[: len(path) - len(name)]}{WHITEOUT}{name}")
         tar.addfile(gone)
@@ -200,8 +204,23 @@ def _extents(fd: int, size: int) -> list[tuple[int, int]]:
         offset = min(os.lseek(fd, start, os.SEEK_HOLE), size)
         if start < offset:
             extents.append((start, offset - start))
+        if len(extents) >= archive.MOST_PIECES:
+            extents = _joined(extents)
     os.lseek(fd, 0, os.SEEK_SET)
     return extents
+
+
+def _joined(extents: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Fewer: small holes between them are written out. ImageError where that does not help; `unpack` takes only so many."""
+    made: list[tuple[int, int]] = []
+    for start, length in extents:
+        if made and start - sum(made[-1]) <= _SMALL_HOLE:
+            made[-1] = (made[-1][0], start + length - made[-1][0])
+        else:
+            made.append((start, length))
+    if len(made) > archive.MOST_PIECES // 2:
+        raise ImageError(f"a sparse file of more than {archive.MOST_PIECES // 2:,} pieces")
+    return made
 
 
 def _add_sparse(

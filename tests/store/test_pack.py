@@ -163,6 +163,58 @@ def test_other_programs_read_sparse_files(tmp_path: Path) -> None:
     assert (tmp_path / "b/d/big").read_bytes() == (tmp_path / "a/d/big").read_bytes()
 
 
+ODD = ("short", "caf\u00e9", "n" * 200, "not-\udcff-utf8", "\u00e9" * 100)
+
+
+@pytest.mark.parametrize("how", ["ours", "GNU tar's"])
+def test_sparse_files_of_any_name(tmp_path: Path, catalog: Catalog, how: str) -> None:
+    """A name that a plain header can't hold has a pax header of its own, which says where the sparse file's data is."""
+    for place in ("a/d", "b"):
+        (tmp_path / place).mkdir(parents=True)
+    for name in ODD:
+        with open(tmp_path / "a/d" / name, "wb") as out:
+            out.seek(1 << 20)
+            out.write(b"tail")
+    if how == "ours":
+        with catalog.home.adding():
+            layer = pack(tmp_path / "a", catalog.home)
+        blob = catalog.blobs.path(layer.blob)
+    else:
+        if shutil.which("tar") is None:
+            missing("tar")
+        blob = tmp_path / "layer"
+        subprocess.run(["tar", "--sparse", "--format=pax", "-cf", blob, "-C", tmp_path / "a", "."], check=True)
+    unpack(blob, tmp_path / "b", "layer 1")
+    assert sorted(os.listdir(tmp_path / "b")) == ["d"]
+    assert sorted(os.listdir(tmp_path / "b/d")) == sorted(ODD)
+    for name in ODD:
+        assert (tmp_path / "b/d" / name).read_bytes() == bytes(1 << 20) + b"tail"
+
+
+def test_a_file_of_many_pieces(tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`unpack` takes only so many: small holes are written out, and where that is of no use the file is named."""
+    monkeypatch.setattr(archive, "MOST_PIECES", 20)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    with open(tmp_path / "a/f", "wb") as out:
+        for number in range(50):
+            out.seek(number << 14)
+            out.write(b"piece")
+        out.truncate(1 << 30)
+    with catalog.home.adding():
+        layer = pack(tmp_path / "a", catalog.home)
+        unpack(catalog.blobs.path(layer.blob), tmp_path / "b", "layer 1")
+        assert (tmp_path / "b/f").stat().st_size == 1 << 30
+        with open(tmp_path / "b/f", "rb") as made, open(tmp_path / "a/f", "rb") as wanted:
+            assert made.read(1 << 20) == wanted.read(1 << 20)
+        with open(tmp_path / "a/g", "wb") as out:
+            for number in range(50):
+                out.seek(number << 20)
+                out.write(b"piece")
+        with pytest.raises(ImageError, match="^'g': a sparse file of more than"):
+            pack(tmp_path / "a", catalog.home)
+
+
 def test_attributes(tmp_path: Path, catalog: Catalog) -> None:
     """`user.*`, whatever bytes are in them."""
     (tmp_path / "a").mkdir()

@@ -217,6 +217,70 @@ def test_a_header_that_claims_to_be_huge(unpacked: Unpack, how: str) -> None:
         unpacked(COMPRESSIONS[how](HUGE.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 20)))
 
 
+SPARSE = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "s", "GNU.sparse.realsize": "4"}
+
+
+def old_sparse(blocks: int) -> bytes:
+    """A sparse file as GNU tar had them before: that many blocks, each of which says that there is another one."""
+    info = tarfile.TarInfo("s")
+    info.type = tarfile.GNUTYPE_SPARSE
+    head = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    head[482] = 1
+    head[148:156] = b"%06o\0 " % (256 + sum(head[:148]) + sum(head[156:]))
+    block = (b"00000000001\0" * 42).ljust(504, b"\0") + b"\1" + bytes(7)
+    return bytes(head) + block * blocks
+
+
+@pytest.mark.parametrize("kind", ["lines", "blocks"])
+def test_a_sparse_file_of_countless_pieces(tmp_path: Path, kind: str) -> None:
+    """tarfile makes a list of them, from data that is hardly there once it is compressed. A tenth of this was gigabytes."""
+    if kind == "lines":
+        content = tar([file("GNUSparseFile.0/s", b"9999999\n" + b"0\n" * (5 << 20), pax_headers=SPARSE)])
+    else:
+        content = old_sparse((12 << 20) // 512)
+    (tmp_path / "layer").write_bytes(gzip.compress(content, 1))
+    with pytest.raises(ImageError, match=r"^layer 1: a sparse file of more than 131,072 pieces"):
+        examine(tmp_path / "layer", "layer 1")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        tar([file("GNUSparseFile.0/s", b"5\n0\n", pax_headers=SPARSE)])[: 4 * 512].replace(b"5\n0\n", b"99\n0"),
+        tar([file("GNUSparseFile.0/s", b"5\n0\n" + b"1" * 4096, pax_headers=SPARSE)]),
+        old_sparse(3),
+    ],
+    ids=["cut off", "no line", "cut off, old"],
+)
+def test_a_damaged_map(tmp_path: Path, content: bytes) -> None:
+    """tarfile reads on at the archive's end, for ever."""
+    (tmp_path / "layer").write_bytes(content)
+    with pytest.raises(ImageError, match=r"^layer 1: a sparse file's map is damaged"):
+        examine(tmp_path / "layer", "layer 1")
+
+
+def global_header(records: dict[str, str]) -> bytes:
+    return tarfile.TarInfo.create_pax_global_header(records)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        {f"key{number}": "" for number in range(200)},
+        {"comment": "x" * (65 << 10)},
+        {"GNU.sparse.map": "0,1"},
+    ],
+    ids=["many", "large", "sparse"],
+)
+def test_global_headers(tmp_path: Path, records: dict[str, str]) -> None:
+    """tarfile copies them for every entry: fifty thousand keys and a few thousand entries took a minute."""
+    (tmp_path / "layer").write_bytes(global_header(records) + tar([file("a"), file("b")]))
+    with pytest.raises(ImageError, match=r"^layer 1: (global )?headers larger"):
+        examine(tmp_path / "layer", "layer 1")
+    (tmp_path / "layer").write_bytes(global_header({"comment": "a commit, as git archive has it"}) + tar([file("a")]))
+    assert examine(tmp_path / "layer", "layer 1").entries == 1
+
+
 def test_headers_about_headers(unpacked: Unpack) -> None:
     """tarfile calls itself for each: a thousand were a RecursionError."""
     info = tarfile.TarInfo("././@PaxHeader")
