@@ -272,7 +272,7 @@ def naming(what: str) -> Iterator[None]:
         yield
     except ImageError as error:
         raise ImageError(f"{what}: {error}") from None
-    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, OverflowError) as error:
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, OverflowError, RecursionError) as error:
         raise ImageError(f"{what} is damaged or no tar archive: {error}") from None
     except OSError as error:
         if error.errno is None:  # gzip.BadGzipFile and bz2 say OSError

@@ -131,14 +131,23 @@ def _is_whole(place: Path) -> bool:
 
 
 def _count(root: Path) -> int:
-    """How many entries there are below a directory."""
-    count, pending = 0, [os.fspath(root)]
-    while pending:
-        with os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                count += 1
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
+    """How many entries there are below a directory. A path in it may be as long as a path can be, so `root` is not part of it."""
+    count, pending = 0, ["."]
+    at = os.open(root, _DIRECTORY)
+    try:
+        while pending:
+            path = pending.pop()
+            fd = native.open_beneath(at, os.fsencode(path), _DIRECTORY)
+            try:
+                with os.scandir(fd) as entries:
+                    for entry in entries:
+                        count += 1
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(entry.name if path == "." else f"{path}/{entry.name}")
+            finally:
+                os.close(fd)
+    finally:
+        os.close(at)
     return count
 
 

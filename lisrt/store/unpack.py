@@ -188,23 +188,40 @@ class _Tree:
         if fd is not None:
             self._open.move_to_end(path)
             return fd
-        try:
-            fd = native.open_in_root(self._root, os.fsencode(path), _DIRECTORY)
-        except FileNotFoundError:
-            above, _, name = path.rpartition("/")
-            at = self._parent(above)
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(name, 0o755, dir_fd=at)
-            fd = native.open_in_root(self._root, os.fsencode(path), _DIRECTORY)
+        fd = self._opened(path)
         self._open[path] = fd
         if len(self._open) > _OPEN_DIRECTORIES:
             os.close(self._open.popitem(last=False)[1])
         return fd
 
-    def _forget(self, path: str) -> None:
-        """A directory that is replaced must not be written to any more, nor what was below it."""
-        for known in [known for known in self._open if known == path or known.startswith(f"{path}/")]:
-            os.close(self._open.pop(known))
+    def _opened(self, path: str) -> int:
+        """A directory, and those above it, made where they are missing: up to the first that is there, and down again."""
+        missing: list[str] = []
+        above = path
+        while True:
+            try:
+                fd = native.open_in_root(self._root, os.fsencode(above) or b".", _DIRECTORY)
+                break
+            except FileNotFoundError:
+                if not above:
+                    raise
+                above, _, name = above.rpartition("/")
+                missing.append(name)
+        while missing:
+            name = missing.pop()
+            try:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, 0o755, dir_fd=fd)
+            finally:
+                os.close(fd)
+            above = f"{above}/{name}" if above else name
+            fd = native.open_in_root(self._root, os.fsencode(above), _DIRECTORY)
+        return fd
+
+    def _forget(self) -> None:
+        """What a path leads to when a directory or a symbolic link in it is replaced: by any name, through any other link."""
+        while self._open:
+            os.close(self._open.popitem()[1])
 
     def _replace(self, parent: str, name: str, make: Callable[[int], None]) -> None:
         """What comes later in an archive takes the place of what came before."""
@@ -212,16 +229,18 @@ class _Tree:
         try:
             make(at)
         except FileExistsError:
-            self._remove(at, parent, name)
-            make(at)
+            self._remove(at, name)
+            make(self._parent(parent))
 
-    def _remove(self, at: int, parent: str, name: str) -> None:
-        if _is_directory(at, name):
-            path = f"{parent}/{name}" if parent else name
-            self._forget(path)
+    def _remove(self, at: int, name: str) -> None:
+        """Descriptors that `_parent` gave before, `at` among them, may be closed afterwards."""
+        kind = os.stat(name, dir_fd=at, follow_symlinks=False).st_mode
+        if stat.S_ISDIR(kind):
             native.remove_tree(at, name)
         else:
             os.unlink(name, dir_fd=at)
+        if stat.S_ISDIR(kind) or stat.S_ISLNK(kind):
+            self._forget()
 
     def _directory(self, path: str, parent: str, name: str, entry: tarfile.TarInfo) -> None:
         at = self._parent(parent)
@@ -230,7 +249,8 @@ class _Tree:
         except FileExistsError:
             if not _is_directory(at, name):
                 hidden = _is_whiteout(at, name)
-                os.unlink(name, dir_fd=at)
+                self._remove(at, name)
+                at = self._parent(parent)
                 os.mkdir(name, 0o700, dir_fd=at)
                 if hidden:  # it was taken away, and made again
                     _set_opaque(self._parent(path))
@@ -247,8 +267,8 @@ class _Tree:
         try:
             fd = os.open(name, _NEW, 0o600, dir_fd=at)
         except FileExistsError:
-            self._remove(at, parent, name)
-            fd = os.open(name, _NEW, 0o600, dir_fd=at)
+            self._remove(at, name)
+            fd = os.open(name, _NEW, 0o600, dir_fd=self._parent(parent))
         try:
             _write(fd, layer, entry)
             os.fchmod(fd, _mode(entry))

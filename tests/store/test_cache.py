@@ -105,6 +105,15 @@ def test_a_layer_of_zeros(
     assert (tree.path / "zeros").stat().st_size == 8 << 20
 
 
+def test_the_longest_path(catalog: Catalog, base: Path, tmp_path: Path) -> None:
+    """With the place of the tree before it, it would be too long for the kernel."""
+    (tmp_path / "source").write_bytes(tar([file("d" * 200 + "/" + "a/" * 1940 + "f", b"1")]))
+    layer = import_image(tmp_path / "source", catalog, "x").layers[0]
+    for _ in range(2):
+        os.close(cache.tree(layer, catalog.blobs, base).lock)
+    assert cache.remove_unused(base, set()) == 1
+
+
 UNPACK = """
     import os, sys
     from pathlib import Path

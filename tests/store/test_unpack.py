@@ -11,6 +11,7 @@ import pytest
 from support.archives import COMPRESSIONS, Entry, digest, file, folder, hard, link, special, tar
 
 from lisrt import ImageError
+from lisrt.kernel import native
 from lisrt.store import archive
 from lisrt.store.unpack import Unpacked, examine
 
@@ -116,6 +117,36 @@ def test_parents_are_made(unpacked: Unpack, root: Path) -> None:
     """An archive need not speak of them."""
     unpacked([file("a/b/c", b"1")])
     assert (root / "a/b/c").read_bytes() == b"1"
+
+
+def test_a_path_of_a_thousand_parts(unpacked: Unpack, root: Path) -> None:
+    """None of which the archive speaks of: they are made one after the other, without a call in a call for each."""
+    unpacked([file("a/" * 1500 + "f", b"1"), folder("b"), file("b/" + "a/" * 1500 + "f", b"2")])
+    fd = os.open(root, os.O_RDONLY)
+    for top, data in (("a/", b"1"), ("b/a/", b"2")):
+        found = native.open_beneath(fd, f"{top}{'a/' * 1499}f".encode(), os.O_RDONLY)
+        assert os.read(found, 2) == data
+        os.close(found)
+        native.remove_tree(fd, top[0])  # pytest's own way to do that calls itself for each
+    os.close(fd)
+
+
+@pytest.mark.parametrize("new", [folder("l"), link("l", "c")], ids=["directory", "link"])
+def test_a_link_that_is_replaced_after_use(unpacked: Unpack, root: Path, new: Entry) -> None:
+    """What comes after it goes where it leads now."""
+    unpacked([folder("b"), folder("c"), folder("b/d"), folder("c/d"), link("l", "b"), file("l/x"), file("l/d/x"), new]
+             + [file("l/y"), file("l/d/y")])
+    now = root / ("c" if isinstance(new, tarfile.TarInfo) and new.issym() else "l")
+    assert sorted(os.listdir(root / "b")) == ["d", "x"]
+    assert os.listdir(root / "b/d") == ["x"]
+    assert sorted(os.listdir(now)) == ["d", "y"]
+    assert os.listdir(now / "d") == ["y"]
+
+
+def test_a_link_to_what_is_replaced(unpacked: Unpack, root: Path) -> None:
+    """Known by another name, it is not known any more."""
+    unpacked([file("b/x"), link("l", "b"), file("l/x"), file("b"), folder("b"), file("l/y")])
+    assert os.listdir(root / "b") == ["y"]
 
 
 def test_a_link_to_a_file_is_replaced_not_followed(unpacked: Unpack, root: Path) -> None:
