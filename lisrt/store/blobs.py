@@ -80,6 +80,25 @@ class Blobs:
         os.rename(file, self.path(digest))
         sync_directory(self._home.part("blobs"))
 
+    def set_aside_if_damaged(self, digest: str) -> bool:
+        """Renames a blob to `HEX.damaged` if that is not its digest, so that the next import brings it anew.
+
+        Whether it did, or found none. False also where it can't be read or the store not be written. `sweep` removes what
+        was set aside.
+        """
+        path = self.path(digest)
+        try:
+            with open(path, "rb") as file:
+                if f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == digest:
+                    return False
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):  # else an import has just replaced it
+                    os.rename(path, path.with_suffix(".damaged"))
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
     def chunks(self, digest: str) -> Iterator[bytes]:
         """The bytes of a blob. ImageError when it is not there."""
         try:

@@ -2,7 +2,7 @@
 
     BASE/.layers/HEX/           a layer's tree: whole, since it came here by rename
     BASE/.layers/HEX.ok         how many entries it has; see `_is_whole`
-    BASE/.layers/HEX.lock       held while one process unpacks it, and others wait
+    BASE/.layers/HEX.lock       held by one process that unpacks or removes it, or shared by those that look whether it is whole
     BASE/.layers/.new-TOKEN/    being unpacked
 
 Whoever uses a tree keeps a shared lock on it; that keeps `remove_unused` from it, and systemd-tmpfiles too.
@@ -26,6 +26,9 @@ from lisrt.store.unpack import unpack
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
+_NEW = ".new-"
+_AGAIN = "the damaged file was set aside: import, pull or build the image again"
+
 
 @dataclass(frozen=True, slots=True)
 class Tree:
@@ -43,14 +46,19 @@ def has(layer: LayerRecord, base: Path) -> bool:
 def tree(layer: LayerRecord, blobs: Blobs, base: Path, progress: Callable[[int], None] = lambda _: None) -> Tree:
     """The tree of a layer, unpacked now if it is not there. ImageError; OSError where the base can't be written."""
     place = base / ".layers" / _hex(layer)
-    found = _take(place)
+    place.parent.mkdir(mode=0o700, exist_ok=True)
+    guard = place.with_suffix(".lock")
+    with _guarded(guard, fcntl.LOCK_SH):
+        found = _take(place)
     if found is None:
-        place.parent.mkdir(mode=0o700, exist_ok=True)
-        with _alone(place.with_suffix(".lock")):
+        with _guarded(guard, fcntl.LOCK_EX):
             found = _take(place)  # another process was faster
-            while found is None:
+            if found is None:
+                _clear(place)
                 _unpack(layer, blobs, place, progress)
                 found = _take(place)
+    if found is None:
+        raise ImageError(f"{place} loses files as soon as it is made: name another $LISRT_SCRATCH")
     return Tree(place, found)
 
 
@@ -60,29 +68,47 @@ def remove_unused(base: Path, needed: set[str], *, dry_run: bool = False) -> int
     for entry in _entries(base / ".layers"):
         if entry.suffix or f"sha256:{entry.name}" in needed:
             continue
-        lock = _try(entry)
-        if lock is None:
+        if entry.name.startswith(_NEW):
+            removed += _remove_unused(entry, dry_run)
             continue
-        removed += 1
+        with contextlib.suppress(BlockingIOError):  # somebody is about to use it
+            with _guarded(entry.with_suffix(".lock"), fcntl.LOCK_EX | fcntl.LOCK_NB):
+                removed += _remove_unused(entry, dry_run)
+    return removed
+
+
+def _remove_unused(entry: Path, dry_run: bool) -> bool:
+    lock = _try(entry)
+    if lock is None:
+        return False
+    try:
         if not dry_run:
             with contextlib.suppress(FileNotFoundError):
                 entry.with_suffix(".ok").unlink()
             _remove(entry)
+        return True
+    finally:
         os.close(lock)
-    return removed
 
 
 def _unpack(layer: LayerRecord, blobs: Blobs, place: Path, progress: Callable[[int], None]) -> None:
     if not blobs.has(layer.blob):
         raise ImageError(f"the store lacks {layer.blob}, which the image needs: import, pull or build the image again")
-    new = place.parent / f".new-{secrets.token_hex(8)}"
+    new = place.parent / f"{_NEW}{secrets.token_hex(8)}"
     new.mkdir(mode=0o755)
     lock = os.open(new, _DIRECTORY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)  # it is not what a killed process has left
-        made = unpack(blobs.path(layer.blob), new, f"layer {layer.diff_id}", progress, is_ours=True)
-        if made.diff_id != layer.diff_id:
-            raise ImageError(f"layer {layer.diff_id} in {blobs.path(layer.blob)} has contents of digest {made.diff_id}: damaged")
+        try:
+            made = unpack(blobs.path(layer.blob), new, f"layer {layer.diff_id}", progress, is_ours=True)
+            if made.diff_id != layer.diff_id:
+                raise ImageError(
+                    f"layer {layer.diff_id} in {blobs.path(layer.blob)} has contents of digest {made.diff_id}: damaged"
+                )
+        except ImageError as error:
+            if not blobs.set_aside_if_damaged(layer.blob):
+                raise  # no room, say
+            raise ImageError(f"{error}; {_AGAIN}") from None
         native.sync_filesystem(lock)  # else a crash could leave files without contents under a name that says "whole"
         place.with_suffix(".ok").write_text(f"{_count(new)}\n")
         os.rename(new, place)
@@ -94,30 +120,35 @@ def _unpack(layer: LayerRecord, blobs: Blobs, place: Path, progress: Callable[[i
 
 
 def _take(place: Path) -> int | None:
-    """A shared lock on a tree that is whole; None when there is none. One that is damaged, and in no use, goes."""
+    """A shared lock on a tree that is whole; None when there is none. Call it while the guard is held, shared or not."""
     try:
         fd = os.open(place, _DIRECTORY)
     except FileNotFoundError:
         return None
     try:
         fcntl.flock(fd, fcntl.LOCK_SH)
-        if not os.path.samestat(os.fstat(fd), os.stat(place)):
-            raise FileNotFoundError  # removed while we waited
-        if _is_whole(place):
+        if _is_still(place, fd) and _is_whole(place):
             return fd
     except FileNotFoundError:
-        os.close(fd)
-        return None
+        pass  # systemd-tmpfiles is at it
     except BaseException:
         os.close(fd)
         raise
+    os.close(fd)
+    return None
+
+
+def _clear(place: Path) -> None:
+    """Removes a tree that is damaged, if nobody uses it. Who has a lock on it does use it: those who look have the guard."""
+    try:
+        fd = os.open(place, _DIRECTORY)
+    except FileNotFoundError:
+        return
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove(place)
     except BlockingIOError:
         raise ImageError(f"{place} has lost files, and programs use it: end them, or name another $LISRT_SCRATCH") from None
-    else:
-        _remove(place)
-        return None
     finally:
         os.close(fd)
 
@@ -166,13 +197,24 @@ def _try(place: Path) -> int | None:
 
 
 @contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def _guarded(guard: Path, how: int) -> Iterator[None]:
+    """Holds a lock file, which is made; those who clean /tmp may take it away at any time."""
+    while True:
+        fd = os.open(guard, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, how)
+            if _is_still(guard, fd):
+                yield
+                return
+        finally:
+            os.close(fd)
+
+
+def _is_still(path: Path, fd: int) -> bool:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _remove(place: Path) -> None:

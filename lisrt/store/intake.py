@@ -118,8 +118,7 @@ class Intake:
         with archive.naming("entering it into the store"):
             for digest, path in self._new.items():
                 _sync(path)
-                if not self._catalog.blobs.has(digest):
-                    self._catalog.blobs.adopt(path, digest)
+                self._catalog.blobs.adopt(path, digest)  # also in the place of one: that may be damaged, this is not
             return self._catalog.put(record, *self._names)
 
 

@@ -1,10 +1,13 @@
 """Trees of this host: unpacked once, whole or not there, kept while in use."""
 
+import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -81,13 +84,56 @@ def test_a_layer_that_is_damaged_at_rest(catalog: Catalog, base: Path, layer: La
     os.replace(other, blob)
     with pytest.raises(ImageError, match=f"layer {layer.diff_id} in {blob} has contents of digest"):
         cache.tree(layer, catalog.blobs, base)
-    blob.write_bytes(blob.read_bytes()[:100])
+    assert not blob.exists()
+    blob.write_bytes(LAYER[:100])
     with pytest.raises(ImageError, match=f"^layer {layer.diff_id}"):
         cache.tree(layer, catalog.blobs, base)
-    blob.unlink()
     with pytest.raises(ImageError, match=f"the store lacks {layer.blob}"):
         cache.tree(layer, catalog.blobs, base)
     assert trees(base) == []
+
+
+@pytest.mark.parametrize("how", ["cut off", "one bit", "an archive"])
+def test_a_damaged_layer_is_repaired(catalog: Catalog, base: Path, layer: LayerRecord, tmp_path: Path, how: str) -> None:
+    """By importing it again, as the message says; what was set aside goes with the next sweep."""
+    blob = catalog.blobs.path(layer.blob)
+    whole = blob.read_bytes()
+    other = {"cut off": whole[:-20], "one bit": bytes([whole[0], whole[1] ^ 1]) + whole[2:], "an archive": tar([file("x")])}[how]
+    blob.write_bytes(other)
+    with pytest.raises(ImageError, match="the damaged file was set aside: import, pull or build the image again"):
+        cache.tree(layer, catalog.blobs, base)
+    import_image(tmp_path / "source", catalog, "x")
+    assert blob.read_bytes() == whole
+    os.close(cache.tree(layer, catalog.blobs, base).lock)
+    assert catalog.sweep().blobs == 1
+    assert len(list(blob.parent.iterdir())) == 1
+
+
+def test_a_layer_that_was_cut_off_is_brought_again(
+    catalog: Catalog, layer: LayerRecord, tmp_path: Path
+) -> None:
+    """Also when nobody has used it meanwhile: the import said that the store lacks what it had just brought."""
+    blob = catalog.blobs.path(layer.blob)
+    os.truncate(blob, layer.size - 20)
+    import_image(tmp_path / "source", catalog, "x")
+    assert blob.stat().st_size == layer.size
+
+
+def test_no_room_is_no_damage(catalog: Catalog, base: Path, layer: LayerRecord) -> None:
+    """What else goes wrong leaves the layer where it is."""
+    with resource_limit(resource.RLIMIT_FSIZE, 0), pytest.raises(ImageError):
+        cache.tree(layer, catalog.blobs, base)
+    os.close(cache.tree(layer, catalog.blobs, base).lock)
+
+
+@contextlib.contextmanager
+def resource_limit(which: int, value: int) -> Iterator[None]:
+    before = resource.getrlimit(which)
+    resource.setrlimit(which, (value, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(which, before)
 
 
 def test_a_layer_of_zeros(
@@ -142,6 +188,36 @@ def test_many_at_once(catalog: Catalog, base: Path, layer: LayerRecord, tmp_path
     command = [sys.executable, str(script)]
     running = [subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE) for _ in range(5)]
     assert [process.communicate(timeout=50)[1].decode() for process in running] == [""] * 5
+
+
+def test_a_damaged_tree_that_many_want(catalog: Catalog, base: Path, layer: LayerRecord, tmp_path: Path) -> None:
+    """Nobody uses it: those who look at it at the same time are not taken for users."""
+    script = tmp_path / "scenario.py"
+    script.write_text(
+        textwrap.dedent(UNPACK.format(home=str(catalog.home.path)))
+        + textwrap.dedent(f"""
+        base = Path({str(base)!r})
+        for line in sys.stdin:
+            os.close(cache.tree(layer, catalog.blobs, base).lock)
+            print("there", flush=True)
+        """)
+    )
+    tree = cache.tree(layer, catalog.blobs, base)
+    os.close(tree.lock)
+    command = [sys.executable, str(script)]
+    with contextlib.ExitStack() as stack:
+        pipe = subprocess.PIPE
+        running = [
+            stack.enter_context(subprocess.Popen(command, cwd=tmp_path, env=environment(), stdin=pipe, stdout=pipe, text=True))
+            for _ in range(4)
+        ]
+        for number in range(30):
+            (tree.path / f"d/{number}").unlink()
+            for process in running:
+                print(file=process.stdin, flush=True)
+            for process in running:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "there\n"
 
 
 def test_killed(catalog: Catalog, base: Path, layer: LayerRecord, tmp_path: Path) -> None:
