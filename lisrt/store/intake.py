@@ -7,7 +7,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, cast
 
@@ -16,7 +16,7 @@ from lisrt.store import archive
 from lisrt.store.blobs import CHUNK
 from lisrt.store.catalog import Catalog, checked_name
 from lisrt.store.record import Config, ImageRecord, LayerRecord
-from lisrt.store.unpack import examine
+from lisrt.store.unpack import LONGEST, examine
 
 KEPT = ("gzip", "zstd")
 """Compressed like this a layer stays as it came; whatever else is turned into zstd, which OCI has a media type for."""
@@ -112,6 +112,7 @@ class Intake:
     ) -> ImageRecord:
         """Enters the image. ImageError."""
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        config = replace(config, workdir=_checked_workdir(config.workdir))
         record = ImageRecord(tuple(layers), config, architecture=architecture, provenance={**provenance, "at": at})
         if not record.layers:
             raise ImageError("it has no layers")
@@ -120,6 +121,23 @@ class Intake:
                 _sync(path)
                 self._catalog.blobs.adopt(path, digest)  # also in the place of one: that may be damaged, this is not
             return self._catalog.put(record, *self._names)
+
+
+def _checked_workdir(path: str) -> str:
+    """As an absolute path without `.` in it: a relative one begins at the root. ImageError where no program could start."""
+    if not path:
+        return ""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    wrong = "has `..` in it" if ".." in parts else ""
+    try:
+        lengths = [len(os.fsencode(part)) for part in parts]
+        if max(lengths, default=0) > 255 or sum(lengths) + len(lengths) > LONGEST:
+            wrong = "is too long for a path"
+    except UnicodeEncodeError:
+        wrong = "is no text"
+    if wrong:
+        raise ImageError(f"its WORKDIR, {path[:100]!r}, {wrong}")
+    return "/" + "/".join(parts)
 
 
 def check_digest(found: str, expected: str | None) -> None:

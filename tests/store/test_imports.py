@@ -50,6 +50,35 @@ def paths(catalog: Catalog, name: str, tmp_path: Path) -> list[set[str]]:
     return found
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("", ""), (".", "/"), ("/", "/"), ("work/./here", "/work/here"), ("//a//b/", "/a/b"), ("/caf\u00e9", "/caf\u00e9")],
+)
+def test_a_workdir(catalog: Catalog, tmp_path: Path, given: str, kept: str) -> None:
+    """Relative to the root, as Docker has it; "" is none."""
+    (tmp_path / "source").write_bytes(layout(BASE, config={"WorkingDir": given}).archive())
+    assert import_image(tmp_path / "source", catalog, "x").config.workdir == kept
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("/a/../../b", "has `..` in it"),
+        ("..", "has `..` in it"),
+        ("/" + "n" * 256, "is too long"),
+        ("/n" * 2048, "is too long"),
+        ("/\ud800", "is no text"),
+    ],
+    ids=lambda value: value[:8].encode("unicode_escape").decode(),
+)
+def test_a_workdir_that_none_can_be(catalog: Catalog, tmp_path: Path, given: str, says: str) -> None:
+    """Said when it comes, not when the first sandbox is to start."""
+    (tmp_path / "source").write_bytes(layout(BASE, config={"WorkingDir": given}).archive())
+    with pytest.raises(ImageError, match=f"^{tmp_path}/source: its WORKDIR, .*{says}"):
+        import_image(tmp_path / "source", catalog, "x")
+    assert contents(catalog) == {}
+
+
 TREES = [{"etc", "etc/os-release", "bin", "bin/sh"}, {"etc", "etc/more", "etc/os-release"}]
 
 
