@@ -67,11 +67,10 @@ class _Layers:
     def all(self, wanted: list[tuple[Descriptor, str]]) -> list[LayerRecord]:
         """Several at once. When one can't be had the others are given up, and its error is raised."""
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="lisrt-pull") as threads:
-            futures = [
-                threads.submit(self._one, f"layer {number} of {len(wanted)}", number, layer, diff_id)
-                for number, (layer, diff_id) in enumerate(wanted, 1)
-            ]
-            try:
+            futures: list[Future[LayerRecord]] = []
+            try:  # from the first one on: Ctrl-C may come before the last is on its way
+                for number, (layer, diff_id) in enumerate(wanted, 1):
+                    futures.append(threads.submit(self._one, f"layer {number} of {len(wanted)}", number, layer, diff_id))
                 done, _ = wait(futures, return_when=FIRST_EXCEPTION)
                 self._raise_first(done)
             finally:
