@@ -144,7 +144,10 @@ static int step_overlay(struct context *ctx, const struct lis_step *step) {
     }
     if (length >= (int)sizeof options)
         return lis_fail(ctx->fault, LIS_STAGE_OVERLAY, E2BIG, "/");
-    const char *topmost = strrchr(text(ctx, step, 0), '/') + 1; /* what `lisrt ps` knows the image by */
+    /* what `lisrt ps` knows the image by; lisrt/emulation.py puts a layer above many, which says nothing */
+    const char *topmost = strrchr(text(ctx, step, 0), '/') + 1;
+    if (strcmp(topmost, ".emulation") == 0 && step->nstrings > 1)
+        topmost = strrchr(text(ctx, step, 1), '/') + 1;
     if (mount(topmost, "/m", "overlay", MS_NODEV | MS_NOSUID, options) < 0)
         return lis_fail(ctx->fault, LIS_STAGE_OVERLAY, errno, "/");
     ctx->root = open("/m", O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -27,7 +27,7 @@ _ID = re.compile(r"b[0-9a-f]{16}")
 _SNAPSHOT = re.compile(r"f[0-9a-f]{16}")
 _LAYER = re.compile(r"(?:^|[,:])upperdir=[^,]*/(b[0-9a-f]{16})/u(?:,|$)")
 _COPY = re.compile(r"/(b[0-9a-f]{16})/r$")
-_LOWEST = re.compile(r"(?:^|,)lowerdir=([^,:]*)")
+_LOWEST = re.compile(r"(?:^|,)lowerdir=(?:[^,:]*/\.emulation:)?([^,:]*)")
 
 
 @dataclass(frozen=True, slots=True)

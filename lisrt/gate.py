@@ -35,7 +35,7 @@ class Gate:
         """SandboxBusy while anybody uses it."""
         with self._lock:
             if self._users or self._alone:
-                raise SandboxBusy("commands or transfers run in the sandbox: wait for them, then take the snapshot")
+                raise SandboxBusy("commands or transfers run in the sandbox: wait for them, and try again")
             self._alone = True
         try:
             yield
