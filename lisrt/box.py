@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -18,7 +19,7 @@ from lisrt.gate import Gate
 from lisrt.image import DEFAULT_ENV, Root, resolve_name
 from lisrt.kernel.bubblewrap import Program
 from lisrt.limits import Limits, shorter, writable_layer
-from lisrt.passwd import Account, find
+from lisrt.passwd import Account, find, parse
 from lisrt.plan import NETWORKS, Plan, make_plan
 from lisrt.result import ExecResult, Transfer
 from lisrt.snapshot import Image, flattened, freeze
@@ -34,6 +35,7 @@ from lisrt.spec import (
     user_name,
 )
 from lisrt.store.catalog import checked_name
+from lisrt.stored import read_text
 from lisrt.waiting import Flow, Offload
 
 DEFAULT_WORKDIR = "/testbed"
@@ -153,8 +155,11 @@ class Box:
     def _identify(self) -> None:
         root = self.root
         asked = self.asked_user if self.asked_user is not None else root.user or 0
+        accounts = root.accounts
+        if self.base is not None and asked not in (0, "0", "root"):  # programs may have made users since
+            accounts = parse(read_text(root.layers, "etc/passwd")) or accounts
         try:
-            self.account = find(root.accounts, asked)
+            self.account = find(accounts, asked)
         except ValueError as error:
             if self.asked_user is None:
                 raise ImageError(f"image {self.image_name!r} names a user of its own: {error}") from None
@@ -207,7 +212,7 @@ class Box:
 
     def fork(self, count: int) -> Flow[list[Box]]:
         """So many more sandboxes that begin with what this one has now."""
-        if isinstance(count, bool) or count < 1:
+        if isinstance(count, bool) or operator.index(count) < 1:
             raise ValueError(f"fork(n) makes 1 sandbox or more, not {count!r}")
         return (yield from self._branch(count))[1]
 

@@ -22,8 +22,9 @@ class Sandbox:
     """An isolated Linux environment of one's own, ready when the constructor returns. Close it, or use `with`.
 
     Args:
-        image: name or id of an image (`lisrt image ls`), or a snapshot; None means `$LISRT_IMAGE`, then the settings file,
-            then `host`. One that is new on this host is unpacked first.
+        image: name or id of an image (`lisrt image ls`), or a snapshot, which has files and no options: user, env, workdir
+            and the rest are this sandbox's own. None means `$LISRT_IMAGE`, then the settings file, then `host`. One that
+            is new on this host is unpacked first.
         limits: how much memory, CPU, processes, disk it may use; by default 1024 processes and threads, and nothing else.
         network: "none" (own loopback only, the default) or "host" (no isolation; with the host's resolv.conf and hosts).
         mounts: host directories and files to show, see Mount.

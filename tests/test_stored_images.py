@@ -113,6 +113,21 @@ def test_users_by_name_and_number(kept: str, user: int | str, expected: str) -> 
         assert box.sh("echo $(id -u) $(id -g) $HOME").stdout.strip() == expected
 
 
+def test_a_user_that_was_made_since(kept: str) -> None:
+    """What /etc/passwd says in a snapshot counts for who begins with that."""
+    with Sandbox(kept) as box:
+        box.sh("echo 'bob:x:1001:1002:bob:/srv:/bin/sh' >> /etc/passwd").check()
+        image = box.snapshot()
+        with Sandbox(image, user="bob") as other:
+            assert other.sh("echo $(id -u) $(id -g) $HOME").stdout == "1001 1002 /srv\n"
+
+
+def test_host_is_in_no_store(kept: str) -> None:
+    """And is said to be so by name, not taken for a misspelling of itself."""
+    with pytest.raises(ImageError, match="own /usr"):
+        Catalog().get("host")
+
+
 def test_a_user_that_is_not_there(kept: str) -> None:
     """The caller's mistake is a ValueError, the image's an ImageError."""
     with pytest.raises(ValueError, match="nobody-such"):

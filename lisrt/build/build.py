@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,12 +122,16 @@ def _do(job: Job, step: Step, state: State, workshop: Workshop, where: str) -> M
 def _record(job: Job, state: State) -> ImageRecord:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     source = {"kind": "build", "source": str(job.recipe.folder.resolve()), "at": now, "description": job.recipe.description}
+    if job.recipe.check is not None:
+        source["proof"] = f"sha256:{hashlib.sha256(job.recipe.check.read_bytes()).hexdigest()}"
     return ImageRecord(state.layers, state.config, state.base, job.architecture, source)
 
 
 def _is_there(catalog: Catalog, name: str, record: ImageRecord) -> bool:
+    """And was proved by the same check.sh."""
     try:
-        return catalog.get(name).id == record.id
+        found = catalog.get(name)
+        return found.id == record.id and found.provenance.get("proof") == record.provenance.get("proof")
     except ImageError:
         return False
 
