@@ -78,7 +78,7 @@ class Catalog:
     def _resolved(self, reference: str) -> str:
         """The hexadecimal part of the id of what `get` would get, whether or not that can be read."""
         if reference in RESERVED:
-            raise ImageError(f"{reference!r} is this machine's own /usr, and in no store: there is nothing to show, export or remove")
+            raise ImageError(f"{reference!r} is this machine's own /usr, and in no store")
         named = self._named(reference)
         if named:
             return named
@@ -188,7 +188,7 @@ class Catalog:
         if near:
             return f"did you mean {near[0]!r}?"
         some = ", ".join(known[:8]) + (" ..." if len(known) > 8 else "")
-        return f"there are {some} (`lisrt image ls`); `lisrt image build` makes ubuntu-24.04 and debian-12, others: `lisrt image --help`"
+        return f"there are {some} (`lisrt image ls`); `lisrt image build` makes ubuntu-24.04, debian-12; more: `lisrt image --help`"
 
 
 def _files(directory: Path) -> Iterator[Path]:
