@@ -136,6 +136,16 @@ def test_a_check_runs_without_a_network_and_leaves_no_trace(recipe: Recipe, make
     assert shown("made", "ls /opt") == "1\n"
 
 
+def test_another_check_is_run(recipe: Recipe, make: Make) -> None:
+    """On the image that is there: all else comes from the cache."""
+    steps = BASE + run("echo 1 > /opt/1")
+    make(recipe(steps, check__sh="#!/bin/sh\ntest -e /opt/1\n"))
+    _, told = make(recipe(steps, check__sh="#!/bin/sh\ntest -e /opt/1\n"))
+    assert told.notes == []
+    with pytest.raises(ImageError, match=r"check\.sh"):
+        make(recipe(steps, check__sh="#!/bin/sh\ntest -e /opt/2\n"))
+
+
 def test_a_step_has_the_hosts_network_and_an_image_has_none(recipe: Recipe, make: Make) -> None:
     """Fetching is what builds are for."""
     make(recipe(BASE + run("tail -n +3 /proc/net/dev | wc -l > /opt/devices")))
