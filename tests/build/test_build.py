@@ -141,7 +141,7 @@ def test_another_check_is_run(recipe: Recipe, make: Make) -> None:
     steps = BASE + run("echo 1 > /opt/1")
     make(recipe(steps, check__sh="#!/bin/sh\ntest -e /opt/1\n"))
     _, told = make(recipe(steps, check__sh="#!/bin/sh\ntest -e /opt/1\n"))
-    assert told.notes == []
+    assert not [note for note in told.notes if note[0] == "check.sh"]
     with pytest.raises(ImageError, match=r"check\.sh"):
         make(recipe(steps, check__sh="#!/bin/sh\ntest -e /opt/2\n"))
 
