@@ -188,7 +188,7 @@ class Catalog:
         if near:
             return f"did you mean {near[0]!r}?"
         some = ", ".join(known[:8]) + (" ..." if len(known) > 8 else "")
-        return f"there are {some} (`lisrt image ls`); `lisrt image build` makes ubuntu-24.04, debian-12; more: `lisrt image --help`"
+        return f"there are {some}; `lisrt image build` makes ubuntu-24.04 and debian-12; more: `lisrt image --help`"
 
 
 def _files(directory: Path) -> Iterator[Path]:
