@@ -68,7 +68,9 @@ def test_a_directory_swapped_for_a_link_while_it_is_fetched(box: Box, secret: Pa
     box.sh("until [ -e tree/dir/inner -a -L tree/link ] || [ -L tree/dir ]; do :; done").check()
     fetched = set()
     with not_blocked(40):
-        for number in range(25):
+        for number in range(300):
+            if number >= 25 and b"inside" in fetched:
+                break  # where the host is slow, the first ones may all have met the link
             back = tmp_path / "out" / str(number)
             back.parent.mkdir(exist_ok=True)
             with contextlib.suppress(OSError):
