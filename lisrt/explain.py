@@ -41,6 +41,11 @@ _HOST_FAULTS: dict[tuple[str, int | None], tuple[str, str]] = {
     ("mount-namespace", None): ("user-namespaces", _APPARMOR),
     ("mount-namespace", errno.ENOSPC): ("user-namespaces", _NAMESPACES),
     ("proc", errno.EPERM): ("proc", _CONTAINER),
+    ("dev", errno.EPERM): (
+        "bwrap",
+        "For root, bubblewrap needs CAP_SYS_ADMIN, to protect the host's devices: run lisrt as an ordinary user, or use"
+        ' launcher="native"',
+    ),
     ("overlay-probe", None): ("scratch", _SCRATCH),
     ("scratch", None): ("scratch", _SCRATCH),
     **{(stage, code): ("scratch", _FULL) for stage in _WRITES for code in (errno.ENOSPC, errno.EDQUOT)},

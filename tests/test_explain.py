@@ -107,6 +107,13 @@ def test_every_fault_becomes_a_sentence(stage: str, number: int) -> None:
         assert (error.stage, error.errno, error.path) == (stage, number, "/some/place")
 
 
+def test_root_under_bubblewrap_without_its_capability() -> None:
+    """The one who can do something about it is told what."""
+    error = fault_error(Fault(stage_number("dev"), errno.EPERM, "/dev, as root"))
+    assert isinstance(error, HostError) and error.check == "bwrap"
+    assert "CAP_SYS_ADMIN" in error.fix and "native" in error.fix
+
+
 def test_a_fault_without_a_path_has_no_empty_brackets() -> None:
     """Nothing between "could not do it" and the reason."""
     assert "()" not in str(fault_error(Fault(stage_number("pivot"), errno.EINVAL, "")))
