@@ -414,5 +414,5 @@ int lis_bwrap_init_main(void) {
         lis_send_fault(CONTROL, &fault);
         return 1;
     }
-    lis_init_main(CONTROL, LIFELINE, &meter);
+    lis_init_main(CONTROL, LIFELINE, &meter, &(struct lis_user){.is_real = false});
 }

@@ -26,6 +26,7 @@
 
 struct child {
     const struct lis_tag_base *base;
+    const struct lis_user *user;
     struct lis_exec_strings strings;
     int stdio[3];
     uint32_t tag;
@@ -79,6 +80,8 @@ static void run_child(struct child *child, int ctl) {
     }
     if (!err)
         err = -lis_tag_set(child->base, child->tag);
+    if (!err)
+        err = -lis_become(child->user);
     if (!err) {
         at = LIS_AT_CWD;
         err = chdir(child->strings.cwd) < 0 ? errno : 0;
@@ -136,7 +139,7 @@ static int read_body(int fd, char **ret_text, size_t *ret_size) {
     return 0;
 }
 
-static int open_terminal(int ctl, uint32_t rows_columns, int *ret_slave) {
+static int open_terminal(const struct lis_user *user, int ctl, uint32_t rows_columns, int *ret_slave) {
     cleanup_fd int master = open("/dev/pts/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
     int unlock = 0;
     if (master < 0 || ioctl(master, TIOCSPTLCK, &unlock) < 0)
@@ -144,7 +147,7 @@ static int open_terminal(int ctl, uint32_t rows_columns, int *ret_slave) {
     struct winsize size = {.ws_row = (unsigned short)(rows_columns >> 16), .ws_col = (unsigned short)rows_columns};
     ioctl(master, TIOCSWINSZ, &size);
     cleanup_fd int slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-    if (slave < 0)
+    if (slave < 0 || (user->is_real && fchown(slave, user->uid, user->gid) < 0))
         return -errno;
     struct lis_header header = {LIS_MAGIC, LIS_TERMINAL};
     int r = lis_send(ctl, &header, sizeof header, (int[]){master}, 1);
@@ -160,16 +163,17 @@ int lis_command_refuse(int ctl, int err, int at) {
     return -err;
 }
 
-static int start(const struct lis_tag_base *base, uint32_t tag, const struct lis_exec_message *message, char *text,
-                 size_t size, int ctl, const int stdio[3], struct lis_command **ret_command) {
-    struct child child = {.base = base, .tag = tag, .stdio = {stdio[0], stdio[1], stdio[2]}};
+static int start(const struct lis_tag_base *base, const struct lis_user *user, uint32_t tag,
+                 const struct lis_exec_message *message, char *text, size_t size, int ctl, const int stdio[3],
+                 struct lis_command **ret_command) {
+    struct child child = {.base = base, .user = user, .tag = tag, .stdio = {stdio[0], stdio[1], stdio[2]}};
     cleanup_free char **pointers = NULL;
     cleanup_fd int terminal = -EBADF;
     int r = lis_exec_split(text, size, message->argc, message->envc, &child.strings);
     if (r == 0)
         pointers = child.strings.argv;
     if (r == 0 && message->flags & LIS_EXEC_TERMINAL)
-        r = open_terminal(ctl, message->rows_columns, &terminal);
+        r = open_terminal(user, ctl, message->rows_columns, &terminal);
     cleanup_free struct lis_command *command = calloc(1, sizeof *command);
     if (r < 0 || !command)
         return lis_command_refuse(ctl, r < 0 ? -r : ENOMEM, LIS_AT_SETUP);
@@ -192,8 +196,9 @@ static int start(const struct lis_tag_base *base, uint32_t tag, const struct lis
     return 0;
 }
 
-int lis_command_start(const struct lis_tag_base *base, uint32_t tag, const struct lis_exec_message *message,
-                      size_t size, int fds[LIS_MAX_FDS], int nfds, struct lis_command **ret_command) {
+int lis_command_start(const struct lis_tag_base *base, const struct lis_user *user, uint32_t tag,
+                      const struct lis_exec_message *message, size_t size, int fds[LIS_MAX_FDS], int nfds,
+                      struct lis_command **ret_command) {
     int next = 0, stdio[3] = {-1, -1, -1}, ctl = -1;
     cleanup_free char *body = NULL;
     char *text = (char *)(uintptr_t)(message + 1);
@@ -213,7 +218,7 @@ int lis_command_start(const struct lis_tag_base *base, uint32_t tag, const struc
     else if (r < 0)
         lis_command_refuse(ctl, -r, LIS_AT_SETUP);
     else
-        r = start(base, tag, message, text, text_size, ctl, stdio, ret_command);
+        r = start(base, user, tag, message, text, text_size, ctl, stdio, ret_command);
     for (int i = 0; i < nfds; i++)
         if (fds[i] != ctl || r < 0)
             close(fds[i]);

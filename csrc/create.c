@@ -73,6 +73,8 @@ static void become_sandbox(const struct lis_resources *resources, int sock) {
     close(sock);
     const struct lis_member *member = &resources->member;
     const struct lis_step *pids = lis_find_step(resources->plan, LIS_STEP_PIDS);
+    const struct lis_step *ids = lis_find_step(resources->plan, LIS_STEP_USER);
+    struct lis_user user = {ids->c != 0, (uid_t)ids->a, (gid_t)ids->b};
     struct lis_meter meter = {.account = resources->account,
                               .offers = resources->account ? resources->offers : -EBADF,
                               .oom = member->oom,
@@ -81,7 +83,7 @@ static void become_sandbox(const struct lis_resources *resources, int sock) {
                               .pids_events = member->pids_events,
                               .pids = pids ? pids->a + 1 : 0};
     if (lis_cgroup_join(member, &fault) == 0 && lis_setup(resources, &fault) == 0)
-        lis_init_main(CONTROL, -EBADF, &meter);
+        lis_init_main(CONTROL, -EBADF, &meter, &user);
     lis_send_fault(CONTROL, &fault);
     _exit(1);
 }

@@ -20,7 +20,9 @@
 #include "sys.h"
 #include "util.h"
 
-int lis_host_enter_user_namespace(struct lis_fault *fault) {
+int lis_host_enter_user_namespace(const struct lis_id_ranges *ranges, struct lis_fault *fault) {
+    if (ranges)
+        return lis_enter_with_ranges(ranges, fault);
     uid_t uid = geteuid();
     gid_t gid = getegid();
     if (unshare(CLONE_NEWUSER) < 0)

@@ -33,6 +33,7 @@
 struct init {
     struct lis_watch control, signals, limit, lifeline;
     struct lis_meter meter;
+    struct lis_user user;
     int epoll, proc;
     uint32_t last_tag;
     struct lis_tag_base base;
@@ -219,7 +220,7 @@ static void start_command(struct init *init, size_t size, int fds[LIS_MAX_FDS], 
     struct lis_command *command;
     lis_meter_begin(&init->meter, !init->commands);
     lis_meter_busy(&init->meter, true);
-    int r = lis_command_start(&init->base, ++init->last_tag, (const struct lis_exec_message *)init->buffer, size, fds,
+    int r = lis_command_start(&init->base, &init->user, ++init->last_tag, (const struct lis_exec_message *)init->buffer, size, fds,
                               nfds, &command);
     if (r < 0)
         return;
@@ -266,9 +267,11 @@ static void send_memory(const int fds[LIS_MAX_FDS], int nfds) {
     }
 }
 
-static void start_file_server(int fds[LIS_MAX_FDS], int nfds) {
+static void start_file_server(const struct lis_user *user, int fds[LIS_MAX_FDS], int nfds) {
     pid_t pid = nfds == 1 ? fork() : -1;
     if (pid == 0) {
+        if (lis_become(user) < 0) /* what is uploaded should be its own, and what it may not read is not read for it */
+            _exit(1);
         dup2(fds[0], CONTROL); /* the control socket's number: this process must not have that one */
         sys_close_range(CONTROL + 1, ~0u, 0);
         lis_files_serve(CONTROL);
@@ -295,7 +298,7 @@ static void serve(struct init *init) {
     if (kind == LIS_EXEC)
         return start_command(init, (size_t)size, fds, nfds);
     if (kind == LIS_FILES)
-        return start_file_server(fds, nfds);
+        return start_file_server(&init->user, fds, nfds);
     if (kind == LIS_DRAIN)
         return start_drain(init, fds, nfds);
     if (kind == LIS_MEMORY)
@@ -391,8 +394,8 @@ static void keep_descriptors(struct lis_meter *meter, int *lifeline) {
     sys_close_range((unsigned)next, ~0u, 0);
 }
 
-void lis_init_main(int sock, int lifeline, const struct lis_meter *meter) {
-    struct init init = {.meter = *meter};
+void lis_init_main(int sock, int lifeline, const struct lis_meter *meter, const struct lis_user *user) {
+    struct init init = {.meter = *meter, .user = *user};
     if (sock != CONTROL)
         dup3(sock, CONTROL, O_CLOEXEC);
     keep_descriptors(&init.meter, &lifeline);

@@ -49,7 +49,8 @@
     X(CGROUP, "cgroup", "make the control group")                                                                      \
     X(LIMIT, "limit", "set up a limit")                                                                                \
     X(WATCHDOG, "watchdog", "start the process that watches the limits")                                               \
-    X(BWRAP, "bwrap", "make a sandbox with bubblewrap")
+    X(BWRAP, "bwrap", "make a sandbox with bubblewrap")                                                                \
+    X(ID_RANGES, "id-ranges", "map subordinate ids into the user namespace")
 
 enum lis_stage {
 #define LIS_STAGE_ENUM(name, slug, words) LIS_STAGE_##name,
@@ -85,11 +86,11 @@ enum lis_step_kind {
     LIS_STEP_DEV = 5,       /* target */
     LIS_STEP_DEVPTS = 6,    /* target */
     LIS_STEP_TMPFS = 7,     /* target; a: bytes, b: inodes, c: mode */
-    LIS_STEP_DIRECTORY = 8, /* target; a: mode */
+    LIS_STEP_DIRECTORY = 8, /* target; a: mode, b: also of one that is there, c: owner << 32 | group of a new one */
     LIS_STEP_HOSTNAME = 9,  /* name */
     LIS_STEP_LOOPBACK = 10,
     LIS_STEP_RLIMIT = 11, /* a: resource, b: soft, c: hard */
-    LIS_STEP_USER = 12,   /* a: uid, b: gid */
+    LIS_STEP_USER = 12,   /* a: uid, b: gid, c: 1 with real ids */
     LIS_STEP_NO_NESTING = 13,
     LIS_STEP_FILTER = 14, /* a: LIS_FILTER_* flags */
     LIS_STEP_MEMORY = 15, /* a: bytes, b: bytes of swap, c: enum lis_by */
@@ -187,19 +188,49 @@ const char *lis_message_id(const void *message, ssize_t size);
 
 /* Undo all that a process inherits by accident: signals, umask, timers, core dumps, session and keyring. */
 int lis_forget_parent(void);
-/* All capabilities gone, bounding set too, no_new_privs set. */
-int lis_drop_privileges(void);
+/* All capabilities but those that are kept gone, bounding set too, no_new_privs set. */
+int lis_drop_privileges(uint64_t kept);
+int lis_set_capabilities(uint64_t kept);
+int lis_write_file(int dir, const char *path, const char *text);
+
+/* ---- ids.c: user ids, one or many ------------------------------------------------------------------------------- */
+
+/* Ranges of subordinate ids, and the tools that map them. U0 then has the caller's own id as 0 and these from 1 on. */
+struct lis_id_ranges {
+    const char *uid_tool, *gid_tool;
+    uint32_t uid, uids, gid, gids;
+};
+/* Who commands are. Real: with ids of their own; else there is one in the sandbox, whatever it is called. */
+struct lis_user {
+    bool is_real;
+    uid_t uid;
+    gid_t gid;
+};
+#define LIS_CAPABILITY(number) (UINT64_C(1) << (number))
+/* What root of a sandbox with real ids has: over files and processes in there, and to become others. */
+#define LIS_KEPT_BY_ROOT                                                                                               \
+    (LIS_CAPABILITY(CAP_CHOWN) | LIS_CAPABILITY(CAP_DAC_OVERRIDE) | LIS_CAPABILITY(CAP_FOWNER) |                       \
+     LIS_CAPABILITY(CAP_FSETID) | LIS_CAPABILITY(CAP_KILL) | LIS_CAPABILITY(CAP_SETGID) | LIS_CAPABILITY(CAP_SETUID))
+/* PID 1 also reads the marks of others' processes (tree.c), and takes that away from each command. */
+#define LIS_KEPT_BY_INIT (LIS_KEPT_BY_ROOT | LIS_CAPABILITY(CAP_SYS_RESOURCE) | LIS_CAPABILITY(CAP_SETPCAP))
+
 /* Write the one-line id maps of the calling process: inside `uid`/`gid` is outside `outer_uid`/`outer_gid`. `proc` is a
  * writable /proc. */
 int lis_map_ids(int proc, uid_t uid, gid_t gid, uid_t outer_uid, gid_t outer_gid);
-int lis_write_file(int dir, const char *path, const char *text);
+/* Enters a user namespace with these ranges, as its root. */
+int lis_enter_with_ranges(const struct lis_id_ranges *ranges, struct lis_fault *fault);
+/* Enters one in which the first so many ids are what they are in the one around it, which needs power over that. */
+int lis_enter_with_all_ids(int proc, uint32_t uids, uint32_t gids, struct lis_fault *fault);
+/* In a child of PID 1: from here on this is that user, where ids are real. */
+int lis_become(const struct lis_user *user);
 
 /* ---- seccomp.c: the filter of system calls -------------------------------------------------------------------- */
 
 enum {
     LIS_FILTER_EMULATE_ROOT = 1, /* chown, set*id, mknod of a device and their like succeed, and do nothing */
     LIS_FILTER_KEEP_CPUS = 2,    /* the set of CPUs that a process may use is a limit: nobody changes it */
-    LIS_FILTER_FLAGS = 3
+    LIS_FILTER_REAL_IDS = 4,     /* and yet chown and set*id are the kernel's: there are ids */
+    LIS_FILTER_FLAGS = 7
 };
 #define LIS_MAX_FILTER 1024
 struct lis_filter {
@@ -232,12 +263,14 @@ struct lis_host {
     int lean_mounts;  /* the spawner's own: a handful of mounts, so that copying it is cheap */
     int owner_dir;    /* directory of this owner on the scratch file system */
     const char *owner_path;
+    uint32_t uids, gids; /* that U0 has; 0: one */
     uint32_t nmasks, nlayers;
     struct lis_mask masks[LIS_MAX_MASKS]; /* what is hidden in every sandbox's /proc */
     char *layers[LIS_MAX_LAYERS];         /* host path of the layer that is on /l/INDEX */
 };
 
-int lis_host_enter_user_namespace(struct lis_fault *fault);
+/* `ranges`: NULL for one id, the caller's own. */
+int lis_host_enter_user_namespace(const struct lis_id_ranges *ranges, struct lis_fault *fault);
 int lis_host_open(struct lis_host *host, const char *owner_path, int owner_dir, struct lis_fault *fault);
 /* For root under bubblewrap: from now on this process sees the host's devices read-only, and so do bubblewrap's binds of
  * them. Who owns them could set their modes and times otherwise. Needs CAP_SYS_ADMIN. */
@@ -532,8 +565,9 @@ int lis_exec_split(char *text, size_t size, uint32_t argc, uint32_t envc, struct
 int lis_command_refuse(int ctl, int err, int at);
 /* Starts what the message asks for. 0 and *ret_command, or -errno after LIS_NOT_STARTED was sent on the command's socket.
  * A program that then can't be executed says so on the socket itself, before it exits. */
-int lis_command_start(const struct lis_tag_base *base, uint32_t tag, const struct lis_exec_message *message,
-                      size_t size, int fds[LIS_MAX_FDS], int nfds, struct lis_command **ret_command);
+int lis_command_start(const struct lis_tag_base *base, const struct lis_user *user, uint32_t tag,
+                      const struct lis_exec_message *message, size_t size, int fds[LIS_MAX_FDS], int nfds,
+                      struct lis_command **ret_command);
 
 /* ---- tree.c: everything that descends from one command --------------------------------------------------------- */
 
@@ -578,7 +612,8 @@ void lis_files_serve(int sock) __attribute__((noreturn));
 
 /* `lifeline`: when nobody holds the other end of this pipe any more, the sandbox ends; -EBADF: there is none. The
  * descriptors in `meter` are moved; those that are named nowhere are closed. */
-void lis_init_main(int sock, int lifeline, const struct lis_meter *meter) __attribute__((noreturn));
+void lis_init_main(int sock, int lifeline, const struct lis_meter *meter, const struct lis_user *user)
+    __attribute__((noreturn));
 
 /* ---- trash.c: deleting trees that untrusted code made ----------------------------------------------------------- */
 
@@ -603,8 +638,11 @@ int lis_owner_remove_within(int base, const char *name, unsigned milliseconds);
 
 /* ---- spawn.c: the spawner --------------------------------------------------------------------------------------- */
 
-/* `bwrap`, if not NULL: bubblewrap makes the sandboxes, and this process enters no namespace. */
-int lis_spawn_main(const char *owner_path, struct lis_bwrap *bwrap);
+/* `bwrap`, if not NULL: bubblewrap makes the sandboxes, and this process enters no namespace. `ranges`, if not NULL: ids that
+ * sandboxes have beside their root. */
+int lis_spawn_main(const char *owner_path, struct lis_bwrap *bwrap, const struct lis_id_ranges *ranges);
+/* Helper mode `collect-subuid`: deletes what dead owners have left in a base, with the power over those ids. */
+int lis_collect_main(const char *base, const struct lis_id_ranges *ranges);
 
 /* ---- strays.c: children that nobody knows ---------------------------------------------------------------------------- */
 

@@ -5,7 +5,7 @@
  *   Python ──exec──> spawner ──clone──> init (PID 1 of one sandbox) ──clone──> commands
  *
  * Modes: spawn, and spawn-bwrap where bubblewrap makes the sandboxes; init, which bubblewrap executes; run, for programs of
- * the host that are asked about bubblewrap.
+ * the host that are asked about bubblewrap; collect-subuid, which deletes what other ids have left.
  *
  * spawner  one per Python process, small and single-threaded, so that cloning it is cheap and safe while Python has many
  *          threads and gigabytes. Owns the outer user namespace U0 and PID 1 of a pid namespace around all sandboxes.
@@ -26,6 +26,7 @@
  * and copy.c do; target.c, process.c, wire.c, fault.c serve all; command.c and tree.c start and kill; trash.c deletes;
  * probe*.c are `lisrt doctor`'s. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lis.h"
@@ -37,12 +38,33 @@ static char *take(char *argument) {
     return copy;
 }
 
+static bool take_number(char *argument, uint32_t *ret) {
+    char *end;
+    unsigned long number = strtoul(argument, &end, 10);
+    *ret = (uint32_t)number;
+    memset(argument, 0, strlen(argument));
+    return number < UINT32_MAX;
+}
+
+/* Six arguments: the tools, then first and count of the users' ids and of the groups'. */
+static bool take_ranges(char **argv, struct lis_id_ranges *ret) {
+    ret->uid_tool = take(argv[0]);
+    ret->gid_tool = take(argv[1]);
+    return ret->uid_tool && ret->gid_tool && take_number(argv[2], &ret->uid) && take_number(argv[3], &ret->uids) &&
+           take_number(argv[4], &ret->gid) && take_number(argv[5], &ret->gids);
+}
+
 int main(int argc, char **argv) {
     const char *mode = argc > 1 ? take(argv[1]) : NULL;
-    if (mode && argc == 3 && strcmp(mode, "spawn") == 0) {
+    struct lis_id_ranges ranges;
+    if (mode && (argc == 3 || argc == 9) && strcmp(mode, "spawn") == 0) {
         const char *owner_path = take(argv[2]);
-        return owner_path ? lis_spawn_main(owner_path, NULL) : 1;
+        if (!owner_path || (argc == 9 && !take_ranges(argv + 3, &ranges)))
+            return 1;
+        return lis_spawn_main(owner_path, NULL, argc == 9 ? &ranges : NULL);
     }
+    if (mode && argc == 9 && strcmp(mode, "collect-subuid") == 0)
+        return take_ranges(argv + 3, &ranges) ? lis_collect_main(argv[2], &ranges) : 1;
     if (mode && argc >= 3 && strcmp(mode, "probe") == 0)
         return lis_probe_main(argc - 2, argv + 2);
     if (mode && argc == 5 && strcmp(mode, "spawn-bwrap") == 0) {
@@ -50,7 +72,7 @@ int main(int argc, char **argv) {
         if (!owner_path || !program || !root)
             return 1;
         struct lis_bwrap bwrap = {.program = program, .overlay = strcmp(root, "overlay") == 0};
-        return lis_spawn_main(owner_path, &bwrap);
+        return lis_spawn_main(owner_path, &bwrap, NULL);
     }
     if (mode && argc == 2 && strcmp(mode, "init") == 0) {
         memset(argv[0], 0, strlen(argv[0])); /* the number of a descriptor */

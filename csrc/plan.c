@@ -101,7 +101,7 @@ static const char *check_rlimit(const struct lis_plan *plan, const struct lis_st
 
 static const char *check_user(const struct lis_plan *plan, const struct lis_step *step) {
     (void)plan;
-    return step->a >= UINT32_MAX || step->b >= UINT32_MAX ? "user" : NULL;
+    return step->a >= UINT32_MAX || step->b >= UINT32_MAX || step->c > 1 ? "user" : NULL;
 }
 
 static const char *check_filter(const struct lis_plan *plan, const struct lis_step *step) {

@@ -51,7 +51,7 @@ int lis_untried(struct lis_outcome *out, int err, const char *words, ...) {
 
 int lis_probe_enter(int namespaces, struct lis_outcome *out) {
     struct lis_fault fault;
-    if (lis_host_enter_user_namespace(&fault) < 0)
+    if (lis_host_enter_user_namespace(NULL, &fault) < 0)
         return lis_untried(out, fault.err, "needs a user namespace");
     if (unshare(namespaces) < 0)
         return lis_untried(out, errno, "needs other namespaces");

@@ -20,7 +20,7 @@
 static int user_namespace(const struct lis_probe *probe, const char *place, struct lis_outcome *out) {
     (void)probe, (void)place;
     struct lis_fault fault;
-    if (lis_host_enter_user_namespace(&fault) < 0)
+    if (lis_host_enter_user_namespace(NULL, &fault) < 0)
         return lis_fails(out, fault.err, "%s", lis_stage_slug(fault.stage));
     return lis_works(out, "created, ids mapped");
 }

@@ -56,20 +56,27 @@ int lis_forget_parent(void) {
     return forget_keys();
 }
 
-int lis_drop_privileges(void) {
+int lis_set_capabilities(uint64_t kept) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {{0}};
+    for (size_t half = 0; half < LIS_COUNT(data); half++)
+        data[half].effective = data[half].permitted = (uint32_t)(kept >> 32 * half);
+    return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
+}
+
+int lis_drop_privileges(uint64_t kept) {
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
         return -errno;
     int is_held;
     for (int capability = 0; (is_held = prctl(PR_CAPBSET_READ, capability, 0, 0, 0)) >= 0; capability++)
-        if (is_held &&
+        if (is_held && !(kept & LIS_CAPABILITY(capability)) &&
             prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0) /* refused where all are gone already: bwrap.c */
             return -errno;
     if (errno != EINVAL) /* EINVAL: past the last one this kernel knows */
         return -errno;
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
-    if (syscall(SYS_capset, &header, none) < 0)
-        return -errno;
+    int r = lis_set_capabilities(kept);
+    if (r < 0)
+        return r;
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return -errno;
     return 0;
@@ -81,17 +88,4 @@ int lis_write_file(int dir, const char *path, const char *text) {
         return -errno;
     ssize_t written = LIS_RETRY(write(fd, text, strlen(text)));
     return written < 0 ? -errno : 0;
-}
-
-int lis_map_ids(int proc, uid_t uid, gid_t gid, uid_t outer_uid, gid_t outer_gid) {
-    char line[64];
-    int r = lis_write_file(proc, "self/setgroups", "deny");
-    if (r < 0)
-        return r;
-    snprintf(line, sizeof line, "%u %u 1\n", gid, outer_gid);
-    r = lis_write_file(proc, "self/gid_map", line);
-    if (r < 0)
-        return r;
-    snprintf(line, sizeof line, "%u %u 1\n", uid, outer_uid);
-    return lis_write_file(proc, "self/uid_map", line);
 }

@@ -60,6 +60,24 @@
 /* Where a judged call goes on; from JUDGED_AT on, an answer is an index into `judges`. */
 typedef void judge(struct lis_filter *filter, unsigned flags);
 
+enum verdict { UNKNOWN, ALLOWED, REFUSED, PRETENDED, WITHOUT_XATTR, JUDGED };
+
+static uint32_t action_of(enum verdict verdict, unsigned flags) {
+    bool root = flags & LIS_FILTER_EMULATE_ROOT;
+    switch (verdict) {
+    case ALLOWED:
+        return SECCOMP_RET_ALLOW;
+    case REFUSED:
+        return DENY(EPERM);
+    case PRETENDED:
+        return root && !(flags & LIS_FILTER_REAL_IDS) ? PRETEND : SECCOMP_RET_ALLOW;
+    case WITHOUT_XATTR:
+        return root ? DENY(EOPNOTSUPP) : SECCOMP_RET_ALLOW;
+    default:
+        return DENY(ENOSYS);
+    }
+}
+
 static void emit(struct lis_filter *filter, uint16_t code, uint32_t k, uint8_t yes, uint8_t no) {
     if (filter->length < LIS_MAX_FILTER)
         filter->code[filter->length] = (struct sock_filter){code, yes, no, k};
@@ -267,7 +285,7 @@ static void judge_mknodat(struct lis_filter *filter, unsigned flags) {
 static void judge_setfsid(struct lis_filter *filter, unsigned flags) {
     load_argument(filter, 0);
     answer_if_equal(filter, 0xffffffff, SECCOMP_RET_ALLOW);
-    answer(filter, flags & LIS_FILTER_EMULATE_ROOT ? PRETEND : SECCOMP_RET_ALLOW);
+    answer(filter, action_of(PRETENDED, flags));
 }
 
 #define judge_rt_sigqueueinfo judge_pid
@@ -278,8 +296,6 @@ static void judge_setfsid(struct lis_filter *filter, unsigned flags) {
 #define judge_sched_setaffinity judge_affinity
 #define judge_setfsuid judge_setfsid
 #define judge_setfsgid judge_setfsid
-
-enum verdict { UNKNOWN, ALLOWED, REFUSED, PRETENDED, WITHOUT_XATTR, JUDGED };
 
 /* The number as text: a call that this architecture does not have then stays a name, and is left out at run time. */
 #define TEXT(x) #x
@@ -318,22 +334,6 @@ struct range {
     uint32_t first;
     struct entry entry;
 };
-
-static uint32_t action_of(enum verdict verdict, unsigned flags) {
-    bool root = flags & LIS_FILTER_EMULATE_ROOT;
-    switch (verdict) {
-    case ALLOWED:
-        return SECCOMP_RET_ALLOW;
-    case REFUSED:
-        return DENY(EPERM);
-    case PRETENDED:
-        return root ? PRETEND : SECCOMP_RET_ALLOW;
-    case WITHOUT_XATTR:
-        return root ? DENY(EOPNOTSUPP) : SECCOMP_RET_ALLOW;
-    default:
-        return DENY(ENOSYS);
-    }
-}
 
 /* The answers in order of the numbers, neighbours with the same answer as one. */
 static size_t collect_ranges(unsigned flags, struct range ranges[HIGHEST_NUMBER + 1]) {

@@ -6,6 +6,7 @@
 #include "lis.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -235,6 +236,8 @@ static int step_directory(struct context *ctx, const struct lis_step *step) {
     cleanup_fd int dir = openat(place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* fchmod refuses O_PATH */
     if (dir < 0 || fchmod(dir, (mode_t)step->a) < 0)
         return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, errno, text(ctx, step, 0));
+    if (made && step->c && fchown(dir, (uid_t)(step->c >> 32), (gid_t)step->c) < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, errno, text(ctx, step, 0));
     return 0;
 }
 
@@ -301,6 +304,11 @@ static int step_disk(struct context *ctx, const struct lis_step *step) {
 
 /* Last of the namespaces: from here on this process owns none of the others. */
 static int step_user(struct context *ctx, const struct lis_step *step) {
+    const struct lis_host *host = ctx->resources->host;
+    if (step->c && !host->uids) /* the spawner has one id to give */
+        return lis_fail(ctx->fault, LIS_STAGE_REQUEST, EPROTO, "user");
+    if (step->c)
+        return lis_enter_with_all_ids(ctx->proc, host->uids, host->gids, ctx->fault);
     if (unshare(CLONE_NEWUSER) < 0)
         return lis_fail(ctx->fault, LIS_STAGE_NESTED_USER_NAMESPACE, errno, NULL);
     int r = lis_map_ids(ctx->proc, (uid_t)step->a, (gid_t)step->b, 0, 0);
@@ -327,7 +335,8 @@ static int step_filter(struct context *ctx, const struct lis_step *step) {
 }
 
 static int drop_privileges(struct context *ctx) {
-    int r = lis_drop_privileges();
+    const struct lis_step *user = lis_find_step(ctx->resources->plan, LIS_STEP_USER);
+    int r = lis_drop_privileges(user && user->c ? LIS_KEPT_BY_INIT : 0);
     return r < 0 ? lis_fail(ctx->fault, LIS_STAGE_PRIVILEGES, -r, NULL) : 0;
 }
 

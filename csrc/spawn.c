@@ -236,7 +236,7 @@ static int run(struct spawner *spawner) {
     return 0;
 }
 
-int lis_spawn_main(const char *owner_path, struct lis_bwrap *bwrap) {
+int lis_spawn_main(const char *owner_path, struct lis_bwrap *bwrap, const struct lis_id_ranges *ranges) {
     struct lis_fault fault;
     /* A program whose standard streams are closed starts us without them; what we opened would then be 0, 1 or 2. */
     for (int fd; (fd = open("/dev/null", O_RDWR)) >= 0 && fd < CONTROL;)
@@ -251,7 +251,7 @@ int lis_spawn_main(const char *owner_path, struct lis_bwrap *bwrap) {
     }
     /* When memory runs out, sandboxes go before the program that they serve. Only root may ever ask for less. */
     lis_write_file(AT_FDCWD, "/proc/self/oom_score_adj", "500");
-    if (!bwrap && lis_host_enter_user_namespace(&fault) < 0)
+    if (!bwrap && lis_host_enter_user_namespace(ranges, &fault) < 0)
         return fail(&fault);
     if (!bwrap && unshare(CLONE_NEWPID) < 0) {
         lis_fail(&fault, LIS_STAGE_PID_NAMESPACE, errno, NULL);
@@ -272,5 +272,9 @@ int lis_spawn_main(const char *owner_path, struct lis_bwrap *bwrap) {
     spawner->bwrap = bwrap;
     if (bwrap)
         bwrap->owner_dir = OWNER_DIR;
+    if (ranges) {
+        spawner->host.uids = ranges->uids + 1;
+        spawner->host.gids = ranges->gids + 1;
+    }
     return run(spawner);
 }

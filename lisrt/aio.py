@@ -36,8 +36,9 @@ class AsyncSandbox:
         hostname: str | None = None,
         launcher: str = "auto",
         writable: str = "disk",
+        idmap: str = "single",
     ) -> None:
-        self._box = Box(image, limits, network, mounts, env, workdir, user, hostname, launcher, writable)
+        self._box = Box(image, limits, network, mounts, env, workdir, user, hostname, launcher, writable, idmap)
 
     async def run(
         self,

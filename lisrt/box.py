@@ -7,19 +7,21 @@ import copy
 import operator
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
-from lisrt import channel, files, guarantees, process, spawner, transfer, uplink
+from lisrt import channel, files, guarantees, identity, process, spawner, transfer, uplink
 from lisrt.changes import Change, changes
 from lisrt.channel import Channel
 from lisrt.enforcement import Enforcement, choose, wants_groups
 from lisrt.errors import HostError, ImageError, LisrtError, SandboxGone
 from lisrt.explain import limit_error
 from lisrt.gate import Gate
-from lisrt.image import DEFAULT_ENV, Root, resolve_name
+from lisrt.idmap import IDMAPS
+from lisrt.image import Root, resolve_name
 from lisrt.kernel.bubblewrap import Program
 from lisrt.limits import Limits, shorter, writable_layer
-from lisrt.passwd import Account, find, parse
+from lisrt.passwd import Account
 from lisrt.plan import NETWORKS, Plan, make_plan
 from lisrt.result import ExecResult, Transfer
 from lisrt.snapshot import Image, flattened, freeze
@@ -35,7 +37,6 @@ from lisrt.spec import (
     user_name,
 )
 from lisrt.store.catalog import checked_name
-from lisrt.stored import read_text
 from lisrt.waiting import Flow, Offload
 
 DEFAULT_WORKDIR = "/testbed"
@@ -56,6 +57,7 @@ class Box:
         hostname: str | None,
         launcher: str,
         writable: str,
+        idmap: str = "single",
     ) -> None:
         if limits is not None and not isinstance(limits, Limits):
             raise TypeError('limits is a Limits object: limits=Limits(memory="200MiB")')
@@ -68,7 +70,9 @@ class Box:
         """What `reset` goes back to, when that is a snapshot."""
         if network not in NETWORKS:
             raise ValueError(f"network must be one of {', '.join(NETWORKS)}: {network!r}")
-        self.launcher = spawner.resolve(launcher)
+        self.launcher, self.idmap = spawner.resolve(launcher), idmap
+        if idmap not in IDMAPS:
+            raise ValueError(f"idmap must be one of {', '.join(IDMAPS)}: {idmap!r}")
         self.bubblewrap: Program | None = None
         self.network = network
         if isinstance(mounts, Mount):
@@ -132,13 +136,13 @@ class Box:
 
     def _settle(self) -> Flow[spawner.Spawner]:
         if self.base is not None:
-            home, self.root = self.base.ready(self.launcher), self.base.root
+            home, self.root = self.base.ready(self.launcher, self.idmap), self.base.root
         else:
             # the common case without a worker thread: a spawner that runs and has the image ready
-            found = spawner.running(self.launcher)
+            found = spawner.running(self.launcher, self.idmap)
             root = found.roots.ready(self.image_name) if found else None
             if found is None or root is None:
-                found = yield Offload(partial(spawner.current, self.launcher))
+                found = yield Offload(partial(spawner.current, self.launcher, self.idmap))
                 root = yield Offload(partial(found.roots.get, self.image_name))
             home, self.root = found, root
         if self.tmpfs and home.bubblewrap is not None:
@@ -148,25 +152,10 @@ class Box:
                 fix='Use launcher="native", or writable="disk" with a scratch directory in memory ($LISRT_SCRATCH=/dev/shm)',
             )
         self.by = choose(self.limits, (yield from self._controllers(home)))
-        self._identify()
+        self.account = identity.account(self.root, self.asked_user, self.image_name, is_snapshot=self.base is not None)
+        self.env = {**identity.variables(self.account, self.root, self.uplink), **self.extra_env}
         self.home, self.bubblewrap = home, home.bubblewrap
         return home
-
-    def _identify(self) -> None:
-        root = self.root
-        asked = self.asked_user if self.asked_user is not None else root.user or 0
-        accounts = root.accounts
-        if self.base is not None and asked not in (0, "0", "root"):  # programs may have made users since
-            accounts = parse(read_text(root.layers, "etc/passwd")) or accounts
-        try:
-            self.account = find(accounts, asked)
-        except ValueError as error:
-            if self.asked_user is None:
-                raise ImageError(f"image {self.image_name!r} names a user of its own: {error}") from None
-            raise
-        account = self.account
-        known = {"HOME": account.home, "USER": account.name, "LOGNAME": account.name} if account.uid else {}
-        self.env = {**environment({**dict(DEFAULT_ENV), **known, **self.uplink, **dict(root.env)}), **self.extra_env}
 
     def settle(self) -> Flow[Plan]:
         """Has everything chosen and prepared that a plan is made from; makes nothing."""
@@ -191,6 +180,7 @@ class Box:
             tmpfs=self.tmpfs,
             limits=self.limits,
             by=self.by,
+            real_ids=self.idmap == "subuid",
         )
 
     def close(self) -> Flow[None]:
@@ -208,6 +198,7 @@ class Box:
         image, _ = yield from self._branch(0)
         if name is not None:
             yield Offload(partial(image.save, name))
+            image = replace(image, name=name)
         return image
 
     def fork(self, count: int) -> Flow[list[Box]]:
@@ -241,7 +232,7 @@ class Box:
         with self._gate.alone():
             home, old = (yield from self._home_here()), self.channel
             if to is not None:
-                if to.ready(self.launcher) is not home:
+                if to.ready(self.launcher, self.idmap) is not home:
                     raise ImageError("the snapshot belongs to sandboxes of another launcher")
                 self.base, self.root = to, to.root
             yield from self._replace(home, old, self._begin(home))
@@ -392,6 +383,7 @@ class Box:
             by=self.by,
             network=self.network,
             user=self.account.uid,
+            real_ids=self.idmap == "subuid",
             mounts=self.mounts,
             scratch=self.home.scratch if self.home else "",
             tmpfs=self.tmpfs,

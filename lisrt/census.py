@@ -16,12 +16,13 @@ import stat
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lisrt import settings
-from lisrt.errors import ImageError
-from lisrt.kernel import cgroup, native, owners, procfs, scratch
+from lisrt import idmap, settings, spawner
+from lisrt.errors import HostError, ImageError
+from lisrt.kernel import cgroup, helper, native, owners, procfs, scratch
 from lisrt.store.catalog import Catalog
 
 END_TIMEOUT = 5.0
+COLLECT_TIMEOUT = 600.0
 
 _ID = re.compile(r"b[0-9a-f]{16}")
 _SNAPSHOT = re.compile(r"f[0-9a-f]{16}")
@@ -94,6 +95,17 @@ def take(*, disk: bool = False) -> list[OwnerInfo]:
     """All owners of this user, base after base. `disk`: add up what each writable layer takes, which reads all of it."""
     view = _View()
     return [view.owner(found, disk) for base in bases() for found in owners.survey(base)]
+
+
+def remove_with_ids(found: owners.Found) -> bool:
+    """Removes what sandboxes with subordinate ids have left, which only their user namespace's root can. Whether it is gone."""
+    if found.record is None or found.record.launcher != spawner.WITH_IDS:
+        return False
+    try:
+        helper.output(["collect-subuid", found.base, *idmap.find().arguments()], COLLECT_TIMEOUT)
+    except (OSError, HostError):  # the ranges have been taken away: what remains is an administrator's
+        return False
+    return not os.path.exists(found.path)
 
 
 def end_spawner(found: owners.Found) -> bool:

@@ -85,8 +85,8 @@ def _cpus(limits: Limits, usable: Mapping[str, int]) -> int | None:
     return BY_OURSELVES
 
 
-def describe(limits: Limits, by: Enforcement, root: str) -> dict[str, str]:
-    """Rows for `Sandbox.guarantees`. `root` says what programs write to, and where it lies."""
+def describe(limits: Limits, by: Enforcement, root: str, *, real_ids: bool = False) -> dict[str, str]:
+    """Rows for `Sandbox.guarantees`. `root` says what programs write to, and where it lies; `real_ids`: of several users."""
     group = f"control group, version {by.version}"
     return {
         "memory": _memory(limits, by, group),
@@ -99,7 +99,9 @@ def describe(limits: Limits, by: Enforcement, root: str) -> dict[str, str]:
         if limits.pids is None
         else "NOT ENFORCED: RLIMIT_NPROC does not bind root"
         if by.pids is None
-        else f"{limits.pids}, by RLIMIT_NPROC of its user namespace" + (f" and a {group}" if by.pids == BY_CGROUP else ""),
+        else f"{limits.pids}, by RLIMIT_NPROC of its user namespace" + (f" and a {group}" if by.pids == BY_CGROUP else "")
+        if by.pids == BY_CGROUP or not real_ids
+        else f"{limits.pids} FOR EACH of its user ids, by RLIMIT_NPROC: not for the sandbox as a whole",
         "disk": f"{_disk(limits)}; {root}",
         "other limits": ", ".join(_others(limits)) or "none",
     }

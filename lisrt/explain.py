@@ -14,6 +14,10 @@ _USERNS = (
     "This host does not let you create user namespaces. Ask its administrator for user.max_user_namespaces above 0"
     " (and kernel.unprivileged_userns_clone=1 where that exists)"
 )
+_ID_RANGES = (
+    "newuidmap or newgidmap has refused. They must be set-user-ID root, or have their file capabilities, which"
+    " no_new_privs and nosuid file systems take away; and the ranges must be those of /etc/subuid and /etc/subgid"
+)
 _APPARMOR = (
     "AppArmor restricts user namespaces here (Ubuntu 23.10 and later). Ask the administrator for an AppArmor profile"
     " for lisrt, or for sysctl kernel.apparmor_restrict_unprivileged_userns=0"
@@ -37,6 +41,7 @@ _WRITES = ("writable-layer", "overlay", "directory", "mount-point")
 _HOST_FAULTS: dict[tuple[str, int | None], tuple[str, str]] = {
     ("user-namespace", None): ("user-namespaces", _USERNS),
     ("id-map", None): ("user-namespaces", _APPARMOR),
+    ("id-ranges", None): ("id-ranges", _ID_RANGES),
     ("pid-namespace", None): ("user-namespaces", _APPARMOR),
     ("mount-namespace", None): ("user-namespaces", _APPARMOR),
     ("mount-namespace", errno.ENOSPC): ("user-namespaces", _NAMESPACES),

@@ -18,6 +18,7 @@ def rows(
     by: Enforcement,
     network: str,
     user: int,
+    real_ids: bool,
     mounts: Sequence[Mount],
     scratch: str,
     tmpfs: int,
@@ -38,17 +39,31 @@ def rows(
         {
             "launcher": launcher,
             "processes": f"own pid, ipc, uts, cgroup and user namespaces; killed with this process by {killer}",
-            "privileges": f"no capabilities, no_new_privs, {nesting}",
+            "privileges": f"{_powers(user) if real_ids else 'no capabilities'}, no_new_privs, {nesting}",
             "files": "own root; "
             + (f"the host's files are WRITABLE below {', '.join(writable)}" if writable else "no host file is writable")
             + arriving,
             "network": "loopback only" if network == "none" else "NOT ISOLATED: the host's network",
             "system calls": "an allow-list; other architectures and new kinds of sockets refused"
-            + ("" if user else "; chown, setuid and mknod of a device succeed and do nothing"),
+            + _pretended(user, real_ids),
         }
-        | describe(limits, by, f"{root} in {scratch}")
+        | describe(limits, by, f"{root} in {scratch}", real_ids=real_ids)
         | ({"disk": f"{tmpfs >> 20} MiB of memory, by a tmpfs's size; gone with its processes"} if tmpfs else {})
     )
+
+
+def _powers(user: int) -> str:
+    """With subordinate ids."""
+    if user:
+        return f"uid {user} among subordinate ids, no capabilities"
+    return "root over this sandbox's own files, processes and subordinate ids (chown, setuid, kill), no other capabilities"
+
+
+def _pretended(user: int, real_ids: bool) -> str:
+    if user:
+        return ""
+    calls = "mknod of a device succeeds and does" if real_ids else "chown, setuid and mknod of a device succeed and do"
+    return f"; {calls} nothing"
 
 
 def _by_bubblewrap(program: Program, asked_for: str) -> str:

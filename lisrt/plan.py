@@ -32,7 +32,9 @@ class Plan:
         """One numbered line a step."""
         words = [step.describe() for step in self.steps]
         powerless = next((at for at, step in enumerate(self.steps) if isinstance(step, steps.Filter)), len(words))
-        words[powerless:powerless] = ["drop every capability, set no_new_privs"]
+        real = any(isinstance(step, steps.User) and step.real for step in self.steps)
+        but = " but those over this sandbox's own files, processes and ids" if real else ""
+        words[powerless:powerless] = [f"drop every capability{but}, set no_new_privs"]
         return "\n".join(f"{number:2}. {line}" for number, line in enumerate([*words, "become PID 1"], 1))
 
     def encode(self) -> bytes:
@@ -53,8 +55,9 @@ def make_plan(
     tmpfs: int = 0,
     limits: Limits = NO_LIMITS,
     by: Enforcement = NOBODY,
+    real_ids: bool = False,
 ) -> Plan:
-    """The plan of one sandbox. Equal arguments give the same plan, and the sandbox's name is not part of it."""
+    """The plan of one sandbox. `real_ids`: the spawner has subordinate ids. Equal arguments give the same plan, and the sandbox's name is not part of it."""
     namespaces = steps.NEWIPC | steps.NEWUTS | steps.NEWCGROUP | (steps.NEWNET if network == "none" else 0)
     plan: list[steps.Step] = [steps.Namespaces(namespaces), steps.Overlay(root.layers, tmpfs)]
     plan += [
@@ -70,16 +73,18 @@ def make_plan(
         mode = steps.Bind.WRITABLE if mount.writable else steps.Bind.READ_ONLY
         plan.append(steps.Bind(mount.source, mount.target.lstrip("/"), mode))
     if workdir not in ("/", "/tmp"):  # after the mounts: it may lie in one
-        plan.append(steps.Directory(workdir.lstrip("/"), 0o755))
+        owner = (user, user if group is None else group) if real_ids else (0, 0)
+        plan.append(steps.Directory(workdir.lstrip("/"), 0o755, uid=owner[0], gid=owner[1]))
     plan.append(steps.Hostname(hostname))
     if network == "none":
         plan.append(steps.Loopback())
     plan += _limits(limits, by)
-    plan += [steps.User(user, user if group is None else group), steps.NoNesting()]
+    plan += [steps.User(user, user if group is None else group, real_ids), steps.NoNesting()]
     if limits.pids is not None and by.pids is not None:
         plan.append(steps.Pids(limits.pids, by.pids))
-    emulation = 0 if user else steps.Filter.EMULATE_ROOT
-    plan.append(steps.Filter(emulation | (steps.Filter.KEEP_CPUS if by.cpus == steps.BY_OURSELVES else 0)))
+    flags = 0 if user else steps.Filter.EMULATE_ROOT
+    flags |= steps.Filter.KEEP_CPUS if by.cpus == steps.BY_OURSELVES else 0
+    plan.append(steps.Filter(flags | (steps.Filter.REAL_IDS if real_ids else 0)))
     if len(plan) > steps.MAX_STEPS or len(steps.encode(tuple(plan))) > steps.MAX_BYTES:
         raise ValueError(f"too many mounts, or too long ones: {len(mounts)}; mount a directory above them instead")
     return Plan(tuple(plan))

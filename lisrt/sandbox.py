@@ -38,6 +38,9 @@ class Sandbox:
             native where that works, and bwrap where it does not. `guarantees` says which it was, and why.
         writable: where what it writes is kept: "disk", the scratch directory, or "tmpfs:SIZE", memory that goes with its
             processes, so without snapshots. A control group counts it as the sandbox's memory, the watchdog does not.
+        idmap: "single", one user, whatever programs call themselves, or "subuid": as many as /etc/subuid gives this user, where
+            newuidmap is installed. Then chown and setuid are real, and `user` is who commands and files are; files of such
+            users can't be kept in the store. Linux's limit on processes is each user's own.
 
     Raises:
         ValueError, TypeError: an argument that can't be right.
@@ -62,8 +65,9 @@ class Sandbox:
         hostname: str | None = None,
         launcher: str = "auto",
         writable: str = "disk",
+        idmap: str = "single",
     ) -> None:
-        self._box = Box(image, limits, network, mounts, env, workdir, user, hostname, launcher, writable)
+        self._box = Box(image, limits, network, mounts, env, workdir, user, hostname, launcher, writable, idmap)
         drive(self._box.open())
 
     def run(

@@ -53,7 +53,7 @@ class Image:
     """
 
     name: str
-    """Of the image that the sandbox began with; `image#1` for a first snapshot, `image#2` for one above that."""
+    """The one that it was given, or `image#1` for a first snapshot of a sandbox of `image`, `image#2` for one above that."""
     root: Root
     frozen: tuple[Frozen, ...] = ()
     """The layers that are its own, or those of snapshots below; the topmost first."""
@@ -65,8 +65,8 @@ class Image:
         """Directories on this host that hold its files, the topmost first, in overlayfs' form. Look, don't touch."""
         return self.root.layers
 
-    def ready(self, launcher: str) -> spawner.Spawner:
-        """The spawner that has its layers. ImageError when that is gone, or is another launcher's."""
+    def ready(self, launcher: str, idmap: str) -> spawner.Spawner:
+        """The spawner that has its layers. ImageError when that is gone, or is another launcher's, or has other ids."""
         if self.generation != spawner.generation():
             raise ImageError(f"snapshot {self.name!r} belongs to the process that this one was forked from")
         if self.home is None or not self.home.alive:
@@ -74,6 +74,8 @@ class Image:
         here = "native" if self.home.bubblewrap is None else "bwrap"
         if launcher not in ("auto", here):
             raise ImageError(f"snapshot {self.name!r} was made with launcher {here!r}: it can't be used with {launcher!r}")
+        if idmap != self.home.idmap:
+            raise ImageError(f"snapshot {self.name!r} was made with idmap={self.home.idmap!r}: it can't be used with {idmap!r}")
         return self.home
 
     def save(self, name: str) -> str:

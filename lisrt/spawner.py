@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lisrt import bwrap, settings
+from lisrt import idmap as subordinate
 from lisrt.errors import HostError, LisrtError, SandboxGone
 from lisrt.explain import bwrap_error, fault_error, limit_error, no_launcher
 from lisrt.kernel import bubblewrap, cgroup, helper, scope, scratch, wire
@@ -26,6 +27,8 @@ from lisrt.plan import Plan
 from lisrt.roots import Roots
 
 LAUNCHERS = ("auto", "native", "bwrap")
+WITH_IDS = "native+subuid"
+"""In the place of a launcher: the spawner of sandboxes with idmap="subuid", which has a user namespace of its own."""
 START_TIMEOUT = 30.0
 START_TRIES = 3
 STOP_TIMEOUT = 5.0
@@ -41,11 +44,14 @@ class Closable(Protocol):
 class Spawner:
     """A running spawner. Sends never block; each is one message, so threads need no lock among themselves."""
 
-    def __init__(self, sock: socket.socket, owner: scratch.Owner, program: bubblewrap.Program | None) -> None:
+    def __init__(
+        self, sock: socket.socket, owner: scratch.Owner, program: bubblewrap.Program | None, idmap: str = "single"
+    ) -> None:
         self.pid = 0
         """As this process sees it; known once it is ready."""
         self.bubblewrap = program
         """What makes the sandboxes, when it is not the spawner itself."""
+        self.idmap = idmap
         self.scratch = owner.path
         self.base = os.path.dirname(owner.path)
         self._sock = sock
@@ -230,13 +236,17 @@ def resolve(launcher: str) -> str:
     return chosen
 
 
-def current(launcher: str | None = None) -> Spawner:
+def current(launcher: str | None = None, idmap: str = "single") -> Spawner:
     """The spawner of this process; starts one when there is none, or when it has died. Blocks: offload it. HostError.
 
     `launcher` is a resolved one; None is whatever Sandbox would take.
     """
     global _no_native
     launcher = resolve("auto") if launcher is None else launcher
+    if idmap == "subuid" and launcher == "bwrap":
+        raise HostError("bubblewrap maps one id", check=subordinate.ROW, fix='For idmap="subuid" use launcher="native"')
+    if idmap == "subuid":
+        return _current_of(WITH_IDS)
     if launcher != "auto":
         return _current_of(launcher)
     found = running(launcher)
@@ -255,10 +265,13 @@ def current(launcher: str | None = None) -> Spawner:
         return found
 
 
-def running(launcher: str | None = None) -> Spawner | None:
+def running(launcher: str | None = None, idmap: str = "single") -> Spawner | None:
     """The spawner of this process if there is one that lives, without waiting for anything."""
     launcher = resolve("auto") if launcher is None else launcher
-    wanted = [launcher] if launcher != "auto" else ["native", "bwrap"] if _no_native else ["native"]
+    if idmap == "subuid":
+        wanted = [] if launcher == "bwrap" else [WITH_IDS]
+    else:
+        wanted = [launcher] if launcher != "auto" else ["native", "bwrap"] if _no_native else ["native"]
     return next((home for name in wanted if (home := _current.get(name)) is not None and home.alive), None)
 
 
@@ -326,25 +339,16 @@ def _start_somewhere(launcher: str) -> Spawner:
     )
 
 
-def _find_bubblewrap(workplace: str) -> bubblewrap.Program:
-    """The first bwrap that works here. HostError; OSError."""
-    refused: list[bubblewrap.Unusable] = []
-    for path in bubblewrap.candidates():
-        try:
-            return bubblewrap.examine(path, workplace)
-        except bubblewrap.Unusable as error:
-            refused.append(error)
-    raise bwrap_error([(str(error), error.words) for error in refused])
-
-
 def _start_on(directory: str, launcher: str) -> Spawner:
     cleanups: list[Callable[[], object]] = []
     try:
         owner = scratch.claim(directory, launcher)
         cleanups.append(owner.close)
         cleanups.append(owner.remove)
-        program = _find_bubblewrap(owner.path) if launcher == "bwrap" else None
-        mode = ["spawn", owner.path]
+        program = bubblewrap.find(owner.path) if launcher == "bwrap" else None
+        if isinstance(program, list):
+            raise bwrap_error([(str(error), error.words) for error in program])
+        mode = ["spawn", owner.path, *(subordinate.find().arguments() if launcher == WITH_IDS else [])]
         if program is not None:
             mode = ["spawn-bwrap", owner.path, program.path, "overlay" if program.overlay else "copy"]
         ours, theirs = wire.pair()
@@ -356,7 +360,7 @@ def _start_on(directory: str, launcher: str) -> Spawner:
                 helper.start(mode, (theirs.fileno(), pidfd, owner.fd, owner.base_fd))
             finally:
                 os.close(pidfd)
-        spawner = Spawner(ours, owner, program)
+        spawner = Spawner(ours, owner, program, "subuid" if launcher == WITH_IDS else "single")
         spawner.wait_ready()
         keep_from_children(ours)
         return spawner

@@ -26,7 +26,7 @@ LEVELS = (
     (
         "session", "box", "snapshot", "changes", "process", "pipes", "transfer", "files", "channel", "plan", "image", "hostimage",
         "roots", "stored", "spawner", "bwrap", "explain", "enforcement", "guarantees", "emulation",
-        "uplink", "gate",
+        "uplink", "gate", "identity",
     ),
     ("store",),
     ("waiting", "kernel"),
@@ -35,7 +35,7 @@ LEVELS = (
 )
 
 #: Anyone may import these; they import each other and the standard library.
-LEAVES = ("spec", "limits", "result", "errors", "settings", "passwd")
+LEAVES = ("spec", "limits", "result", "errors", "settings", "passwd", "idmap")
 
 #: What may lie in the root of the repository.
 ROOT_FILES = set(

@@ -82,6 +82,56 @@ def test_passed_on(cli: Cli, tmp_path: Path, layers: list[bytes]) -> None:
     assert not [name for name in os.listdir(tmp_path) if "other" in name]
 
 
+def test_compressed_as_the_name_says(cli: Cli, tmp_path: Path, layers: list[bytes]) -> None:
+    """`.tar.gz` is gzip, `.tar.zst` zstd; each is taken in again."""
+    (tmp_path / "tiny").write_bytes(saved(*layers))
+    ok(cli("image", "import", "tiny"))
+    for name, magic in (("out.tar.gz", b"\x1f\x8b"), ("out.tgz", b"\x1f\x8b"), ("out.tar.zst", b"\x28\xb5\x2f\xfd")):
+        ok(cli("image", "export", "tiny", name))
+        assert (tmp_path / name).read_bytes().startswith(magic)
+        assert ok(cli("image", "import", name, "again")).split()[1] == ok(cli("image", "show", "tiny")).split()[1]
+    done = cli("image", "export", "tiny", "no/such/place.tar")
+    assert (done.returncode, "no/such/place.tar'" in done.stderr) == (125, True)
+
+
+def test_names_that_move(cli: Cli, tmp_path: Path, layers: list[bytes]) -> None:
+    """Who loses a name to another image is told, and how to be rid of it; several are removed in spite of one that is not there."""
+    (tmp_path / "a").write_bytes(saved(*layers))
+    (tmp_path / "b").write_bytes(saved(layers[0]))
+    old = ok(cli("image", "import", "a", "x")).split("sha256:")[1][:12]
+    done = cli("image", "import", "b", "x")
+    assert f"x was image {old} until now, which has no name any more" in done.stderr
+    assert "1 image without a name" in cli("image", "gc").stderr
+    assert "until now" not in cli("image", "import", "b", "x").stderr
+    ok(cli("image", "tag", old, "y"))
+    assert f"y was image {old} until now" in cli("image", "tag", "x", "y").stderr
+    assert ok(cli("image", "gc", "--unnamed")).startswith("1 image without a name removed\n1 layer removed")
+    done = cli("image", "rm", "x", "nothing", "y")
+    assert (done.returncode, done.stdout.split()[:4]) == (125, ["x", "removed", "y", "removed"])
+    assert "no image named 'nothing'" in done.stderr
+
+
+def test_what_a_command_leaves_is_kept(cli: Cli, tmp_path: Path, layers: list[bytes], working_host: None) -> None:
+    """`exec --save`: the next one finds it; a command that fails saves nothing."""
+    (tmp_path / "tiny").write_bytes(saved(*layers))
+    ok(cli("image", "import", "tiny"))
+    done = cli("exec", "--image", "tiny", "--save", "more", "--", "sh", "-c", "echo kept > /file")
+    assert (done.returncode, done.stderr.endswith("lisrt: saved as more\n")) == (0, True)
+    assert ok(cli("exec", "--image", "more", "--", "cat", "/file")) == "kept\n"
+    done = cli("exec", "--image", "tiny", "--save", "none", "--", "sh", "-c", "exit 3")
+    assert (done.returncode, "not saved as none" in done.stderr) == (3, True)
+    assert "no image named 'none'" in cli("image", "show", "none").stderr
+    for arguments in (("--save", "host"), ("--save", "x", "--writable", "tmpfs:8MiB")):
+        assert cli("exec", *arguments, "--", "true").returncode == 2
+
+
+def test_without_a_network(cli: Cli, working_host: None) -> None:
+    """Whose download fails for want of one is told of --network."""
+    done = cli("exec", "--", "sh", "-c", "exit 7 # curl http://example.org")
+    assert (done.returncode, "--network host" in done.stderr) == (7, True)
+    assert "--network" not in cli("exec", "--", "sh", "-c", "exit 7").stderr
+
+
 def test_pulled(cli: Cli, tmp_path: Path, layers: list[bytes], working_host: None) -> None:
     """From a registry, by the name that people write."""
     made = Layout()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from lisrt.build import bootstrap, cache, resolve, steps
+from lisrt.build import bootstrap, cache, recipes, resolve, steps
 from lisrt.build.cache import Made
 from lisrt.build.job import Job, State
 from lisrt.build.mirror import Offer, find_keyring
@@ -23,7 +23,7 @@ from lisrt.store.record import Config, ImageRecord
 def bootstrapped(job: Job, base: Suites) -> State:
     """A system of a distribution's packages. ImageError."""
     where = f"recipe {job.name}, base"
-    job.report.begin(f"base {base.distribution} {base.sources[0].suites[0]}")
+    job.report.begin(f"{job.name} base: {base.distribution} {base.sources[0].suites[0]}")
     begun = time.monotonic()
     how = {"configure": bootstrap.CONFIGURE, "files": bootstrap.FILES, "executables": bootstrap.EXECUTABLES}
     what = {"sources": [source.paragraph() for source in base.sources], "include": base.include, "for": base.distribution}
@@ -102,7 +102,7 @@ def telling(where: str) -> Iterator[None]:
 
 def taken(job: Job, base: Taken) -> State:
     """An image that somebody else has made. ImageError."""
-    job.report.begin(f"base {base.source}")
+    job.report.begin(f"{job.name} base: {base.source}")
     begun = time.monotonic()
     try:
         record = _record(job, base)
@@ -122,6 +122,11 @@ def _record(job: Job, base: Taken) -> ImageRecord:
             return _imported(job, base)
     if base.source in job.catalog.names():
         return job.catalog.get(base.source)
+    if base.source in recipes.own():  # and not what some registry has by that name
+        raise ImageError(
+            f"there is no image {base.source!r} yet: `lisrt image build {base.source}` makes it, or say"
+            f' recipe = "{base.source}", which does so by itself'
+        )
     return _pulled(job, base)
 
 

@@ -83,7 +83,7 @@ def _step(job: Job, number: int, step: Step, state: State, workshop: Workshop) -
         case SetWorkdir(path):
             return replace(state, config=replace(state.config, workdir=path))
     where = f"recipe {job.name}, step {number}"
-    job.report.begin(f"{number}/{len(job.recipe.steps)} {steps.title(step)}")
+    job.report.begin(f"{job.name} {number}/{len(job.recipe.steps)}: {steps.title(step)}")
     begun = time.monotonic()
     # variables and the working directory of a step are part of what it does
     key = cache.key(state.key, [cache.describe(step), state.config.env, state.config.workdir])
@@ -141,7 +141,7 @@ def _prove(job: Job, record: ImageRecord) -> None:
     check = job.recipe.check
     if check is None:
         return
-    job.report.begin(CHECK)
+    job.report.begin(f"{job.name} {CHECK}")
     begun = time.monotonic()
     with Sandbox(image_of(job.name, record)) as box:
         path = f"/tmp/{CHECK}"

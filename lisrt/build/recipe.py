@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import tomllib
@@ -10,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from lisrt.build import recipes
 from lisrt.build.mirror import Source
+from lisrt.build.recipes import FILE
 from lisrt.errors import ImageError
 
-FILE = "recipe.toml"
 CHECK = "check.sh"
 LOCK = "recipe.lock"
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+)?")
@@ -213,12 +215,23 @@ class _Table:
 
     def finish(self) -> None:
         for key in self._rest:
-            known = ", ".join(sorted(set(self._known)))
-            raise self.error(f"unknown key {key!r}; known are {known}")
+            raise self.error(self.unknown(key))
+
+    def unknown(self, key: str) -> str:
+        """What to say of a key that nobody has asked for."""
+        known = sorted(set(self._known))
+        near = difflib.get_close_matches(key, known, n=1)
+        return f"unknown key {key!r}; " + (f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}")
+
+    def rest(self) -> list[str]:
+        """Keys that nobody has asked for."""
+        return [key for key in self._rest if key not in self._known]
 
 
 def _one_of(table: _Table, verbs: tuple[str, ...], what: str) -> str:
     found = [verb for verb in verbs if table.has(verb)]
+    if not found and table.rest():
+        raise table.error(table.unknown(table.rest()[0]))
     if len(found) != 1:
         said = f"it has {' and '.join(found)}" if found else "it has none"
         raise table.error(f"{what} has exactly one of {', '.join(verbs)}; {said}")
@@ -253,10 +266,16 @@ def _base(table: _Table, folder: Path) -> Base:
 
 def _extends(table: _Table, folder: Path) -> Extends:
     name = table.text("recipe")
+    if "/" not in name and not os.path.lexists(folder / name) and name in recipes.own():
+        return Extends(recipes.own()[name])
     other, own = Path(os.path.realpath(folder / name)), Path(os.path.realpath(folder))
     # what that one copies ends up in the image: of recipes beside this one that is wanted, of the user's others it is not
     if not other.is_relative_to(own) and other.parent != own.parent:
-        raise table.error(f"'recipe': {name!r} is neither in the recipe's folder nor beside it; `image` names one that is built")
+        raise table.error(
+            f"'recipe': {name!r} is neither in the recipe's folder nor beside it, nor one of lisrt's own; `image` names one that is built"
+        )
+    if not (folder / name / FILE).is_file():
+        raise table.error(f"'recipe': there is no {folder / name / FILE}; lisrt's own are {', '.join(sorted(recipes.own()))}")
     return Extends(folder / name)
 
 

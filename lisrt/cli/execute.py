@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,7 @@ import click
 
 from lisrt import process
 from lisrt.box import Box
-from lisrt.cli.options import sandbox_arguments, sandbox_options, seconds
+from lisrt.cli.options import require_disk, sandbox_arguments, sandbox_options, save_option, seconds
 from lisrt.cli.streams import tell, write_all
 from lisrt.kernel import wire
 from lisrt.waiting import Flow, drive
@@ -26,22 +27,26 @@ TIMED_OUT = 124
 @click.option("--timeout", type=float, callback=seconds, help="Seconds; then the command's whole tree is killed.")
 @click.option("--cwd", help="Where this command starts; relative to the workdir.")
 @click.option("--explain", is_flag=True, help="Print the plan of the sandbox, and run nothing.")
+@save_option("Keep what the command leaves as an image, if it exits 0.")
 @click.argument("argv", nargs=-1, required=True, metavar="-- COMMAND [ARGUMENT]...", type=click.UNPROCESSED)
-def command(argv: tuple[str, ...], timeout: float | None, cwd: str | None, explain: bool, **options: Any) -> int:
+def command(
+    argv: tuple[str, ...], timeout: float | None, cwd: str | None, explain: bool, save: str | None, **options: Any
+) -> int:
     """Run one command in a fresh sandbox, which is then destroyed.
 
     Standard input, output and error are the command's. The exit status is its own: 128 + N for signal N, 127 when there
     is no such program, 126 when it can't be executed, 124 at the time limit; 125 is a fault of the sandbox or the host.
     """
+    require_disk(save, options["writable"])
     box = Box(**sandbox_arguments(**options))
     ask = partial(box.command, argv, timeout, b"", None, cwd, False, 0)
     ask()  # before anything is started: a mistake costs nothing
     if explain:
         return _explain(box)
-    return drive(_execute(box, ask))
+    return drive(_execute(box, ask, save))
 
 
-def _execute(box: Box, ask: Callable[[], process.Command]) -> Flow[int]:
+def _execute(box: Box, ask: Callable[[], process.Command], save: str | None) -> Flow[int]:
     try:
         yield from box.open()
         request = replace(ask(), stdin=0)  # again: now it is known what the image has to say
@@ -50,7 +55,11 @@ def _execute(box: Box, ask: Callable[[], process.Command]) -> Flow[int]:
         except PermissionError as error:
             tell(f"lisrt: {error.filename}: is not an executable file")
             return 126
-        return _status(exit, request)
+        status = _status(exit, request)
+        _hint_at_network(box, request, status)
+        if save is not None:
+            yield from _save(box, save, status)
+        return status
     finally:
         yield from box.close()
 
@@ -73,11 +82,28 @@ def _status(exit: wire.Exit, request: process.Command) -> int:
     return os.waitstatus_to_exitcode(exit.wait_status) if os.WIFEXITED(exit.wait_status) else 128 + os.WTERMSIG(exit.wait_status)
 
 
+def _save(box: Box, name: str, status: int) -> Flow[None]:
+    if status:
+        tell(f"lisrt: not saved as {name}: the command has exited {status}")
+        return
+    yield from box.snapshot(name)
+    tell(f"lisrt: saved as {name}")
+
+
+_FETCHES = re.compile(rb"\b(apt|apt-get|pip3?|npm|curl|wget|git clone|git fetch)\b")
+
+
+def _hint_at_network(box: Box, request: process.Command, status: int) -> None:
+    """Who has just installed the image will try `apt-get update` first, and read of names that can't be resolved."""
+    if status not in (0, 127) and box.network == "none" and _FETCHES.search(b" ".join(request.argv)):
+        tell("lisrt: this sandbox has no network; --network host gives it this machine's")
+
+
 def _explain(box: Box) -> int:
     from lisrt import bwrap, spawner
 
     plan = drive(box.settle())
-    home = spawner.current(box.launcher)
+    home = spawner.current(box.launcher, box.idmap)
     click.echo(plan.describe())
     if home.bubblewrap is not None:
         place = os.path.join(home.scratch, "ID")

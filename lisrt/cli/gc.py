@@ -72,6 +72,8 @@ def _remove(found: owners.Found, dry_run: bool, all_hosts: bool) -> str | None:
         if owners.remove_dead(found, all_hosts=all_hosts):
             return None
     except OSError as error:
+        if census.remove_with_ids(found):
+            return None
         return error.strerror or str(error)
     return "its program is dead, but a process that it forked still holds the lock" if os.path.exists(found.path) else ""
 

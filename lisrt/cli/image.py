@@ -15,6 +15,7 @@ _COMMANDS = {
     "pull": "lisrt.cli.image_pull",
     "rm": "lisrt.cli.image_rm",
     "show": "lisrt.cli.image_show",
+    "tag": "lisrt.cli.image_tag",
 }
 
 

@@ -12,8 +12,9 @@ from lisrt.build import recipes
 from lisrt.build.build import build
 from lisrt.build.job import Options
 from lisrt.build.report import Report
-from lisrt.cli.image_import import tell_image
+from lisrt.cli.names import Names
 from lisrt.cli.streams import tell
+from lisrt.store.catalog import Catalog
 
 DEFAULT = "ubuntu-24.04"
 
@@ -26,7 +27,7 @@ DEFAULT = "ubuntu-24.04"
 @click.option("--tag", "-t", "tags", multiple=True, metavar="NAME", help="The image's name, if not the recipe's; again for more.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def command(recipe: str, locked: bool, update: bool, no_cache: bool, tags: tuple[str, ...], as_json: bool) -> int:
-    """Build an image from a recipe: the name of one of lisrt's own, or a directory with a recipe.toml; ubuntu-24.04 by default.
+    """Build an image from a recipe: one of lisrt's own by name, or a directory with a recipe.toml; ubuntu-24.04 by default.
 
     Needs no root, no subordinate ids and no tools of a distribution. Packages come from the mirrors of this host, through its
     proxies; the image keeps none of those. What has been built before comes from the cache.
@@ -34,9 +35,11 @@ def command(recipe: str, locked: bool, update: bool, no_cache: bool, tags: tuple
     if locked and update:
         raise click.UsageError("--locked takes the lock's versions, --update the newest: choose one")
     folder = recipes.find(recipe)
+    catalog = Catalog()
+    names = Names(catalog, *(tags or (folder.resolve().name,)))
     with _Watched() as report:
-        built = build(folder, Options(locked, update, not no_cache, tags), report)
-    tell_image(built.record, tags[0] if tags else folder.resolve().name, as_json)
+        built = build(folder, Options(locked, update, not no_cache, tags), report, catalog)
+    names.tell(built.record, as_json=as_json)
     return 0
 
 

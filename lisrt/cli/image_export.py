@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import click
 
 from lisrt.cli.bars import bars
 from lisrt.cli.streams import tell
+from lisrt.store.archive import zstd_writer
 from lisrt.store.catalog import Catalog
 from lisrt.store.export import export
 
@@ -24,7 +26,12 @@ from lisrt.store.export import export
 @click.option("--tag", help="Its name where it is loaded; by default the one that it is called by here.")
 @click.option("--as-is", is_flag=True, help="Leave zstd as it is: faster and smaller, but Docker before 23 does not read it.")
 def command(image: str, file: Path, tag: str | None, as_is: bool) -> int:
-    """Write an image to FILE (- for stdout) as an OCI image layout in a tar archive, for `docker load`, podman, skopeo."""
+    """Write an image to FILE (- for stdout) as an OCI image layout in a tar archive, for `docker load`, podman, skopeo.
+
+    A FILE that is there is replaced; where its name ends in .gz, .tgz or .zst the archive is compressed.
+    """
+    if os.fspath(file) == "-" and sys.stdout.isatty():
+        raise click.UsageError("an archive is nothing for a terminal: name a file, or pipe it somewhere")
     catalog = Catalog()
     record = catalog.get(image)
     name = tag if tag is not None else image if image in catalog.names() else ""
@@ -34,7 +41,7 @@ def command(image: str, file: Path, tag: str | None, as_is: bool) -> int:
             digest = export(record, name, catalog, sys.stdout.buffer, as_is=as_is, progress=progress)
             sys.stdout.buffer.flush()
         else:
-            with _appearing(file) as out:
+            with _appearing(file) as raw, _compressing(file, raw) as out:
                 digest = export(record, name, catalog, out, as_is=as_is, progress=progress)
     tell(f"manifest {digest}")
     return 0
@@ -43,11 +50,29 @@ def command(image: str, file: Path, tag: str | None, as_is: bool) -> int:
 @contextlib.contextmanager
 def _appearing(file: Path) -> Iterator[IO[bytes]]:
     """A file that is there when it is whole, and not before."""
-    draft = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    draft = file.with_name(f".{file.name[:200]}.{secrets.token_hex(4)}")
     try:
         with open(draft, "xb") as out:
             yield out
         os.replace(draft, file)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        if error.filename == os.fspath(draft):  # which nobody but us has heard of
+            raise OSError(error.errno, error.strerror, os.fspath(file)) from None
+        raise
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def _compressing(file: Path, raw: IO[bytes]) -> Iterator[IO[bytes]]:
+    """As the file's name says. Layers are compressed already: this is for those who expect what it says."""
+    if file.suffix in (".gz", ".tgz"):
+        with gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as out:
+            yield cast(IO[bytes], out)
+    elif file.suffix == ".zst":
+        with zstd_writer(raw, level=1) as out:
+            yield out
+    else:
+        yield raw

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import click
 
 from lisrt.cli.bars import bars
-from lisrt.cli.image_ls import facts
+from lisrt.cli.names import Names
 from lisrt.store.catalog import Catalog
 from lisrt.store.imports import import_image
-from lisrt.store.record import ImageRecord
 
 _ENDING = re.compile(r"(\.(tar|tgz|gz|zst|xz|bz2|oci|img))+$")
 
@@ -29,12 +27,8 @@ def command(source: Path, name: str | None, pick: str | None, as_json: bool) -> 
     """
     catalog = Catalog()
     name = name or _ENDING.sub("", source.resolve().name)
+    names = Names(catalog, name)
     with bars() as progress:
         record = import_image(source, catalog, name, pick=pick, progress=progress)
-    tell_image(record, name, as_json)
+    names.tell(record, as_json=as_json)
     return 0
-
-
-def tell_image(record: ImageRecord, name: str, as_json: bool) -> None:
-    """What has come."""
-    click.echo(json.dumps(facts(record, (name,)), indent=2) if as_json else f"{name}  {record.id}")

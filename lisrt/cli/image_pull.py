@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lisrt.cli.bars import bars
-from lisrt.cli.image_import import tell_image
+from lisrt.cli.names import Names
 from lisrt.store.catalog import Catalog
 from lisrt.store.pull import pull
 
@@ -22,7 +22,9 @@ def command(reference: str, name: str | None, insecure: bool, as_json: bool) -> 
     are here already are not fetched. Without NAME the image is named as REFERENCE is written.
     """
     name = name or reference.removeprefix("docker://")
+    catalog = Catalog()
+    names = Names(catalog, name)
     with bars() as progress:
-        record = pull(reference, Catalog(), name, insecure=insecure, progress=progress)
-    tell_image(record, name, as_json)
+        record = pull(reference, catalog, name, insecure=insecure, progress=progress)
+    names.tell(record, as_json=as_json)
     return 0

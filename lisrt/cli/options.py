@@ -9,9 +9,12 @@ import click
 
 from lisrt import roots, spawner, spec
 from lisrt.cli.streams import tell
+from lisrt.idmap import IDMAPS
+from lisrt.image import HOST, resolve_name
 from lisrt.limits import DEFAULT_PIDS, ENFORCERS, Limits, size, writable_layer
 from lisrt.plan import NETWORKS
 from lisrt.spec import Mount
+from lisrt.store.catalog import Catalog, checked_name
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -56,6 +59,24 @@ def _size(_context: click.Context, option: click.Parameter, value: str | None) -
         raise click.BadParameter(str(error), param=option) from None
 
 
+def _free_name(_context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    try:
+        return None if value is None else checked_name(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=option) from None
+
+
+def save_option(help: str) -> Callable[[Decorated], Decorated]:
+    """--save"""
+    return click.option("--save", metavar="NAME", callback=_free_name, help=help)
+
+
+def require_disk(save: str | None, writable: str) -> None:
+    """What is to be saved must not lie in memory that goes with its processes. click.UsageError."""
+    if save is not None and writable != "disk":
+        raise click.UsageError("--save keeps what was written to disk: leave out --writable")
+
+
 def sandbox_options(function: Decorated) -> Decorated:
     """--image, --memory, --cpus, --pids, --disk, --enforce, --network, --mount, --env, ..., --launcher."""
     for option in (
@@ -86,6 +107,13 @@ def sandbox_options(function: Decorated) -> Decorated:
             metavar="disk|tmpfs:SIZE",
             callback=_writable,
             help="Where what is written is kept.",
+        ),
+        click.option(
+            "--idmap",
+            type=click.Choice(IDMAPS),
+            default="single",
+            show_default=True,
+            help="subuid: users inside are real, by the subordinate ids of /etc/subuid.",
         ),
         click.option("--hostname", help="Host name inside; 'sandbox' by default."),
         click.option(
@@ -123,6 +151,7 @@ def sandbox_arguments(
     hostname: str | None,
     launcher: str,
     writable: str,
+    idmap: str,
 ) -> dict[str, Any]:
     """Sandbox's keyword arguments from the options' values."""
     say_when_unpacking()
@@ -137,7 +166,15 @@ def sandbox_arguments(
         "hostname": hostname,
         "launcher": launcher,
         "writable": writable,
+        "idmap": idmap,
     }
+
+
+def require_image(name: str | None) -> None:
+    """ImageError where there is none of that name: before anything else is begun."""
+    resolved = resolve_name(name)
+    if resolved != HOST:
+        Catalog().get(resolved)
 
 
 def say_when_unpacking() -> None:

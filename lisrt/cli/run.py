@@ -20,7 +20,7 @@ from lisrt.agent import Agent, AgentLimits, Episode, ExitReason, Model, Prompts
 from lisrt.aio import AsyncSandbox
 from lisrt.box import DEFAULT_WORKDIR
 from lisrt.cli import SANDBOX_FAULT
-from lisrt.cli.options import sandbox_arguments, sandbox_options, seconds
+from lisrt.cli.options import require_image, sandbox_arguments, sandbox_options, seconds
 from lisrt.cli.progress import show
 from lisrt.cli.streams import tell
 
@@ -81,6 +81,7 @@ def command(
         limits=AgentLimits(max_turns=max_turns, command_timeout=command_timeout, wall_timeout=timeout),
         open_sandbox=functools.partial(AsyncSandbox, **sandbox_arguments(**options)),
     )
+    require_image(options["image"])
     where.mkdir(parents=True, exist_ok=True)
     episode, received = asyncio.run(_episode(agent, task, input_dir, where, None if quiet else show))
     _report(episode, as_json)

@@ -9,15 +9,17 @@ from typing import Any
 import click
 
 from lisrt.box import Box
-from lisrt.cli.options import sandbox_arguments, sandbox_options
+from lisrt.cli.options import require_disk, sandbox_arguments, sandbox_options, save_option
 from lisrt.cli.terminal import interact
 from lisrt.waiting import drive
 
 
 @click.command("shell")
+@save_option("Keep what the shell leaves as an image.")
 @sandbox_options
-def command(**options: Any) -> int:
+def command(save: str | None, **options: Any) -> int:
     """Open an interactive shell in a fresh sandbox, which is destroyed when the shell ends."""
+    require_disk(save, options["writable"])
     if not (os.isatty(0) and os.isatty(1)):
         raise click.ClickException("lisrt shell needs a terminal; for a script use: lisrt exec -- bash -c '...'")
     arguments = sandbox_arguments(**options)
@@ -27,6 +29,10 @@ def command(**options: Any) -> int:
     try:
         if box.network == "host":
             click.echo("lisrt: this sandbox is on the host's network", err=True)
-        return interact(box, ["bash", "--norc", "-i"], sys.stdin.fileno(), sys.stdout.fileno())
+        status = interact(box, ["bash", "--norc", "-i"], sys.stdin.fileno(), sys.stdout.fileno())
+        if save is not None:
+            drive(box.snapshot(save))
+            click.echo(f"lisrt: saved as {save}", err=True)
+        return status
     finally:
         drive(box.close())

@@ -15,6 +15,11 @@ def size(count: int) -> str:
     return f"{number:.0f} {unit}" if unit in ("B", "KiB") else f"{number:.1f} {unit}"
 
 
+def count(number: int, thing: str) -> str:
+    """`1 layer`, `2 layers`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """A line for each row, each column as wide as its widest."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

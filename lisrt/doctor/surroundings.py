@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import sys
 
-from lisrt import spawner
+from lisrt import idmap, spawner
 from lisrt.doctor import cgroups
 from lisrt.doctor.causes import apparmor_restricts
 from lisrt.doctor.host import Answer, Host, Judge
@@ -91,17 +90,13 @@ def device(path: str) -> Judge:
     return judge
 
 
-def id_ranges(host: Host) -> Found:
-    """lisrt maps one id and needs none; said because people who know Podman look for it."""
+def id_ranges(_host: Host) -> Found:
+    """lisrt maps one id and needs none; idmap="subuid" does."""
     try:
-        user = pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        user = str(os.geteuid())
-    lines = (host.read("/etc/subuid") or "").splitlines()
-    counts = [line.split(":")[2] for line in lines if line.split(":")[0] in (user, str(os.geteuid()))]
-    tools = "newuidmap is there" if shutil.which("newuidmap") else "no newuidmap"
-    ranges = f"{' + '.join(counts)} ids in /etc/subuid" if counts else "no ids in /etc/subuid"
-    return Found(Status.NOTE, f"{tools}, {ranges}; lisrt needs neither")
+        found = idmap.find()
+    except HostError as error:
+        return Found(Status.NOTE, f'{str(error).removesuffix(error.fix).rstrip(". ")}; only idmap="subuid" needs them')
+    return Found(Status.NOTE, f'{found.uids.count} users\' and {found.gids.count} groups\' ids, for idmap="subuid"')
 
 
 def surroundings(host: Host) -> Found:

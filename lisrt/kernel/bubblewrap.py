@@ -70,6 +70,17 @@ def _bundled() -> str | None:
     return str(path) if os.access(path, os.X_OK) else None
 
 
+def find(workplace: str) -> Program | list[Unusable]:
+    """The first one that works here, or why each does not. OSError."""
+    refused: list[Unusable] = []
+    for path in candidates():
+        try:
+            return examine(path, workplace)
+        except Unusable as error:
+            refused.append(error)
+    return refused
+
+
 def examine(path: str, workplace: str) -> Program:
     """What the bwrap at `path` can do, tried out in a directory of ours. Unusable, with the reason; OSError."""
     try:

@@ -155,16 +155,20 @@ class Directory(Step):
     mode: int
     exact: bool = False
     """The mode is for one that is there already, too."""
+    uid: int = 0
+    """Of a new one, and its group's; 0 is who makes it. More only with real ids."""
+    gid: int = 0
     kind = 8
 
     def numbers(self) -> Numbers:
-        return (self.mode, int(self.exact), 0)
+        return (self.mode, int(self.exact), self.uid << 32 | self.gid)
 
     def strings(self) -> tuple[str, ...]:
         return (self.target,)
 
     def describe(self) -> str:
-        return f"make the directory /{self.target}, mode {self.mode:04o}"
+        owner = f", of {self.uid}:{self.gid}" if self.uid or self.gid else ""
+        return f"make the directory /{self.target}, mode {self.mode:04o}{owner}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,12 +209,16 @@ class Rlimit(Step):
 class User(Step):
     uid: int
     gid: int
+    real: bool = False
+    """All the ids that there are, and these are the commands'. Else one, which is called that."""
     kind = 12
 
     def numbers(self) -> Numbers:
-        return (self.uid, self.gid, 0)
+        return (self.uid, self.gid, int(self.real))
 
     def describe(self) -> str:
+        if self.real:
+            return f"enter a nested user namespace with all subordinate ids; commands are uid {self.uid}, gid {self.gid}"
         return f"enter a nested user namespace as uid {self.uid}, gid {self.gid}"
 
 
@@ -231,12 +239,15 @@ class Filter(Step):
 
     EMULATE_ROOT: ClassVar[int] = 1
     KEEP_CPUS: ClassVar[int] = 2
+    REAL_IDS: ClassVar[int] = 4
 
     def numbers(self) -> Numbers:
         return (self.flags, 0, 0)
 
     def describe(self) -> str:
         emulation = "; chown, setuid and mknod succeed and do nothing" if self.flags & self.EMULATE_ROOT else ""
+        if self.flags & self.REAL_IDS:
+            emulation = "; chown and setuid are real" + ("; mknod succeeds and does nothing" if emulation else "")
         cpus = "; the set of CPUs can't be changed" if self.flags & self.KEEP_CPUS else ""
         return f"allow the system calls of an ordinary program only{emulation}{cpus}"
 

@@ -9,7 +9,7 @@ import re
 import shutil
 import urllib.parse
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,7 +21,8 @@ from lisrt.store.record import ImageRecord
 RESERVED = ("host",)
 Stamp: TypeAlias = tuple[int, int, int]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
-_HEX = re.compile(r"(sha256:)?[0-9a-f]{6,64}")
+_SHORTEST = 6
+_HEX = re.compile(rf"(sha256:)?[0-9a-f]{{{_SHORTEST},64}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Listed:
 class Swept:
     """What `Catalog.sweep` has removed, or would."""
 
+    images: int
     blobs: int
     bytes: int
 
@@ -66,9 +68,19 @@ class Catalog:
                 raise ImageError(f"the store lacks layer {layer.blob}")
         for name in names:
             checked_name(name)
-        self.home.put("images", f"{_hex(record.id)}.json", record.encode())
-        for name in names:
-            self.home.put("names", _quoted(name), record.id.encode())
+        with self.home.naming():
+            record = self._with_its_origin(record)
+            self.home.put("images", f"{_hex(record.id)}.json", record.encode())
+            for name in names:
+                self.home.put("names", _quoted(name), record.id.encode())
+        return record
+
+    def _with_its_origin(self, record: ImageRecord) -> ImageRecord:
+        """An image that comes again, by another way, stays where it first came from; a build says anew what has proved it."""
+        if record.provenance.get("kind") == "build":
+            return record
+        with contextlib.suppress(ImageError):
+            return replace(record, provenance=self._read(_hex(record.id)).provenance)
         return record
 
     def get(self, reference: str) -> ImageRecord:
@@ -89,7 +101,14 @@ class Catalog:
                 return found[0]
             if found:
                 raise ImageError(f"several images have an id that begins with {reference!r}: say more of it")
+        if any(one.startswith(reference.removeprefix("sha256:")) for one in self._ids()):
+            raise ImageError(f"there is no image named {reference!r}; of an id say at least {_SHORTEST} digits")
         raise ImageError(f"there is no image named {reference!r}; {self._instead(reference)}")
+
+    def id_of(self, name: str) -> str | None:
+        """The id that a name stands for; None when it is no name of an image."""
+        found = self._named(name)
+        return f"sha256:{found}" if found else None
 
     def stamp(self, name: str) -> Stamp | None:
         """Another one whenever the name is another image's; None when it is no name of an image."""
@@ -125,12 +144,18 @@ class Catalog:
         """Every name."""
         return sorted(urllib.parse.unquote(path.name) for path in _files(self.home.part("names")))
 
-    def remove(self, reference: str, waiting: Callable[[], None] = lambda: None) -> tuple[list[str], bool]:
+    def tag(self, reference: str, name: str) -> ImageRecord:
+        """Gives an image one more name; one that was another image's moves over. ImageError, ValueError, OSError."""
+        checked_name(name)
+        with self.home.adding():
+            return self.put(self.get(reference), name)
+
+    def remove(self, reference: str) -> tuple[list[str], bool]:
         """Takes a name away, or, by its id, an image with all its names. What its layers take stays until `sweep`.
 
-        Returns the names that are gone, and whether the image is. `waiting` is called where imports that run come first.
+        Returns the names that are gone, and whether the image is.
         """
-        with self.home.alone(waiting):
+        with self.home.naming():
             one = self._named(reference)
             if one:
                 (self.home.part("names") / _quoted(reference)).unlink()
@@ -145,10 +170,19 @@ class Catalog:
             (self.home.part("images") / f"{one}.json").unlink(missing_ok=True)
             return gone, True
 
-    def sweep(self, *, dry_run: bool = False, waiting: Callable[[], None] = lambda: None) -> Swept:
-        """Removes blobs that no image needs, and what imports that were killed have left. Waits for those that run."""
-        with self.home.alone(waiting):
-            needed = {_hex(layer.blob) for one in self._ids() for layer in self._read(one).layers}
+    def sweep(
+        self, *, unnamed: bool = False, dry_run: bool = False, waiting: Callable[[], None] = lambda: None
+    ) -> Swept:
+        """Removes blobs that no image needs, and what imports that were killed have left. Waits for those that run.
+
+        With `unnamed` also images that have no name: those whose names have moved on to others.
+        """
+        with self.home.alone(waiting), self.home.naming():
+            named = {self._named(name) for name in self.names()}
+            nameless = [one for one in self._ids() if unnamed and one not in named]
+            needed = {_hex(layer.blob) for one in self._ids() if one not in nameless for layer in self._read(one).layers}
+            for one in [] if dry_run else nameless:
+                (self.home.part("images") / f"{one}.json").unlink(missing_ok=True)
             count = size = 0
             for path in _files(self.home.part("blobs")):
                 if path.name not in needed:
@@ -157,7 +191,7 @@ class Catalog:
                         path.unlink()
             for path in [] if dry_run else list(self.home.part("new").iterdir()):
                 shutil.rmtree(path, ignore_errors=True)
-            return Swept(count, size)
+            return Swept(len(nameless), count, size)
 
     def _readable(self) -> Iterator[ImageRecord]:
         for one in self._ids():

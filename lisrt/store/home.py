@@ -1,6 +1,7 @@
 """Where images are kept: `$LISRT_HOME`, else `$XDG_DATA_HOME/lisrt` (`~/.local/share/lisrt`).
 
     lock             shared by whoever adds something, exclusive for whoever removes what nobody names
+    names.lock       held for the moment in which names and images are entered or taken away
     images/ID.json   what an image is (record.py)
     names/NAME       the id that a name stands for
     blobs/HEX        a layer, compressed
@@ -59,6 +60,12 @@ class Home:
     def alone(self, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """While the body runs nobody adds anything: waits for those who do, and calls `waiting` first. OSError, ImageError."""
         with self._locked(fcntl.LOCK_EX, waiting):
+            yield
+
+    @contextlib.contextmanager
+    def naming(self) -> Iterator[None]:
+        """While the body runs nobody else enters a name or takes one away. OSError, ImageError."""
+        with self._locked(fcntl.LOCK_EX, file="names.lock"):
             yield
 
     @contextlib.contextmanager
@@ -129,9 +136,9 @@ class Home:
             ) from None
 
     @contextlib.contextmanager
-    def _locked(self, how: int, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    def _locked(self, how: int, waiting: Callable[[], None] = lambda: None, file: str = "lock") -> Iterator[None]:
         self._make()
-        fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = os.open(self.path / file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             try:
                 _lock(fd, how | fcntl.LOCK_NB)

@@ -61,7 +61,11 @@ def test_an_image_of_the_store(recipe: Recipe, make: Make) -> None:
 
 @pytest.mark.parametrize(
     ("base", "said"),
-    [('archive = "none.tar"', "none.tar: there is no such file"), ('image = "localhost:9/none"', "localhost:9/none")],
+    [
+        ('archive = "none.tar"', "none.tar: there is no such file"),
+        ('image = "localhost:9/none"', "localhost:9/none"),
+        ('image = "debian-12"', "`lisrt image build debian-12` makes it"),
+    ],
 )
 def test_a_base_that_can_not_be_had(recipe: Recipe, make: Make, store: Catalog, base: str, said: str) -> None:
     with pytest.raises(ImageError) as caught:

@@ -52,7 +52,9 @@ def test_every_kind_of_step_and_base(recipe: Callable[..., Path]) -> None:
     assert env == SetEnv((("A", "1"), ("B_2", "")))
     assert workdir == SetWorkdir("/testbed")
     assert recipes.read(folder).base == Taken("host", "host")
-    assert recipes.read(recipe('[base]\nrecipe = "../other"\n')).base == Extends(folder / "../other")
+    recipe(HOST, name="slim")
+    assert recipes.read(recipe('[base]\nrecipe = "../slim"\n')).base == Extends(folder / "../slim")
+    assert recipes.read(recipe('[base]\nrecipe = "debian-12-slim"\n')).base == Extends(OWN / "debian-12-slim")
     assert recipes.read(recipe('[base]\nimage = "debian:12"\n')).base == Taken("image", "debian:12")
 
 
@@ -64,6 +66,8 @@ def test_every_kind_of_step_and_base(recipe: Callable[..., Path]) -> None:
         ("steps = 1\n" + HOST, "unknown key 'steps'; known are base, description, step"),
         ("[base]\n", "[base]: a base has exactly one of source, recipe, image, archive, host; it has none"),
         (HOST + 'image = "x"\n', "it has image and host"),
+        ('[base]\nrecipe = "debian-21"\n', "'recipe': there is no"),
+        (HOST + '[[step]]\nappt = ["git"]\n', "step 1: unknown key 'appt'; did you mean 'apt'?"),
         ("[base]\nhost = false\n", "'host' must be true"),
         ("[base]\nhost = 1\n", "'host' must be true or false, not 1"),
         (SUITE + "key = 1\n", "[base], source 1: unknown key 'key'"),

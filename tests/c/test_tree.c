@@ -80,7 +80,7 @@ static void leave_session(void) {
 
 int main(void) {
     /* A hard limit holds only those without CAP_SYS_RESOURCE, as all in a sandbox are. */
-    if ((geteuid() == 0 && lis_drop_privileges() < 0) || lis_tag_base(&base) < 0) {
+    if ((geteuid() == 0 && lis_drop_privileges(0) < 0) || lis_tag_base(&base) < 0) {
         printf("Bail out! no room for marks\n");
         return 99;
     }

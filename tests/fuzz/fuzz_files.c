@@ -29,7 +29,7 @@ static dev_t device;
 static void *serve(void *unused) {
     (void)unused;
     require(unshare(CLONE_FS) == 0 && chroot(TOP) == 0 && chdir("/") == 0);
-    require(lis_drop_privileges() == 0);
+    require(lis_drop_privileges(0) == 0);
     umask(0);
     for (int sock; read(handover[0], &sock, sizeof sock) == (ssize_t)sizeof sock; close(sock))
         while (lis_files_serve_one(sock) >= 0)
@@ -62,7 +62,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
     make_file_system();
     require(pipe2(handover, O_CLOEXEC) == 0);
     require(pthread_create(&server, NULL, serve, NULL) == 0);
-    require(lis_drop_privileges() == 0); /* so that modes mean something to this thread, too */
+    require(lis_drop_privileges(0) == 0); /* so that modes mean something to this thread, too */
     require(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) ==
             0); /* new ids took that away; the leak sanitizer looks at us from outside */
     return 0;

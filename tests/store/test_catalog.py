@@ -14,7 +14,7 @@ from support.fresh import environment, program, python
 from support.hosts import host
 
 from lisrt import ImageError
-from lisrt.store.catalog import Catalog
+from lisrt.store.catalog import Catalog, Swept
 from lisrt.store.imports import import_image
 from lisrt.store.record import ImageRecord
 
@@ -65,6 +65,43 @@ def test_going(catalog: Catalog, tmp_path: Path) -> None:
     assert before.keys() - contents(catalog).keys() == {f"blobs/{two.layers[0].blob[7:]}"}
     with pytest.raises(ImageError, match="no image named 'two'"):
         catalog.remove("two")
+
+
+def test_what_has_lost_its_name(catalog: Catalog, tmp_path: Path) -> None:
+    """A name that moves on leaves its image, which goes when that is asked for, with what it alone needs."""
+    old, new = made(catalog, tmp_path, "one", "old"), made(catalog, tmp_path, "one", "new")
+    assert catalog.sweep() == Swept(0, 0, 0)
+    assert catalog.sweep(unnamed=True, dry_run=True) == Swept(1, 1, old.size)
+    assert catalog.get(old.id) == old
+    assert catalog.sweep(unnamed=True) == Swept(1, 1, old.size)
+    assert [listed.record for listed in catalog.all()] == [new]
+    assert catalog.tag(new.id[:20], "two").id == new.id
+    assert catalog.names_of(new) == ("one", "two")
+    with pytest.raises(ValueError, match="taken"):
+        catalog.tag("one", "host")
+
+
+def test_few_digits_of_an_id(catalog: Catalog, tmp_path: Path) -> None:
+    """Five are told how many it takes."""
+    one = made(catalog, tmp_path, "one")
+    with pytest.raises(ImageError, match="at least 6 digits"):
+        catalog.get(one.id[7:12])
+
+
+def test_it_stays_where_it_first_came_from(catalog: Catalog, tmp_path: Path) -> None:
+    """The same image once more, from another file: what is known of it stays."""
+    one = made(catalog, tmp_path, "one")
+    (tmp_path / "source.tar").rename(tmp_path / "copy.tar")
+    assert import_image(tmp_path / "copy.tar", catalog, "two").provenance == one.provenance
+
+
+def test_names_go_while_others_add(catalog: Catalog, tmp_path: Path) -> None:
+    """A build may take minutes: who takes a name away, or gives one, need not wait for it."""
+    made(catalog, tmp_path, "one")
+    with catalog.home.adding():
+        other = Catalog(catalog.home)
+        other.tag("one", "two")
+        assert other.remove("one") == (["one"], False)
 
 
 def test_a_record_that_is_damaged(catalog: Catalog, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ To put another launcher, a pooled or a forked sandbox under the whole suite, add
 
 import asyncio
 import copy
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -114,6 +115,9 @@ SUBJECTS: dict[str, Callable[[], Subject]] = {
     "forked-native": partial(ForkedSubject, launcher="native"),
 }
 
+if os.environ.get("LISRT_TEST_IDMAP") == "subuid":  # in CI, in a run of its own: tests/test_idmap.py
+    SUBJECTS["sync-subuid"] = partial(SyncSubject, launcher="native", idmap="subuid")
+
 #: What holds under the native launcher and can't under bubblewrap, by test, and why: these must fail there.
 #: docs/security.md and the guarantees say the same.
 NOT_UNDER_BWRAP = {
@@ -128,6 +132,8 @@ LAUNCHERS: dict[str, Callable[[], Subject]] = {
     "native": lambda: SyncSubject(launcher="native"),
     "bwrap": lambda: SyncSubject(launcher="bwrap"),
 }
+if "sync-subuid" in SUBJECTS:
+    LAUNCHERS["subuid"] = SUBJECTS["sync-subuid"]
 
 
 class Box:

@@ -1,0 +1,76 @@
+"""Subordinate ids: the ranges that an administrator has given this user in /etc/subuid and /etc/subgid (subuid(5))."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from lisrt.errors import HostError
+
+IDMAPS = ("single", "subuid")
+ROW = "id-ranges"
+FEWEST = 1000
+"""Less is no range that a distribution's users fit into; nobody gives fewer than 65536 away."""
+_FIX = "Ask the administrator for the package that has newuidmap (uidmap, shadow-utils) and for: usermod --add-subuids"
+
+
+class Range(NamedTuple):
+    """So many ids from `first` on, as the host knows them."""
+
+    first: int
+    count: int
+
+
+class Ranges(NamedTuple):
+    """What newuidmap and newgidmap, at those paths, map for this user."""
+
+    uid_tool: str
+    gid_tool: str
+    uids: Range
+    gids: Range
+
+    def arguments(self) -> list[str]:
+        """As csrc/main.c reads them."""
+        return [self.uid_tool, self.gid_tool, *map(str, (*self.uids, *self.gids))]
+
+
+def find() -> Ranges:
+    """The largest range of each kind. HostError, which says what an administrator has to do."""
+    name = _user()
+    fix = f"{_FIX} 100000-165535 --add-subgids 100000-165535 {name}"
+    tools = [_tool(tool) for tool in ("newuidmap", "newgidmap")]
+    uids, gids = (max(ranges(file), key=lambda one: one.count, default=Range(0, 0)) for file in ("subuid", "subgid"))
+    if not all(tools):
+        raise HostError("there is no newuidmap, or no newgidmap, in PATH", check=ROW, fix=fix)
+    if min(uids.count, gids.count) < FEWEST:
+        raise HostError(f"user {name} has no range of ids in /etc/subuid and /etc/subgid", check=ROW, fix=fix)
+    return Ranges(tools[0], tools[1], uids, gids)
+
+
+def ranges(file: str) -> Iterator[Range]:
+    """Those of this user in /etc/`file`."""
+    with contextlib.suppress(OSError):
+        for line in Path("/etc", file).read_text(errors="replace").splitlines():
+            name, _, numbers = line.partition(":")
+            first, _, count = numbers.partition(":")
+            if name in (_user(), str(os.geteuid())) and first.isdecimal() and count.strip().isdecimal():
+                found = Range(int(first), int(count))
+                if found.first + found.count < 2**32 - 1:
+                    yield found
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def _tool(name: str) -> str:
+    """Also where a user's PATH has no sbin."""
+    return shutil.which(name) or shutil.which(name, path="/usr/bin:/usr/sbin:/bin:/sbin") or ""
