@@ -228,7 +228,7 @@ static int probe_overlay(struct lis_fault *fault) {
 int lis_host_open(struct lis_host *host, const char *owner_path, int owner_dir, struct lis_fault *fault) {
     host->owner_dir = owner_dir;
     host->owner_path = owner_path;
-    host->nlayers = host->nmasks = 0;
+    host->nmasks = 0;
     choose_masks(host);
     /* slave: file systems that the host mounts later (autofs) still arrive, nothing of ours goes back */
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
@@ -289,23 +289,25 @@ static int show_layer(struct lis_host *host, const char *path, const char *place
     return r < 0 ? r : attach(tree, AT_FDCWD, place);
 }
 
+/* What could not be given a number: the next one gets this place. */
+static void hide_layer(const char *place) {
+    if (unlink(place) < 0 && umount2(place, MNT_DETACH) == 0)
+        rmdir(place);
+}
+
 int lis_host_layer(struct lis_host *host, const char *path, struct lis_fault *fault) {
     if (name_inside(path, host->owner_path, strlen(host->owner_path)))
         return LIS_LAYER_OF_OWNER;
-    for (uint32_t i = 0; i < host->nlayers; i++)
-        if (strcmp(host->layers[i], path) == 0)
-            return (int)i;
-    if (host->nlayers == LIS_MAX_LAYERS)
-        return lis_fail(fault, LIS_STAGE_LAYER, ENOSPC, path);
+    int number = lis_names_find(&host->layers, path);
+    if (number >= 0)
+        return number;
     char place[32];
-    snprintf(place, sizeof place, "/l/%u", host->nlayers);
-    cleanup_free char *copy = strdup(path);
-    int r = copy ? show_layer(host, path, place) : -ENOMEM;
-    if (r < 0)
-        return lis_fail(fault, LIS_STAGE_LAYER, -r, path);
-    host->layers[host->nlayers] = copy;
-    copy = NULL;
-    return (int)host->nlayers++;
+    snprintf(place, sizeof place, "/l/%u", host->layers.count);
+    int r = show_layer(host, path, place);
+    number = r < 0 ? r : lis_names_add(&host->layers, path);
+    if (r == 0 && number < 0)
+        hide_layer(place);
+    return number < 0 ? lis_fail(fault, LIS_STAGE_LAYER, -number, path) : number;
 }
 
 int lis_host_mount(struct lis_host *host, const char *path, bool writable, struct lis_fault *fault) {

@@ -220,8 +220,8 @@ static void start_command(struct init *init, size_t size, int fds[LIS_MAX_FDS], 
     struct lis_command *command;
     lis_meter_begin(&init->meter, !init->commands);
     lis_meter_busy(&init->meter, true);
-    int r = lis_command_start(&init->base, &init->user, ++init->last_tag, (const struct lis_exec_message *)init->buffer, size, fds,
-                              nfds, &command);
+    int r = lis_command_start(&init->base, &init->user, ++init->last_tag, (const struct lis_exec_message *)init->buffer,
+                              size, fds, nfds, &command);
     if (r < 0)
         return;
     command->next = init->commands;

@@ -241,9 +241,21 @@ int lis_filter_build(unsigned flags, struct lis_filter *ret_filter);
 /* From now on, for this process and its children. Wants no_new_privs. */
 int lis_filter_load(struct lis_filter *filter);
 
+/* ---- names.c: strings with numbers -------------------------------------------------------------------------------- */
+
+#define LIS_MAX_NAMES (1u << 20)
+struct lis_names {
+    char **at; /* by number */
+    uint32_t *slots;
+    uint32_t count, capacity;
+};
+/* The number of a name; -1: it has none yet. */
+int lis_names_find(const struct lis_names *names, const char *text);
+/* A number for a name that has none, the next one; or -errno. */
+int lis_names_add(struct lis_names *names, const char *text);
+
 /* ---- host.c: the spawner's own namespaces: what every sandbox starts from ------------------------------------- */
 
-#define LIS_MAX_LAYERS 4096
 #define LIS_MAX_MASKS 24
 
 /* What /proc tells about the machine and its user beyond the sandbox; hidden where this user may read it: the rest needs no
@@ -264,9 +276,9 @@ struct lis_host {
     int owner_dir;    /* directory of this owner on the scratch file system */
     const char *owner_path;
     uint32_t uids, gids; /* that U0 has; 0: one */
-    uint32_t nmasks, nlayers;
+    uint32_t nmasks;
     struct lis_mask masks[LIS_MAX_MASKS]; /* what is hidden in every sandbox's /proc */
-    char *layers[LIS_MAX_LAYERS];         /* host path of the layer that is on /l/INDEX */
+    struct lis_names layers;              /* host path of the layer that is on /l/NUMBER */
 };
 
 /* `ranges`: NULL for one id, the caller's own. */

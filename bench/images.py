@@ -1,6 +1,7 @@
-"""What snapshots and forks cost: with a megabyte and with a gigabyte written, and a tree of a thousand forks.
+"""What images cost: creations of one in turn with `host`; snapshots and forks with a megabyte and with a gigabyte written; a
+tree of a thousand forks.
 
-    python bench/snapshots.py [IMAGE]
+    python bench/images.py [IMAGE]
 
 Times are medians of one run, in milliseconds, all in turn, so that what else the machine does meets them alike.
 """
@@ -38,6 +39,16 @@ class Times:
             found.sort()
             low, middle, high = found[len(found) // 10], statistics.median(found), found[len(found) * 9 // 10]
             print(f"{name:28} {middle * 1000:8.2f}   10-90 %: {low * 1000:.2f}-{high * 1000:.2f}   of {len(found)}")
+
+
+def creations(image: str, times: Times) -> None:
+    """Of the image and of `host`, in turn, each used once."""
+    for _ in range(3 * ROUNDS):
+        for name in ("host", image):
+            with times.of(f"create, {name}"):
+                box = Sandbox(name)
+            box.run(["true"]).check()
+            box.close()
 
 
 def branches(image: str | None, times: Times) -> None:
@@ -94,6 +105,8 @@ def wait_until(holds: Callable[[], bool]) -> None:
 if __name__ == "__main__":
     chosen = sys.argv[1] if len(sys.argv) > 1 else None
     found = Times()
+    if chosen not in (None, "host"):
+        creations(str(chosen), found)
     branches(chosen, found)
     tree(chosen, found)
     found.print()
