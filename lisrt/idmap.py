@@ -23,7 +23,7 @@ class Range(NamedTuple):
     """So many ids from `first` on, as the host knows them."""
 
     first: int
-    count: int
+    length: int
 
 
 class Ranges(NamedTuple):
@@ -44,10 +44,10 @@ def find() -> Ranges:
     name = _user()
     fix = f"{_FIX} 100000-165535 --add-subgids 100000-165535 {name}"
     tools = [_tool(tool) for tool in ("newuidmap", "newgidmap")]
-    uids, gids = (max(ranges(file), key=lambda one: one.count, default=Range(0, 0)) for file in ("subuid", "subgid"))
+    uids, gids = (max(ranges(file), key=lambda one: one.length, default=Range(0, 0)) for file in ("subuid", "subgid"))
     if not all(tools):
         raise HostError("there is no newuidmap, or no newgidmap, in PATH", check=ROW, fix=fix)
-    if min(uids.count, gids.count) < FEWEST:
+    if min(uids.length, gids.length) < FEWEST:
         raise HostError(f"user {name} has no range of ids in /etc/subuid and /etc/subgid", check=ROW, fix=fix)
     return Ranges(tools[0], tools[1], uids, gids)
 
@@ -60,7 +60,7 @@ def ranges(file: str) -> Iterator[Range]:
             first, _, count = numbers.partition(":")
             if name in (_user(), str(os.geteuid())) and first.isdecimal() and count.strip().isdecimal():
                 found = Range(int(first), int(count))
-                if found.first + found.count < 2**32 - 1:
+                if found.first + found.length < 2**32 - 1:
                     yield found
 
 

@@ -95,7 +95,7 @@ def test_compressed_as_the_name_says(cli: Cli, tmp_path: Path, layers: list[byte
 
 
 def test_names_that_move(cli: Cli, tmp_path: Path, layers: list[bytes]) -> None:
-    """Who loses a name to another image is told, and how to be rid of it; several are removed in spite of one that is not there."""
+    """Which image loses its name is told, and how to be rid of it; one that is not there keeps no other from being removed."""
     (tmp_path / "a").write_bytes(saved(*layers))
     (tmp_path / "b").write_bytes(saved(layers[0]))
     old = ok(cli("image", "import", "a", "x")).split("sha256:")[1][:12]

@@ -96,7 +96,7 @@ def id_ranges(_host: Host) -> Found:
         found = idmap.find()
     except HostError as error:
         return Found(Status.NOTE, f'{str(error).removesuffix(error.fix).rstrip(". ")}; only idmap="subuid" needs them')
-    return Found(Status.NOTE, f'{found.uids.count} users\' and {found.gids.count} groups\' ids, for idmap="subuid"')
+    return Found(Status.NOTE, f'{found.uids.length} users\' and {found.gids.length} groups\' ids, for idmap="subuid"')
 
 
 def surroundings(host: Host) -> Found:
