@@ -57,7 +57,10 @@ def make_plan(
     by: Enforcement = NOBODY,
     real_ids: bool = False,
 ) -> Plan:
-    """The plan of one sandbox. `real_ids`: the spawner has subordinate ids. Equal arguments give the same plan, and the sandbox's name is not part of it."""
+    """The plan of one sandbox. Equal arguments give the same plan, and the sandbox's name is not part of it.
+
+    `real_ids`: the spawner has subordinate ids.
+    """
     namespaces = steps.NEWIPC | steps.NEWUTS | steps.NEWCGROUP | (steps.NEWNET if network == "none" else 0)
     plan: list[steps.Step] = [steps.Namespaces(namespaces), steps.Overlay(root.layers, tmpfs)]
     plan += [

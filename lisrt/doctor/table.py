@@ -88,7 +88,7 @@ _HOST = (
     ("tun", "For a network with a way out; not needed without.", surroundings.device("/dev/net/tun")),
     ("veth", "For a network with a way out; not needed without.", surroundings.noted("veth")),
     ("nft", "For a network with a way out; not needed without.", surroundings.noted("nft")),
-    ("id-ranges", "lisrt maps one id: programs inside are one user. Those that need several want idmap=\"subuid\".", surroundings.id_ranges),
+    ("id-ranges", "lisrt maps one id: programs inside are one user, but with idmap=subuid.", surroundings.id_ranges),
     (
         "bwrap",
         "lisrt gives bwrap no destination inside a tree that programs can write to.",
