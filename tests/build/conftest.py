@@ -38,7 +38,7 @@ class Recorded(Report):
     @property
     def cached(self) -> list[bool]:
         """For each step that writes files whether it came from the cache."""
-        return [note == "from the cache" for title, note in self.notes if title[0].isdigit()]
+        return [note == "from the cache" for title, note in self.notes if title.split()[1][0].isdigit()]
 
 
 @pytest.fixture

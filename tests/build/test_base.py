@@ -157,11 +157,11 @@ def rebuilt(mirror: Mirror, tmp_path: Path) -> None:
 def test_a_package_that_was_rebuilt_is_another_base(recipe: Recipe, make: Make, near: Mirror, tmp_path: Path) -> None:
     """Under the version that it had: on a mirror of one's own nobody is kept from it."""
     folder = recipe(suites(near, "trusted = true"))
-    assert make(folder)[1].notes == [("base tiny tiny", "1 packages")]
+    assert make(folder)[1].notes == [("made base: tiny tiny", "1 packages")]
     assert '"base" = "1"' in (folder / "recipe.lock").read_text()
-    assert make(folder)[1].notes == [("base tiny tiny", "from the cache")]
+    assert make(folder)[1].notes == [("made base: tiny tiny", "from the cache")]
     rebuilt(near, tmp_path)
-    assert make(folder)[1].notes == [("base tiny tiny", "1 packages")]
+    assert make(folder)[1].notes == [("made base: tiny tiny", "1 packages")]
     with Sandbox("made") as box:
         assert box.read_text("/opt/other") == "1"
 
@@ -173,10 +173,10 @@ def test_a_base_that_other_keys_vouched_for_is_another(recipe: Recipe, make: Mak
     right, other = Signer(tmp_path / "right", "right <r@example.org>"), Signer(tmp_path / "other", "other <o@example.org>")
     right.sign(near.release)
     folder = recipe(suites(near, f'keyring = "{right.keyring}"'))
-    assert make(folder)[1].notes == [("base tiny tiny", "1 packages")]
+    assert make(folder)[1].notes == [("made base: tiny tiny", "1 packages")]
     signed = near.release.read_bytes()
     near.release.unlink()
-    assert make(folder)[1].notes == [("base tiny tiny", "from the cache")]
+    assert make(folder)[1].notes == [("made base: tiny tiny", "from the cache")]
     near.release.write_bytes(signed)
     keys = right.keyring.read_bytes()
     right.keyring.write_bytes(other.keyring.read_bytes())
@@ -185,6 +185,6 @@ def test_a_base_that_other_keys_vouched_for_is_another(recipe: Recipe, make: Mak
     right.keyring.write_bytes(keys)
     rebuilt(near, tmp_path)
     right.sign(near.release)
-    assert make(folder, update=True)[1].notes == [("base tiny tiny", "1 packages")]
+    assert make(folder, update=True)[1].notes == [("made base: tiny tiny", "1 packages")]
     right.close()
     other.close()

@@ -132,7 +132,7 @@ def test_a_check_runs_without_a_network_and_leaves_no_trace(recipe: Recipe, make
     """In a sandbox of the image as it will be used."""
     check = "#!/bin/sh\ntest $(tail -n +3 /proc/net/dev | wc -l) = 1 && touch /opt/checked\n"
     _, told = make(recipe(BASE + run("echo 1 > /opt/1"), check__sh=check))
-    assert ("check.sh", "passed") in told.notes
+    assert ("made check.sh", "passed") in told.notes
     assert shown("made", "ls /opt") == "1\n"
 
 
@@ -141,7 +141,7 @@ def test_another_check_is_run(recipe: Recipe, make: Make) -> None:
     steps = BASE + run("echo 1 > /opt/1")
     make(recipe(steps, check__sh="#!/bin/sh\ntest -e /opt/1\n"))
     _, told = make(recipe(steps, check__sh="#!/bin/sh\ntest -e /opt/1\n"))
-    assert not [note for note in told.notes if note[0] == "check.sh"]
+    assert not [note for note in told.notes if "check.sh" in note[0]]
     with pytest.raises(ImageError, match=r"check\.sh"):
         make(recipe(steps, check__sh="#!/bin/sh\ntest -e /opt/2\n"))
 
