@@ -65,7 +65,7 @@ class Image:
         """Directories on this host that hold its files, the topmost first, in overlayfs' form. Look, don't touch."""
         return self.root.layers
 
-    def ready(self, launcher: str, idmap: str) -> spawner.Spawner:
+    def ready(self, launcher: str, idmap: str = "single") -> spawner.Spawner:
         """The spawner that has its layers. ImageError when that is gone, or is another launcher's, or has other ids."""
         if self.generation != spawner.generation():
             raise ImageError(f"snapshot {self.name!r} belongs to the process that this one was forked from")

@@ -211,7 +211,7 @@ def test_the_command(recipe: Recipe, store: Catalog, working_host: None) -> None
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"mine  {store.get('mine').id}\n"
     assert json.loads(lisrt(str(folder), "--json").stdout)["id"] == store.get("made").id
-    assert "1/1 run echo 1 > /opt/1" in done.stderr
+    assert "made 1/1: run echo 1 > /opt/1" in done.stderr
     done = lisrt(str(recipe(BASE + run("exit 3"))))
     assert done.returncode == 125
     assert "lisrt: recipe made, step 1: 'exit 3'" in done.stderr

@@ -75,7 +75,7 @@ def test_again_it_comes_from_the_cache(place: Place) -> None:
     for options in ({}, {"locked": True}):
         told = place.build('[[step]]\napt = ["hello"]\n', **options)
         assert told.cached == [True]
-        assert dict(told.notes)["debian-12-slim base: debian bookworm"] == "from the cache"
+        assert dict(told.notes)["tiny base: debian bookworm"] == "from the cache"
 
 
 def test_an_update_finds_the_base_unchanged(place: Place) -> None:
@@ -83,7 +83,7 @@ def test_an_update_finds_the_base_unchanged(place: Place) -> None:
     before = place.lock.read_text()
     told = place.build('[[step]]\napt = ["hello"]\n', update=True)
     assert told.cached == [False]
-    assert dict(told.notes)["debian-12-slim base: debian bookworm"] == "from the cache"
+    assert dict(told.notes)["tiny base: debian bookworm"] == "from the cache"
     assert place.lock.read_text() == before
 
 

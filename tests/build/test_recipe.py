@@ -63,7 +63,8 @@ def test_every_kind_of_step_and_base(recipe: Callable[..., Path]) -> None:
     [
         ("", "'base' is missing"),
         ("x = [", "recipe.toml: "),
-        ("steps = 1\n" + HOST, "unknown key 'steps'; known are base, description, step"),
+        ("comment = 1\n" + HOST, "unknown key 'comment'; known are base, description, step"),
+        ("steps = 1\n" + HOST, "unknown key 'steps'; did you mean 'step'?"),
         ("[base]\n", "[base]: a base has exactly one of source, recipe, image, archive, host; it has none"),
         (HOST + 'image = "x"\n', "it has image and host"),
         ('[base]\nrecipe = "debian-21"\n', "'recipe': there is no"),
