@@ -1,6 +1,7 @@
 """idmap="subuid": users that are real, by the subordinate ids that an administrator has given. CI gives some to its user for
 these tests alone (LISRT_TEST_IDMAP); everybody else's run has no such ids, and sees what is said then."""
 
+import json
 import os
 import pwd
 import signal
@@ -12,8 +13,7 @@ import pytest
 from support.command import Cli
 from support.waiting import eventually
 
-import lisrt
-from lisrt import HostError, ImageError, Limits, Sandbox, idmap
+from lisrt import HostError, ImageError, Limits, Sandbox, idmap, spawner
 
 GIVEN = os.environ.get("LISRT_TEST_IDMAP") == "subuid"
 with_ids = (lambda test: test) if GIVEN else pytest.mark.skip(reason="no subordinate ids are wanted in this run")
@@ -45,7 +45,7 @@ def test_what_root_has(box: Sandbox) -> None:
     numbers = dict(zip(held[::2], (int(number, 16) for number in held[1::2]), strict=True))
     own = sum(1 << number for number in (0, 1, 3, 4, 5, 6, 7))  # chown, dac_override, fowner, fsetid, kill, setgid, setuid
     assert numbers == {"CapInh:": 0, "CapPrm:": own, "CapEff:": own, "CapBnd:": own, "CapAmb:": 0}
-    tries = ("mount -t tmpfs none /mnt", "unshare -U true", "hostname x", "mknod /dev/x b 8 0", "cat /proc/1/environ",
+    tries = ("mount -t tmpfs none /mnt", "unshare -U true", "hostname x", "mknod /tmp/x b 8 0; test -e /tmp/x", "cat /proc/1/environ",
              "ls -l /proc/1/fd/3", "kill -9 1; kill -STOP 1; ls -d /proc/1/nothing")  # fmt: skip
     for script in tries:
         assert not box.sh(script).ok, script
@@ -113,20 +113,22 @@ def test_nothing_stays(tmp_path: Path, scratch: Path, working_host: None) -> Non
     """What other ids own is deleted with the sandbox, and by `lisrt gc` after a SIGKILL of the program and its spawner."""
     with Sandbox(idmap="subuid") as box:
         box.sh("mkdir -m 700 /d; echo 1 > /d/f; chown -R 1000:1000 /d").check()
-        place = next(Path(lisrt.spawner.current("auto", "subuid").scratch).glob(f"{box.id}*"))
+        place = next(Path(spawner.current("auto", "subuid").scratch).glob(f"{box.id}*"))
     eventually(lambda: not place.exists())
     cli = Cli(tmp_path, scratch)
     script = "mkdir -m 700 /d; echo 1 > /d/f; chown -R 1000:1000 /d; echo up; sleep 1000"
     command = cli.command("exec", "--idmap", "subuid", "--", "sh", "-c", script)
     process = subprocess.Popen(command, cwd=tmp_path, env=cli.environment(), stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "up\n"
+    assert process.stdout is not None
+    with process.stdout as stdout:
+        assert stdout.readline() == "up\n"
     [owner] = scratch.glob("lisrt-*/[0-9]*")
-    [spawner] = [int(one) for one in cli("ps", "--json").stdout.split('"spawner": ')[1].split(",")[:1]]
+    pid = json.loads(cli("ps", "--json").stdout)[0]["spawner"]
     process.send_signal(signal.SIGSTOP)
-    os.kill(spawner, signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
     process.kill()
     process.wait()
-    eventually(lambda: not Path(f"/proc/{spawner}").exists())
+    eventually(lambda: not Path(f"/proc/{pid}").exists())
     assert owner.exists()
     done = cli("gc")
     assert (done.returncode, done.stderr) == (0, "")
@@ -144,6 +146,7 @@ def test_two_kinds_in_one_program(working_host: None) -> None:
 def test_without_ids(working_host: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there are none: what an administrator has to do; nothing else is done instead."""
     monkeypatch.setattr(idmap, "ranges", lambda _file: iter(()))
+    monkeypatch.setattr(spawner, "_current", {})
     with pytest.raises(HostError, match=f"add-subuids .* {pwd.getpwuid(os.geteuid()).pw_name}") as caught:
         Sandbox(idmap="subuid", launcher="native")
     assert caught.value.check == "id-ranges"
@@ -189,6 +192,7 @@ def test_tools_that_refuse(
     ranges = idmap.Range(100000, 65536)
     made = idmap.Ranges(tool(tmp_path / "u", status), tool(tmp_path / "g", status), ranges, ranges)
     monkeypatch.setattr(idmap, "find", lambda: made)
+    monkeypatch.setattr(spawner, "_current", {})
     with pytest.raises(HostError, match="could not map subordinate ids"):
         Sandbox(idmap="subuid", launcher="native")
 
