@@ -81,13 +81,14 @@ enum lis_step_kind {
     LIS_STEP_NAMESPACES = 1, /* a: CLONE_NEW* flags */
     LIS_STEP_OVERLAY =
         2, /* lower...; the top layer first: the root. a: bytes of a tmpfs to write to, 0: the scratch directory */
-    LIS_STEP_BIND = 3,      /* source, target; a: enum lis_bind */
-    LIS_STEP_PROC = 4,      /* target */
-    LIS_STEP_DEV = 5,       /* target */
-    LIS_STEP_DEVPTS = 6,    /* target */
-    LIS_STEP_TMPFS = 7,     /* target; a: bytes, b: inodes, c: mode */
-    LIS_STEP_DIRECTORY = 8, /* target; a: mode, b: also of one that is there, c: owner << 32 | group of a new one */
-    LIS_STEP_HOSTNAME = 9,  /* name */
+    LIS_STEP_BIND = 3,   /* source, target; a: enum lis_bind */
+    LIS_STEP_PROC = 4,   /* target */
+    LIS_STEP_DEV = 5,    /* target */
+    LIS_STEP_DEVPTS = 6, /* target */
+    LIS_STEP_TMPFS = 7,  /* target; a: bytes, b: inodes, c: mode */
+    LIS_STEP_DIRECTORY =
+        8, /* target; a: mode, b: also of one that is there, c: its owner << 32 | group, unless it is the host's */
+    LIS_STEP_HOSTNAME = 9, /* name */
     LIS_STEP_LOOPBACK = 10,
     LIS_STEP_RLIMIT = 11, /* a: resource, b: soft, c: hard */
     LIS_STEP_USER = 12,   /* a: uid, b: gid, c: 1 with real ids */

@@ -226,17 +226,24 @@ static int step_tmpfs(struct context *ctx, const struct lis_step *step) {
                      text(ctx, step, 0), LIS_STAGE_TMPFS);
 }
 
+/* Whether it is in the root's own overlay, and not in something of the host's that is mounted there. */
+static bool is_of_root(const struct context *ctx, int dir) {
+    struct stat root, st;
+    return fstat(ctx->root, &root) == 0 && fstat(dir, &st) == 0 && root.st_dev == st.st_dev;
+}
+
 static int step_directory(struct context *ctx, const struct lis_step *step) {
     bool made = false;
     cleanup_fd int place = lis_open_target(ctx->root, text(ctx, step, 0), false, true, &made);
     if (place < 0)
         return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, -place, text(ctx, step, 0));
-    if (!made && !step->b)
+    bool owned = step->c && is_of_root(ctx, place);
+    if (!made && !step->b && !owned)
         return 0; /* it may be the host's own, by way of a writable mount */
     cleanup_fd int dir = openat(place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* fchmod refuses O_PATH */
-    if (dir < 0 || fchmod(dir, (mode_t)step->a) < 0)
+    if (dir < 0 || ((made || step->b) && fchmod(dir, (mode_t)step->a) < 0))
         return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, errno, text(ctx, step, 0));
-    if (made && step->c && fchown(dir, (uid_t)(step->c >> 32), (gid_t)step->c) < 0)
+    if (owned && fchown(dir, (uid_t)(step->c >> 32), (gid_t)step->c) < 0)
         return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, errno, text(ctx, step, 0));
     return 0;
 }

@@ -156,7 +156,7 @@ class Directory(Step):
     exact: bool = False
     """The mode is for one that is there already, too."""
     uid: int = 0
-    """Of a new one, and its group's; 0 is who makes it. More only with real ids."""
+    """Whose it is, unless it is the host's; 0 for whoever it was or who makes it. Others only with real ids."""
     gid: int = 0
     kind = 8
 
