@@ -88,7 +88,7 @@ static int serve_open_read(int sock, const char *path) {
 
 /* Parents are made when they turn out to be missing: to go through all of them each time would make the copying of a deep
  * tree cubic in its depth. */
-static int serve_open_write(int sock, const char *path, unsigned mode) {
+static int serve_open_write(int sock, const char *path, unsigned mode, bool is_exact) {
     struct stat st;
     cleanup_fd int fd = open_regular(path, O_WRONLY | O_CREAT, mode, &st);
     if (fd == -ENOENT) {
@@ -96,6 +96,8 @@ static int serve_open_write(int sock, const char *path, unsigned mode) {
         fd = r < 0 ? r : open_regular(path, O_WRONLY | O_CREAT, mode, &st);
     }
     if (fd >= 0 && st.st_size > 0 && ftruncate(fd, 0) < 0)
+        return reply(sock, errno, NULL, -1);
+    if (fd >= 0 && is_exact && (st.st_mode & 07777) != mode && fchmod(fd, mode) < 0)
         return reply(sock, errno, NULL, -1);
     return fd < 0 ? reply(sock, -fd, NULL, -1) : reply(sock, 0, &st, fd);
 }
@@ -200,7 +202,7 @@ static int answer(int sock, const struct lis_file_request *request, ssize_t size
     case LIS_OPEN_READ:
         return serve_open_read(sock, path);
     case LIS_OPEN_WRITE:
-        return serve_open_write(sock, path, request->mode & 0777);
+        return serve_open_write(sock, path, request->mode & 0777, request->mode & LIS_EXACT_MODE);
     case LIS_LIST:
         return serve_list(sock, path);
     case LIS_MKDIR:

@@ -597,6 +597,8 @@ uint64_t lis_tree_tasks(int proc);
 
 /* ---- files.c: file requests, served inside the sandbox by a child of PID 1 -------------------------------------- */
 
+#define LIS_EXACT_MODE 010000 /* OPEN_WRITE: the mode is for a file that is there, too */
+
 enum lis_file_op { LIS_OPEN_READ = 1, LIS_OPEN_WRITE = 2, LIS_LIST = 3, LIS_MKDIR = 4, LIS_SYMLINK = 5, LIS_STAT = 6 };
 
 struct lis_file_request {

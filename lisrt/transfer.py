@@ -92,10 +92,11 @@ def _upload_file(server: FileServer, source: str, target: bytes, tally: _Tally, 
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     with closing(os.open(source, flags), source) as from_fd:
         status = os.fstat(from_fd)
-        to_fd, _ = yield from server.open(wire.OPEN_WRITE, target, 0o600)
+        # by the server: with real ids the file is not this user's
+        mode = wire.EXACT_MODE | (stat.S_IMODE(status.st_mode) & 0o777)
+        to_fd, _ = yield from server.open(wire.OPEN_WRITE, target, mode)
         with closing(to_fd, target):
             tally.copied += yield from _copy(from_fd, to_fd, status.st_size, 1 << 62)
-            os.fchmod(to_fd, stat.S_IMODE(status.st_mode) & 0o777)
     tally.files += 1
 
 

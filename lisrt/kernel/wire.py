@@ -16,6 +16,8 @@ EXITED, NOT_STARTED, TERMINAL, FILE = 48, 49, 50, 64
 STDIN, STDOUT, STDERR, ON_TERMINAL, BODY = 1, 2, 4, 8, 16
 AT_PROGRAM, AT_CWD, AT_SETUP = 1, 2, 3
 OPEN_READ, OPEN_WRITE, LIST, MKDIR, SYMLINK, STAT = 1, 2, 3, 4, 5, 6
+EXACT_MODE = 0o10000
+"""With OPEN_WRITE: the mode is for a file that is there, too."""
 
 _HEADER = struct.Struct("=II")
 _FAULT = struct.Struct("=IIii248s")

@@ -127,6 +127,19 @@ NOT_UNDER_BWRAP = {
     " numbers of its descriptors and change its OOM score (tests/test_bwrap.py)",
 }
 
+#: What is otherwise with idmap="subuid", by test, and why: these must fail there. tests/test_idmap.py says how it is.
+NOT_WITH_IDS = {
+    "test_no_capability": "root has seven, over the sandbox's own ids",
+    "test_root_emulation_or_honest_refusal": "chown is real",
+    "test_other_options_for_another_sandbox": "the mount is a directory that only the host's user may enter, and 1000 is another",
+    "test_a_fork_has_the_same_options": "likewise",
+    "test_an_image_of_another_launcher": "it is an image of another idmap first",
+    "test_giving_away_succeeds_and_changes_nothing": "it is real",
+    "test_changing_identity_succeeds_and_changes_nothing": "it is real",
+    "test_capabilities_are_set_in_name_only": "capset is the kernel's",
+    "test_set_id_bits_are_set_and_worth_nothing": "root has seven capabilities anyway",
+}
+
 #: One for each launcher, for suites to which both faces are the same. Another launcher is another line.
 LAUNCHERS: dict[str, Callable[[], Subject]] = {
     "native": lambda: SyncSubject(launcher="native"),
