@@ -3,6 +3,8 @@
 #include "native.h"
 
 #include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lis.h"
@@ -38,6 +40,26 @@ int lis_open_in_root(int root, const char *path, int flags) {
 
 int lis_sync_filesystem(int fd) {
     return syncfs(fd) < 0 ? -errno : 0;
+}
+
+/* Bytes of a file that are in the page cache. */
+long long lis_cached_bytes(int fd) {
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if (st.st_size <= 0)
+        return 0;
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = ((size_t)st.st_size + page - 1) / page;
+    cleanup_free unsigned char *resident = malloc(pages);
+    void *map = resident ? mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
+    if (map == MAP_FAILED)
+        return resident ? -errno : -ENOMEM;
+    int r = mincore(map, (size_t)st.st_size, resident) < 0 ? -errno : 0;
+    munmap(map, (size_t)st.st_size);
+    long long count = 0;
+    for (size_t i = 0; r == 0 && i < pages; i++)
+        count += resident[i] & 1;
+    return r < 0 ? r : count * (long long)page;
 }
 
 /* Some milliseconds at a time, so that Python serves signals in between: -ETIME when something is left. */

@@ -8,5 +8,6 @@ int lis_plan_check(const char *plan, size_t size, char *ret_reason, size_t reaso
 int lis_open_beneath(int dir, const char *path, int flags, unsigned mode);
 int lis_open_in_root(int root, const char *path, int flags);
 int lis_sync_filesystem(int fd);
+long long lis_cached_bytes(int fd);
 int lis_remove_tree_within(int dir, const char *name, unsigned milliseconds);
 const char *lis_private_in_proc(size_t number);

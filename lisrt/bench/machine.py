@@ -44,12 +44,6 @@ def memory() -> Memory:
     return Memory(sum(values.get(name, 0) for name in _IN_USE), values["MemAvailable"])
 
 
-def cached() -> int:
-    """Bytes of files that the kernel holds in memory; memory that programs share, which it counts with them, left out."""
-    values = _meminfo()
-    return values["Cached"] - values["Shmem"]
-
-
 def _meminfo() -> dict[str, int]:
     with open("/proc/meminfo", encoding="ascii") as lines:
         return {name: int(rest.split()[0]) * 1024 for name, rest in (line.split(":") for line in lines)}

@@ -13,7 +13,7 @@ from lisrt.bench.measure import Row
 
 def table(rows: list[Row]) -> Table:
     """Latencies and rates, 78 columns wide at most: it has to fit where it is piped to."""
-    shown = Table(box=box.SIMPLE_HEAD)
+    shown = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for name in ("", "operation"):
         shown.add_column(name, no_wrap=True)
     for name in ("n", "p50 ms", "p95 ms", "p99 ms", "per s", "failed"):

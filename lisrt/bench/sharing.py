@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lisrt.bench.machine import cached
+from lisrt.kernel import native
 
 MOST = 64 << 20
 """Bytes of the file that all of them read, at most."""
@@ -39,14 +39,26 @@ def look(layers: tuple[str, ...]) -> Shared | None:
     return Shared(disk, f"/{best[0]}", best[1], best[2]) if best[1] else None
 
 
-def forget(shared: Shared) -> int:
-    """Has the kernel drop what it has cached of the file, and returns the bytes of the whole machine's page cache."""
-    fd = os.open(shared.place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def forget(shared: Shared) -> None:
+    """Has the kernel drop what it has cached of the file."""
+    fd = _opened(shared)
     try:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(fd)
-    return cached()
+
+
+def cached(shared: Shared) -> int:
+    """Bytes of the file in the page cache: there is one file, so all that sandboxes have of it."""
+    fd = _opened(shared)
+    try:
+        return native.cached_bytes(fd)
+    finally:
+        os.close(fd)
+
+
+def _opened(shared: Shared) -> int:
+    return os.open(shared.place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _files(top: str) -> Iterator[tuple[str, os.stat_result]]:

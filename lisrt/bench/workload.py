@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
 from lisrt.bench import sharing
-from lisrt.bench.machine import Memory, cached, memory
+from lisrt.bench.machine import Memory, memory
 from lisrt.bench.measure import Recorder
 from lisrt.errors import HostError
 from lisrt.image import HOST
@@ -201,11 +201,13 @@ class Bench:
         return data == PAYLOAD
 
     def _read_image(self, executor: ThreadPoolExecutor, boxes: list[Sandbox]) -> None:
-        """Each sandbox reads the same file of the image: a copy for each would show in the page cache."""
+        """Each sandbox reads the same file of the image: of the one copy on disk, which nobody else reads, all of it is then in
+        the page cache, and was not before. A sandbox with a copy of its own would read that."""
         shared = self._shared
         if shared is None or not boxes:
             return
-        before = sharing.forget(shared)
+        sharing.forget(shared)
+        before = sharing.cached(shared)
         done = list(executor.map(lambda box: box.run(["cat", shared.file], max_output=0).exit_code, boxes))
         n, mib = len(boxes), 1 << 20
         self._recorder.value(TOGETHER, "the image on disk, one copy for all", "MiB", n, shared.disk / mib)
@@ -213,7 +215,7 @@ class Bench:
             self._recorder.failed(TOGETHER, "read", f"cat {shared.file} exited with {max(done, key=abs)}")
             return
         self._recorder.value(TOGETHER, "a file of the image, read in each", "MiB", n, shared.size / mib)
-        self._recorder.value(TOGETHER, "page cache that this took, of all", "MiB", n, (cached() - before) / mib)
+        self._recorder.value(TOGETHER, "page cache that this took", "MiB", n, (sharing.cached(shared) - before) / mib)
 
     def _weigh(self, boxes: list[Sandbox], before: Memory) -> None:
         """Idle memory: what the whole machine has less, and what PID 1 of each takes."""

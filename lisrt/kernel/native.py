@@ -48,6 +48,14 @@ def sync_filesystem(fd: int) -> None:
         raise OSError(-result, os.strerror(-result))
 
 
+def cached_bytes(fd: int) -> int:
+    """Bytes of a file of one's own that are in the page cache (mincore(2)). OSError."""
+    result: int = lib.lis_cached_bytes(fd)
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result
+
+
 def remove_tree(dir_fd: int, name: str) -> None:
     """Removes a directory and all below it, whatever its modes and depth; follows nothing. OSError."""
     while (result := lib.lis_remove_tree_within(dir_fd, os.fsencode(name), 100)) == -errno.ETIME:
