@@ -45,8 +45,8 @@ def test_what_root_has(box: Sandbox) -> None:
     numbers = dict(zip(held[::2], (int(number, 16) for number in held[1::2]), strict=True))
     own = sum(1 << number for number in (0, 1, 3, 4, 5, 6, 7))  # chown, dac_override, fowner, fsetid, kill, setgid, setuid
     assert numbers == {"CapInh:": 0, "CapPrm:": own, "CapEff:": own, "CapBnd:": own, "CapAmb:": 0}
-    tries = ("mount -t tmpfs none /mnt", "unshare -U true", "hostname x", "mknod /tmp/x b 8 0; test -e /tmp/x", "cat /proc/1/environ",
-             "ls -l /proc/1/fd/3", "kill -9 1; kill -STOP 1; ls -d /proc/1/nothing")  # fmt: skip
+    tries = ("mount -t tmpfs none /mnt", "unshare -U true", "hostname x", "mknod /tmp/x b 8 0; test -e /tmp/x",
+             "cat /proc/1/environ", "ls -l /proc/1/fd/3", "kill -9 1; kill -STOP 1; ls -d /proc/1/nothing")  # fmt: skip
     for script in tries:
         assert not box.sh(script).ok, script
     assert box.sh("grep Seccomp: /proc/self/status; grep NoNewPrivs /proc/self/status").stdout.split() == [

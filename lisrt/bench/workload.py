@@ -115,6 +115,7 @@ class Bench:
             twin = box.fork()
         if twin is not None:
             twin.close()
+        box.run(["/bin/true"])  # waits until it has started again, which the time of its end must not have in it
 
     def _limited(self) -> None:
         """The same with every limit, in turn with those that have none."""
