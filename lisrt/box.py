@@ -24,7 +24,7 @@ from lisrt.limits import Limits, shorter, writable_layer
 from lisrt.passwd import Account
 from lisrt.plan import NETWORKS, Plan, make_plan
 from lisrt.result import ExecResult, Transfer
-from lisrt.snapshot import Image, flattened, freeze
+from lisrt.snapshot import Image, flattened, freeze, reading_files_of
 from lisrt.spec import (
     Argument,
     Mount,
@@ -283,7 +283,8 @@ class Box:
                     fix='Use launcher="native", or bubblewrap 0.11 or later',
                 )
             top = os.path.join(home.scratch, name, "u")
-            found: list[Change] = yield Offload(partial(changes, top, self.root.layers))
+            with reading_files_of(home):
+                found: list[Change] = yield Offload(partial(changes, top, self.root.layers))
             return found
 
     def _check_kept(self) -> None:

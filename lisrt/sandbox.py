@@ -39,8 +39,8 @@ class Sandbox:
         writable: where what it writes is kept: "disk", the scratch directory, or "tmpfs:SIZE", memory that goes with its
             processes, so without snapshots. A control group counts it as the sandbox's memory, the watchdog does not.
         idmap: "single", one user, whatever programs call themselves, or "subuid": as many as /etc/subuid gives this user, where
-            newuidmap is installed. Then chown and setuid are real, and `user` is who commands and files are; files of such
-            users can't be kept in the store. Linux's limit on processes is each user's own.
+            newuidmap is installed. Then chown and setuid are real, and `user` is who commands and files are. An image that is
+            kept in the store has root's files only, and can't be made where other users' are unreadable to all others.
 
     Raises:
         ValueError, TypeError: an argument that can't be right.
@@ -189,7 +189,8 @@ class Sandbox:
     def diff(self) -> list[Change]:
         """What was written since the last snapshot (or fork), or since the start: paths that were added, modified, deleted.
 
-        Raises HostError under a bubblewrap that can't mount overlays.
+        Raises HostError under a bubblewrap that can't mount overlays; ImageError where other users' files can't be read
+        (idmap="subuid").
         """
         return drive(self._box.diff())
 

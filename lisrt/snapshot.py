@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -106,10 +108,25 @@ class Image:
 
 def pack_layers(image: Image, home: Home) -> tuple[LayerRecord, ...]:
     """The layers of a snapshot as layers of the store, the lowest first. Call it while `home.adding()` is held."""
-    for one in image.frozen:
-        if one.packed is None or not Blobs(home).has(one.packed.blob):
-            one.packed = pack(Path(one.path), home)
+    with reading_files_of(image.home):
+        for one in image.frozen:
+            if one.packed is None or not Blobs(home).has(one.packed.blob):
+                one.packed = pack(Path(one.path), home)
     return tuple(one.packed for one in reversed(image.frozen) if one.packed)
+
+
+@contextlib.contextmanager
+def reading_files_of(home: spawner.Spawner | None) -> Iterator[None]:
+    """With subordinate ids there are files that nobody outside may read: then an ImageError that says so."""
+    try:
+        yield
+    except PermissionError as error:
+        if home is None or home.idmap == "single":
+            raise
+        name = "" if not error.filename or str(error.filename).startswith("/proc") else f" (such as {error.filename})"
+        raise ImageError(
+            f"files that only another user of the sandbox may read{name} can't be read from outside: idmap='subuid'"
+        ) from None
 
 
 def freeze(home: spawner.Spawner, channel: Channel, name: str, root: Root, below: Image | None) -> Image:
