@@ -166,5 +166,7 @@ int lis_collect_main(const char *base, const struct lis_id_ranges *ranges) {
     cleanup_fd int dir = open(base, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (dir < 0 || lis_enter_with_ranges(ranges, &fault) < 0)
         return 1;
-    return lis_collect(dir) < 0;
+    int removed = lis_collect(dir);
+    printf("removed %d\n", removed); /* also says that the ids were to be had: `lisrt doctor` */
+    return removed < 0;
 }

@@ -656,7 +656,8 @@ int lis_owner_remove_within(int base, const char *name, unsigned milliseconds);
 /* `bwrap`, if not NULL: bubblewrap makes the sandboxes, and this process enters no namespace. `ranges`, if not NULL: ids that
  * sandboxes have beside their root. */
 int lis_spawn_main(const char *owner_path, struct lis_bwrap *bwrap, const struct lis_id_ranges *ranges);
-/* Helper mode `collect-subuid`: deletes what dead owners have left in a base, with the power over those ids. */
+/* Helper mode `collect-subuid`: deletes what dead owners have left in a base, with the power over those ids, and prints how
+ * many owners that were. */
 int lis_collect_main(const char *base, const struct lis_id_ranges *ranges);
 
 /* ---- strays.c: children that nobody knows ---------------------------------------------------------------------------- */

@@ -39,8 +39,7 @@ static char *take(char *argument) {
 }
 
 static bool take_number(char *argument, uint32_t *ret) {
-    char *end;
-    unsigned long number = strtoul(argument, &end, 10);
+    unsigned long number = strtoul(argument, NULL, 10);
     *ret = (uint32_t)number;
     memset(argument, 0, strlen(argument));
     return number < UINT32_MAX;

@@ -167,6 +167,13 @@ def test_without_ids(working_host: None, monkeypatch: pytest.MonkeyPatch) -> Non
     assert caught.value.check == "id-ranges"
 
 
+def test_what_the_doctor_says(tmp_path: Path, scratch: Path) -> None:
+    """It tries the tools; nobody fails for want of them."""
+    rows = json.loads(Cli(tmp_path, scratch)("doctor", "--json").stdout)["rows"]
+    [row] = [row for row in rows if row["name"] == "id-ranges"]
+    assert row["status"] == ("pass" if GIVEN else "note"), row["found"]
+
+
 @pytest.mark.parametrize(("value", "said"), [("auto", "single, subuid"), ("", "single, subuid")])
 def test_a_word_that_is_none(value: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 
 from lisrt import idmap, spawner
 from lisrt.doctor import cgroups
@@ -13,9 +14,11 @@ from lisrt.doctor.host import Answer, Host, Judge
 from lisrt.doctor.limits import user_manager
 from lisrt.doctor.rows import Found, Status
 from lisrt.errors import HostError, LisrtError
+from lisrt.kernel import helper
 from lisrt.sandbox import Sandbox
 
 PROBES = ("filter-notify", "landlock", "clone3", "tmpfs-attributes", "veth", "nft")
+_MAPPED_WITHIN = 30.0
 
 def bwrap(host: Host) -> Found:
     """The other launcher, tried. It is needed only where the native one does not work, so nothing fails for it."""
@@ -96,7 +99,15 @@ def id_ranges(_host: Host) -> Found:
         found = idmap.find()
     except HostError as error:
         return Found(Status.NOTE, f'{str(error).removesuffix(error.fix).rstrip(". ")}; only idmap="subuid" needs them')
-    return Found(Status.NOTE, f'{found.uids.length} users\' and {found.gids.length} groups\' ids, for idmap="subuid"')
+    counts = f"{found.uids.length} users' and {found.gids.length} groups' ids"
+    with tempfile.TemporaryDirectory() as empty:
+        try:
+            said = helper.output(["collect-subuid", empty, *found.arguments()], _MAPPED_WITHIN)
+        except OSError as error:
+            said = str(error)
+    if said.startswith("removed"):
+        return Found(Status.PASS, f'{counts} can be mapped: idmap="subuid" works')
+    return Found(Status.NOTE, f'{counts} are given, but newuidmap or newgidmap refuses them; only idmap="subuid" needs them')
 
 
 def surroundings(host: Host) -> Found:
