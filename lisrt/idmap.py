@@ -42,7 +42,8 @@ class Ranges(NamedTuple):
 def find() -> Ranges:
     """The largest range of each kind. HostError, which says what an administrator has to do."""
     name = _user()
-    fix = f"{_FIX} 100000-165535 --add-subgids 100000-165535 {name}"
+    free = _free()
+    fix = f"{_FIX} {free}-{free + 65535} --add-subgids {free}-{free + 65535} {name}"
     tools = [_tool(tool) for tool in ("newuidmap", "newgidmap")]
     uids, gids = (max(ranges(file), key=lambda one: one.length, default=Range(0, 0)) for file in ("subuid", "subgid"))
     if not all(tools):
@@ -54,14 +55,22 @@ def find() -> Ranges:
 
 def ranges(file: str) -> Iterator[Range]:
     """Those of this user in /etc/`file`."""
+    return (found for name, found in _lines(file) if name in (_user(), str(os.geteuid())))
+
+
+def _lines(file: str) -> Iterator[tuple[str, Range]]:
     with contextlib.suppress(OSError):
         for line in Path("/etc", file).read_text(errors="replace").splitlines():
             name, _, numbers = line.partition(":")
             first, _, count = numbers.partition(":")
-            if name in (_user(), str(os.geteuid())) and first.isdecimal() and count.strip().isdecimal():
-                found = Range(int(first), int(count))
-                if found.first + found.length < 2**32 - 1:
-                    yield found
+            if first.isdecimal() and count.strip().isdecimal() and int(first) + int(count) < 2**32 - 1:
+                yield name, Range(int(first), int(count))
+
+
+def _free() -> int:
+    """Where ids begin that nobody has: two users with the same ones could read each other's files."""
+    ends = [found.first + found.length for file in ("subuid", "subgid") for _, found in _lines(file)]
+    return max([100000, *ends])
 
 
 def _user() -> str:

@@ -139,7 +139,10 @@ def _imported(job: Job, base: Taken) -> ImageRecord:
 def _pulled(job: Job, base: Taken) -> ImageRecord:
     from lisrt.store.pull import pull
 
-    return pull(base.source, job.catalog, progress=_telling(job))
+    try:
+        return pull(base.source, job.catalog, progress=_telling(job))
+    except ImageError as error:
+        raise ImageError(f"the store has no image {base.source!r}, and a registry was asked: {error}") from None
 
 
 def _telling(job: Job) -> Progress:

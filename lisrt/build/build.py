@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import time
 from dataclasses import dataclass, replace
@@ -76,14 +75,16 @@ def _base(job: Job, above: tuple[Path, ...]) -> State:
 
 
 def _step(job: Job, number: int, step: Step, state: State, workshop: Workshop) -> State:
+    job.report.begin(f"{job.name} {number}/{len(job.recipe.steps)}: {steps.title(step)}")
     match step:
         case SetEnv(values):
+            job.report.end("", 0.0)
             env = {**dict(state.config.env), **dict(values)}
             return replace(state, config=replace(state.config, env=tuple(env.items())))
         case SetWorkdir(path):
+            job.report.end("", 0.0)
             return replace(state, config=replace(state.config, workdir=path))
     where = f"recipe {job.name}, step {number}"
-    job.report.begin(f"{job.name} {number}/{len(job.recipe.steps)}: {steps.title(step)}")
     begun = time.monotonic()
     # variables and the working directory of a step are part of what it does
     key = cache.key(state.key, [cache.describe(step), state.config.env, state.config.workdir])
@@ -120,7 +121,7 @@ def _do(job: Job, step: Step, state: State, workshop: Workshop, where: str) -> M
 
 
 def _record(job: Job, state: State) -> ImageRecord:
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     source = {"kind": "build", "source": str(job.recipe.folder.resolve()), "at": now, "description": job.recipe.description}
     if job.recipe.check is not None:
         source["proof"] = f"sha256:{hashlib.sha256(job.recipe.check.read_bytes()).hexdigest()}"
@@ -166,7 +167,9 @@ def _compare(job: Job, own: Versions) -> None:
         others += [f"{name} (not in the lock)" for name in own.names() - job.lock.names()]
         others += [f"{name} (in the lock only)" for name in job.lock.names() - own.names()]
         if others:
-            raise ImageError(f"recipe {job.name}: not what {job.lock_file} says: {', '.join(sorted(others))}")
+            raise ImageError(
+                f"recipe {job.name}: not what {job.lock_file} says: {', '.join(sorted(others))}; a build without `--locked` renews it"
+            )
 
 
 def _write_lock(job: Job, own: Versions) -> None:

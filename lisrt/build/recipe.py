@@ -17,6 +17,7 @@ from lisrt.build.recipes import FILE
 from lisrt.errors import ImageError
 
 CHECK = "check.sh"
+BASES = ("source", "recipe", "image", "archive", "host")
 LOCK = "recipe.lock"
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -134,6 +135,9 @@ def read(folder: Path) -> Recipe:
         raise ImageError(f"{file}: {error}") from None
     top = _Table(f"{file}", value)
     description = top.text("description", "")
+    misplaced = [key for key in value if key in (*BASES, "distribution")]
+    if misplaced and "base" not in value:
+        raise top.error(f"{misplaced[0]!r} belongs below [base]")
     base = _base(_Table(f"{file}, [base]", top.table("base")), folder)
     steps = tuple(_step(_Table(f"{file}, step {n}", one), folder) for n, one in enumerate(top.tables("step"), 1))
     top.finish()
@@ -240,7 +244,7 @@ def _one_of(table: _Table, verbs: tuple[str, ...], what: str) -> str:
 
 def _base(table: _Table, folder: Path) -> Base:
     made: Base
-    match _one_of(table, ("source", "recipe", "image", "archive", "host"), "a base"):
+    match _one_of(table, BASES, "a base"):
         case "source":
             sources = [_Table(f"{table.where}, source {n}", one) for n, one in enumerate(table.tables("source"), 1)]
             distribution = table.text("distribution")
@@ -328,7 +332,7 @@ def _step(table: _Table, folder: Path) -> Step:
             values = table.table("env")
             for name, value in values.items():
                 if not _VARIABLE.fullmatch(name) or not isinstance(value, str) or "\0" in value:
-                    raise table.error(f"'env': {name} = {value!r} is no variable and its text")
+                    raise table.error(f"'env': {name} = {value!r} is no variable and its text, such as {{ NAME = \"1\" }}")
             made = SetEnv(tuple(values.items()))
         case _:
             made = SetWorkdir(_absolute(table, "workdir"))
@@ -349,5 +353,5 @@ def _copy(table: _Table, folder: Path) -> Copy:
 def _absolute(table: _Table, key: str) -> str:
     path = table.text(key)
     if not path.startswith("/") or ".." in path.split("/"):
-        raise table.error(f"{key!r} is an absolute path in the image, without `..`, not {path!r}")
+        raise table.error(f"{key!r} must be an absolute path in the image, without `..`, not {path!r}")
     return path

@@ -76,7 +76,7 @@ def do(step: Step, place: Place, where: str) -> None:
             script = _PIP.format(here=HERE, packages=shlex.join(packages))
             run(place, script, where, shown=f"pip install {shlex.join(packages)}", env=_PIP_ENV)
         case Run(script):
-            run(place, f"set -e\n{script}", where, shown=script)
+            run(place, f"set -e; {script}", where, shown=script)
         case Copy(source, to):
             place.box.upload(source, to)
 

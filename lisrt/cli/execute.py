@@ -14,9 +14,11 @@ import click
 
 from lisrt import process
 from lisrt.box import Box
+from lisrt.cli.names import Names
 from lisrt.cli.options import require_disk, sandbox_arguments, sandbox_options, save_option, seconds
 from lisrt.cli.streams import tell, write_all
 from lisrt.kernel import wire
+from lisrt.store.catalog import Catalog
 from lisrt.waiting import Flow, drive
 
 TIMED_OUT = 124
@@ -66,7 +68,7 @@ def _execute(box: Box, ask: Callable[[], process.Command], save: str | None) -> 
 
 def _status(exit: wire.Exit, request: process.Command) -> int:
     if exit.kind == wire.NOT_STARTED:
-        tell(f"lisrt: {os.fsdecode(request.argv[0]) or repr('')}: not found (nor, for a script, its interpreter)")
+        tell(f"lisrt: {os.fsdecode(request.argv[0]) or repr('')}: not found, or what it starts with is not: a script's interpreter, a program's loader")
         return 127
     if exit.pids_full:
         tell(f"lisrt: the limit on processes and threads ({request.limits.pids}) was reached")
@@ -86,8 +88,10 @@ def _save(box: Box, name: str, status: int) -> Flow[None]:
     if status:
         tell(f"lisrt: not saved as {name}: the command has exited {status}")
         return
+    names = Names(Catalog(), name)
     yield from box.snapshot(name)
     tell(f"lisrt: saved as {name}")
+    names.tell_moved()
 
 
 _FETCHES = re.compile(rb"\b(apt|apt-get|pip3?|npm|curl|wget|git clone|git fetch)\b")

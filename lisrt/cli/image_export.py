@@ -32,6 +32,8 @@ def command(image: str, file: Path, tag: str | None, as_is: bool) -> int:
     """
     if os.fspath(file) == "-" and sys.stdout.isatty():
         raise click.UsageError("an archive is nothing for a terminal: name a file, or pipe it somewhere")
+    if file.suffix in (".xz", ".bz2", ".lzma"):
+        raise click.UsageError(f"{file.suffix} is not made here: .gz, .tgz, .zst, or no compression by any other name")
     catalog = Catalog()
     record = catalog.get(image)
     name = tag if tag is not None else image if image in catalog.names() else ""

@@ -21,7 +21,8 @@ from lisrt.store.catalog import Catalog
 def command(unnamed: bool, dry_run: bool, as_json: bool) -> int:
     """Delete layers that no image needs, and what imports that were killed have left. Waits for those that run.
 
-    On this host also the unpacked trees of such layers, unless a program uses them.
+    On this host also the unpacked trees of layers that this store does not need, unless a program uses them. Those of another
+    $LISRT_HOME are unpacked again when they are wanted.
     """
     catalog = Catalog()
     swept = catalog.sweep(unnamed=unnamed, dry_run=dry_run, waiting=_tell_waiting)

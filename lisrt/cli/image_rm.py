@@ -18,7 +18,7 @@ def command(images: tuple[str, ...]) -> int:
     What can't be removed is told, and the rest removed. `lisrt image gc` frees what their layers took.
     """
     catalog = Catalog()
-    status = 0
+    status, any_gone = 0, False
     for image in images:
         try:
             names, gone = catalog.remove(image)
@@ -28,6 +28,9 @@ def command(images: tuple[str, ...]) -> int:
             continue
         for name in names:
             click.echo(f"{name} removed")
+        any_gone |= gone
         if gone:
             click.echo("the image has no name any more and is removed" if image in names else f"{image} removed")
+    if any_gone:
+        tell("lisrt: `lisrt image gc` frees what they took")
     return status

@@ -9,8 +9,10 @@ from typing import Any
 import click
 
 from lisrt.box import Box
+from lisrt.cli.names import Names
 from lisrt.cli.options import require_disk, sandbox_arguments, sandbox_options, save_option
 from lisrt.cli.terminal import interact
+from lisrt.store.catalog import Catalog
 from lisrt.waiting import drive
 
 
@@ -31,8 +33,10 @@ def command(save: str | None, **options: Any) -> int:
             click.echo("lisrt: this sandbox is on the host's network", err=True)
         status = interact(box, ["bash", "--norc", "-i"], sys.stdin.fileno(), sys.stdout.fileno())
         if save is not None:
+            names = Names(Catalog(), save)
             drive(box.snapshot(save))
             click.echo(f"lisrt: saved as {save}", err=True)
+            names.tell_moved()
         return status
     finally:
         drive(box.close())

@@ -5,7 +5,16 @@ from __future__ import annotations
 import errno
 import os
 
-from lisrt.kernel._native import ffi, lib
+try:
+    from lisrt.kernel._native import ffi, lib
+except ModuleNotFoundError as error:  # a shell in the checkout, whose `lisrt` goes before the installed one
+    if error.name != "lisrt.kernel._native":
+        raise
+    raise ModuleNotFoundError(
+        f"lisrt's C is not built in {os.path.dirname(os.path.dirname(__file__))}, a directory of sources:"
+        " start Python in another directory, or install lisrt with `pip install -e`",
+        name=error.name,
+    ) from None
 
 
 def stages() -> list[tuple[str, str]]:

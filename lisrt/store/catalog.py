@@ -19,6 +19,9 @@ from lisrt.store.home import Home
 from lisrt.store.record import ImageRecord
 
 RESERVED = ("host",)
+OWN = ("ubuntu-24.04", "ubuntu-24.04-slim", "debian-12", "debian-12-slim")
+"""Names of lisrt's own recipes."""
+_LATEST = ":latest"
 Stamp: TypeAlias = tuple[int, int, int]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
 _SHORTEST = 6
@@ -76,11 +79,13 @@ class Catalog:
         return record
 
     def _with_its_origin(self, record: ImageRecord) -> ImageRecord:
-        """An image that comes again, by another way, stays where it first came from; a build says anew what has proved it."""
-        if record.provenance.get("kind") == "build":
-            return record
+        """An image that comes again, by another way, stays where and when it first came from; a build says anew what has proved it."""
         with contextlib.suppress(ImageError):
-            return replace(record, provenance=self._read(_hex(record.id)).provenance)
+            known = self._read(_hex(record.id)).provenance
+            if record.provenance.get("kind") != "build":
+                return replace(record, provenance=known)
+            if known.get("kind") == "build":
+                return replace(record, provenance={**record.provenance, "at": known.get("at", record.provenance["at"])})
         return record
 
     def get(self, reference: str) -> ImageRecord:
@@ -91,7 +96,7 @@ class Catalog:
         """The hexadecimal part of the id of what `get` would get, whether or not that can be read."""
         if reference in RESERVED:
             raise ImageError(f"{reference!r} is this machine's own /usr, and in no store")
-        named = self._named(reference)
+        named = self._named(reference) or self._named(_with_or_without_latest(reference))
         if named:
             return named
         if _HEX.fullmatch(reference):
@@ -217,6 +222,8 @@ class Catalog:
             raise ImageError(f"image {one[:12]} in {self.home.path}: {error}; `lisrt image rm {one[:12]}`") from None
 
     def _instead(self, reference: str) -> str:
+        if reference in OWN:
+            return f"`lisrt image build {reference}` makes it"
         known = [*RESERVED, *self.names()]
         near = difflib.get_close_matches(reference, known, n=1)
         if near:
@@ -230,6 +237,13 @@ def _files(directory: Path) -> Iterator[Path]:
         yield from (path for path in directory.iterdir() if not path.name.startswith("."))
     except FileNotFoundError:
         return
+
+
+def _with_or_without_latest(name: str) -> str:
+    """What a registry's reference without a tag stands for, and the other way round."""
+    if name.endswith(_LATEST):
+        return name.removesuffix(_LATEST)
+    return name if ":" in name.rpartition("/")[2] or "@" in name else f"{name}{_LATEST}"
 
 
 def _hex(digest: str) -> str:

@@ -26,18 +26,21 @@ _MOST_INDEXES = 4
 
 
 def import_image(
-    source: Path, catalog: Catalog, *names: str, pick: str | None = None, progress: Progress = silent
+    source: Path, catalog: Catalog, *names: str, pick: str | None = None, origin: str = "", progress: Progress = silent
 ) -> ImageRecord:
     """Takes an image in under those names. `pick` says which one, where there are several: a tag, a name or a digest.
+    `origin`: where it has come from, if not from that path.
 
     Raises ImageError that begins with the path and names layer and cause, the store being as it was; ValueError for names
     that images can't have.
     """
-    with taking_in(catalog, names) as intake, archive.naming(str(source)):
-        reader = _Reader(intake, source, pick, progress)
+    with taking_in(catalog, names) as intake, archive.naming(origin or str(source)):
+        reader = _Reader(intake, source, pick, origin or os.path.abspath(source), progress)
         if source.is_dir():
             if (source / "oci-layout").is_file() and (source / "index.json").is_file():
                 return reader.layout(Folder(source))
+            if (source / "recipe.toml").is_file():
+                raise ImageError("a recipe, and no file system: `lisrt image build` makes its image")
             return _from_directory(source, catalog, intake)
         if not source.is_file():
             raise ImageError(
@@ -54,9 +57,10 @@ def import_image(
 
 
 class _Reader:
-    def __init__(self, intake: Intake, source: Path, pick: str | None, progress: Progress) -> None:
+    def __init__(self, intake: Intake, source: Path, pick: str | None, origin: str, progress: Progress) -> None:
         self._intake = intake
         self._source = source
+        self._origin = origin
         self._pick = pick
         self._progress = progress
 
@@ -144,9 +148,8 @@ class _Reader:
                 layer = self._intake.layer(path, expected, what, self._progress)
             layers.append(layer)
         said = {key: value for key, value in provenance.items() if value}
-        source = os.path.abspath(self._source)
         return self._intake.finish(
-            layers, described.config, described.architecture, kind=kind, source=source, **said
+            layers, described.config, described.architecture, kind=kind, source=self._origin, **said
         )
 
     def _told(self, chunks: Iterator[bytes], what: str, total: int) -> Iterator[bytes]:
@@ -164,8 +167,7 @@ class _Reader:
             chunks = chunks_of(file, self._progress, "reading", total)
             path = self._intake.copy(chunks, "layer-1", Expected(), what)
         layer = self._intake.layer(path, Expected(), what, self._progress)
-        source = os.path.abspath(self._source)
-        return self._intake.finish([layer], Config(), "", kind="tar", source=source, digest=layer.diff_id)
+        return self._intake.finish([layer], Config(), "", kind="tar", source=self._origin, digest=layer.diff_id)
 
 
 def _from_directory(source: Path, catalog: Catalog, intake: Intake) -> ImageRecord:

@@ -97,7 +97,7 @@ class Web:
                 raise _from_status(error, url) from None
         except urllib.error.URLError as error:
             if isinstance(error.reason, ssl.SSLError) and not isinstance(error.reason, ssl.SSLEOFError):
-                raise NotTls(f"{_origin(url)}: {error.reason} (certificates: $SSL_CERT_FILE)") from None
+                raise NotTls(f"{_origin(url)}: {_tls_words(error.reason)}") from None
             said = f"{_origin(url)} can't be reached: {error.reason}"
             if isinstance(error.reason, socket.gaierror) and error.reason.errno == socket.EAI_NONAME:
                 raise ImageError(said) from None  # nobody has that name, and nobody will in some seconds
@@ -120,6 +120,12 @@ class Web:
         if authorization:  # not for those whom it is redirected to: blobs come from elsewhere, which must not see it
             request.add_unredirected_header("Authorization", authorization)
         return request
+
+
+def _tls_words(error: ssl.SSLError) -> str:
+    if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"):
+        return "it answers without TLS; `--insecure` allows that"
+    return f"{error}; $SSL_CERT_FILE names other certificates to trust"
 
 
 class NotTls(ImageError):
