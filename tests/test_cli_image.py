@@ -94,6 +94,17 @@ def test_compressed_as_the_name_says(cli: Cli, tmp_path: Path, layers: list[byte
     assert (done.returncode, "no/such/place.tar'" in done.stderr) == (125, True)
 
 
+def test_through_a_pipe(cli: Cli, tmp_path: Path, layers: list[bytes]) -> None:
+    """As `docker load`: an archive from stdin, which has to be given a name."""
+    (tmp_path / "tiny").write_bytes(saved(*layers))
+    known = ok(cli("image", "import", "tiny")).split()[1]
+    with open(tmp_path / "tiny", "rb") as piped:
+        assert ok(cli("image", "import", "-", "again", stdin=piped)) == f"again  {known}\n"
+        assert cli("image", "import", "-", stdin=piped).returncode == 2
+    assert json.loads(ok(cli("image", "show", "again", "--json")))["provenance"]["source"] == str(tmp_path / "tiny")
+    assert os.listdir(tmp_path / "home/new") == []
+
+
 def test_names_that_move(cli: Cli, tmp_path: Path, layers: list[bytes]) -> None:
     """Which image loses its name is told, and how to be rid of it; one that is not there keeps no other from being removed."""
     (tmp_path / "a").write_bytes(saved(*layers))
@@ -117,6 +128,7 @@ def test_what_a_command_leaves_is_kept(cli: Cli, tmp_path: Path, layers: list[by
     ok(cli("image", "import", "tiny"))
     done = cli("exec", "--image", "tiny", "--save", "more", "--", "sh", "-c", "echo kept > /file")
     assert (done.returncode, done.stderr.endswith("lisrt: saved as more\n")) == (0, True)
+    assert "more was image" in cli("exec", "--image", "tiny", "--save", "more", "--", "sh", "-c", "echo kept > /file; : >x").stderr
     assert ok(cli("exec", "--image", "more", "--", "cat", "/file")) == "kept\n"
     done = cli("exec", "--image", "tiny", "--save", "none", "--", "sh", "-c", "exit 3")
     assert (done.returncode, "not saved as none" in done.stderr) == (3, True)
@@ -209,6 +221,7 @@ def test_a_real_debian(cli: Cli, tmp_path: Path, working_host: None) -> None:
         (("import", "nothing"), 2, "nothing"),
         (("import", "noise", "host"), 125, "can't be named 'host'"),
         (("import", "noise"), 125, "no tar archive"),
+        (("export", "x", "y.xz"), 2, ".xz is not made here"),
         (("pull", "docker.io/UPPER/case"), 125, "named like HOST/PATH"),
         (("pull", "x@sha256:0"), 125, "digest"),
         (("show", "x"), 125, "no image named 'x'"),

@@ -96,7 +96,7 @@ class Catalog:
         """The hexadecimal part of the id of what `get` would get, whether or not that can be read."""
         if reference in RESERVED:
             raise ImageError(f"{reference!r} is this machine's own /usr, and in no store")
-        named = self._named(reference) or self._named(_with_or_without_latest(reference))
+        named = self._named(self._known_as(reference))
         if named:
             return named
         if _HEX.fullmatch(reference):
@@ -110,6 +110,11 @@ class Catalog:
             raise ImageError(f"there is no image named {reference!r}; of an id say at least {_SHORTEST} digits")
         raise ImageError(f"there is no image named {reference!r}; {self._instead(reference)}")
 
+    def _known_as(self, reference: str) -> str:
+        """The name that is there: `x` for `x:latest`, and the other way round, where the one that was said is none."""
+        other = _with_or_without_latest(reference)
+        return other if self._named(reference) is None and self._named(other) is not None else reference
+
     def id_of(self, name: str) -> str | None:
         """The id that a name stands for; None when it is no name of an image."""
         found = self._named(name)
@@ -118,7 +123,7 @@ class Catalog:
     def stamp(self, name: str) -> Stamp | None:
         """Another one whenever the name is another image's; None when it is no name of an image."""
         try:
-            status = os.stat(self.home.part("names") / _quoted(name))
+            status = os.stat(self.home.part("names") / _quoted(self._known_as(name)))
         except OSError:
             return None
         return status.st_mtime_ns, status.st_ino, status.st_dev
@@ -161,6 +166,7 @@ class Catalog:
         Returns the names that are gone, and whether the image is.
         """
         with self.home.naming():
+            reference = self._known_as(reference)
             one = self._named(reference)
             if one:
                 (self.home.part("names") / _quoted(reference)).unlink()

@@ -38,7 +38,8 @@ class Recorded(Report):
     @property
     def cached(self) -> list[bool]:
         """For each step that writes files whether it came from the cache."""
-        return [note == "from the cache" for title, note in self.notes if title.split()[1][0].isdigit()]
+        steps = (([*title.split(), ""][1:3], note) for title, note in self.notes)
+        return [note == "from the cache" for (at, kind), note in steps if at[0].isdigit() and kind not in ("env", "workdir")]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from lisrt.build import recipe as recipes
 from lisrt.build.recipe import Apt, Copy, Extends, Pip, Run, SetEnv, SetWorkdir, Suites, Taken
 from lisrt.build.recipes import find
 from lisrt.errors import ImageError
+from lisrt.store.catalog import OWN as OWN_NAMES
 
 OWN = Path(__file__).resolve().parent.parent.parent / "rootfs"
 HOST = "[base]\nhost = true\n"
@@ -63,6 +64,7 @@ def test_every_kind_of_step_and_base(recipe: Callable[..., Path]) -> None:
     [
         ("", "'base' is missing"),
         ("x = [", "recipe.toml: "),
+        ('recipe = "debian-12"\n', "'recipe' belongs below [base]"),
         ("comment = 1\n" + HOST, "unknown key 'comment'; known are base, description, step"),
         ("steps = 1\n" + HOST, "unknown key 'steps'; did you mean 'step'?"),
         ("[base]\n", "[base]: a base has exactly one of source, recipe, image, archive, host; it has none"),
@@ -166,6 +168,11 @@ def test_a_check_that_nothing_can_run(recipe: Callable[..., Path]) -> None:
     (folder / "check.sh").mkdir()
     with pytest.raises(ImageError, match=r"check\.sh: Is a directory"):
         recipes.read(folder)
+
+
+def test_our_own_names_are_known_to_the_store() -> None:
+    """It says how an image is made that is not there yet."""
+    assert sorted(OWN_NAMES) == sorted(path.parent.name for path in OWN.glob("*/recipe.toml"))
 
 
 def test_names_and_directories(recipe: Callable[..., Path]) -> None:

@@ -43,6 +43,8 @@ def test_what_is_not_there(catalog: Catalog, tmp_path: Path) -> None:
     """The nearest name, or those that there are."""
     with pytest.raises(ImageError, match="no image named 'x'; there are host"):
         catalog.get("x")
+    with pytest.raises(ImageError, match="`lisrt image build debian-12-slim` makes it"):
+        catalog.get("debian-12-slim")
     made(catalog, tmp_path, "debian-12")
     with pytest.raises(ImageError, match="did you mean 'debian-12'"):
         catalog.get("debian12")
@@ -79,6 +81,19 @@ def test_what_has_lost_its_name(catalog: Catalog, tmp_path: Path) -> None:
     assert catalog.names_of(new) == ("one", "two")
     with pytest.raises(ValueError, match="taken"):
         catalog.tag("one", "host")
+
+
+def test_latest(catalog: Catalog, tmp_path: Path) -> None:
+    """A name without a tag and `:latest` are one, unless both are there; to remove the one takes no other name along."""
+    one = made(catalog, tmp_path, "host:5000/one")
+    assert catalog.get("host:5000/one:latest") == one
+    catalog.tag("host:5000/one", "kept")
+    assert catalog.remove("host:5000/one:latest") == (["host:5000/one"], False)
+    two = made(catalog, tmp_path, "two:latest")
+    assert catalog.get("two") == two and catalog.stamp("two") == catalog.stamp("two:latest") is not None
+    assert made(catalog, tmp_path, "two", "other") == catalog.get("two") != catalog.get("two:latest")
+    with pytest.raises(ImageError, match="no image"):
+        catalog.get("two:later")
 
 
 def test_few_digits_of_an_id(catalog: Catalog, tmp_path: Path) -> None:
