@@ -55,7 +55,8 @@ static int copy_contents(int from, int to, off_t size) {
  * put back by lower(). */
 static int open_lifted(int dir, const char *name, int flags, mode_t mode, bool *ret_lifted) {
     mode_t needed = flags & O_DIRECTORY ? 0500 : 0400;
-    *ret_lifted = (mode & needed) != needed && fchmodat(dir, name, (mode & 07777) | 0700, 0) == 0;
+    cleanup_fd int holder = (mode & needed) != needed ? lis_lift(dir, name, flags & O_DIRECTORY, NULL) : -EBADF;
+    *ret_lifted = holder >= 0;
     int fd = openat(dir, name, flags | O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     return fd < 0 ? -errno : fd;
 }

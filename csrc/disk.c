@@ -55,13 +55,13 @@ static bool is_far_over(const struct lis_account *account, const struct usage *u
 
 /* A directory that its owner has closed to itself; as the spawner's child under bubblewrap we are no more than that. */
 static int open_closed(int dir, const char *name) {
-    struct stat st;
-    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode) ||
-        fchmodat(dir, name, (st.st_mode & 07777) | 0700, 0) < 0)
+    mode_t mode;
+    cleanup_fd int holder = lis_lift(dir, name, O_DIRECTORY, &mode);
+    if (holder < 0)
         return -1;
-    int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int fd = openat(holder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd >= 0)
-        fchmod(fd, st.st_mode & 07777);
+        fchmod(fd, mode);
     return fd;
 }
 

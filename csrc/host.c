@@ -305,7 +305,7 @@ int lis_host_layer(struct lis_host *host, const char *path, struct lis_fault *fa
     snprintf(place, sizeof place, "/l/%u", host->layers.count);
     int r = show_layer(host, path, place);
     number = r < 0 ? r : lis_names_add(&host->layers, path);
-    if (r == 0 && number < 0)
+    if (number < 0)
         hide_layer(place);
     return number < 0 ? lis_fail(fault, LIS_STAGE_LAYER, -number, path) : number;
 }

@@ -87,7 +87,7 @@ enum lis_step_kind {
     LIS_STEP_DEVPTS = 6, /* target */
     LIS_STEP_TMPFS = 7,  /* target; a: bytes, b: inodes, c: mode */
     LIS_STEP_DIRECTORY =
-        8, /* target; a: mode, b: also of one that is there, c: its owner << 32 | group, unless it is the host's */
+        8, /* target; a: mode, c: owner << 32 | group; of a new one, b: 1 the mode, 2 the owner also of one that is there */
     LIS_STEP_HOSTNAME = 9, /* name */
     LIS_STEP_LOOPBACK = 10,
     LIS_STEP_RLIMIT = 11, /* a: resource, b: soft, c: hard */
@@ -629,6 +629,12 @@ void lis_files_serve(int sock) __attribute__((noreturn));
  * descriptors in `meter` are moved; those that are named nowhere are closed. */
 void lis_init_main(int sock, int lifeline, const struct lis_meter *meter, const struct lis_user *user)
     __attribute__((noreturn));
+
+/* ---- lift.c: modes of what may be replaced meanwhile --------------------------------------------------------------- */
+
+/* Lets its owner read, write and enter a directory (or file) that may not; never what a link leads to. `flags`: O_DIRECTORY
+ * for nothing else. Returns an O_PATH descriptor of it, and the mode that it had. */
+int lis_lift(int dir, const char *name, int flags, mode_t *ret_mode);
 
 /* ---- trash.c: deleting trees that untrusted code made ----------------------------------------------------------- */
 

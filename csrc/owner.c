@@ -69,23 +69,25 @@ int lis_owner_is_of_here(int base, const char *name) {
 }
 
 /* THE place where all that an owner leaves goes: by the spawner at its own end, by the next start, by `lisrt gc`. What lies
- * outside the directory must go first and be found by the record, which is deleted last: a removal that was cut short can
- * be taken up again by whoever comes next. */
+ * outside the directory must go first and be found by the record, which is deleted last, and only when all else is gone: a
+ * removal that was cut short, or that others have the power for (ids.c), can be taken up again by whoever comes next. */
 int lis_owner_remove(int base, const char *name, uint64_t deadline) {
     int dir = openat(base, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *listing = dir < 0 ? NULL : fdopendir(dir);
     if (!listing)
         lis_close(dir);
-    int r = 0;
+    int r = 0, failed = 0;
     for (struct dirent *entry; listing && r != -ETIME && (entry = readdir(listing));) {
         const char *inner = entry->d_name;
         if (strcmp(inner, ".") != 0 && strcmp(inner, "..") != 0 && strcmp(inner, LIS_OWNER_RECORD) != 0 &&
-            unlinkat(dir, inner, 0) < 0)
+            unlinkat(dir, inner, 0) < 0) {
             r = lis_remove_tree_until(dir, inner, deadline);
+            failed = r < 0 && r != -ENOENT ? r : failed;
+        }
     }
     if (listing)
         closedir(listing);
-    return r == -ETIME ? r : lis_remove_tree_until(base, name, deadline);
+    return failed ? failed : lis_remove_tree_until(base, name, deadline);
 }
 
 int lis_owner_remove_within(int base, const char *name, unsigned milliseconds) {

@@ -84,7 +84,7 @@ static const char *check_tmpfs(const struct lis_plan *plan, const struct lis_ste
 }
 
 static const char *check_directory(const struct lis_plan *plan, const struct lis_step *step) {
-    return check_target(plan, step) || step->a > 07777 || step->b > 1 ? "directory" : NULL;
+    return check_target(plan, step) || step->a > 07777 || step->b > 3 ? "directory" : NULL;
 }
 
 static const char *check_hostname(const struct lis_plan *plan, const struct lis_step *step) {

@@ -237,11 +237,12 @@ static int step_directory(struct context *ctx, const struct lis_step *step) {
     cleanup_fd int place = lis_open_target(ctx->root, text(ctx, step, 0), false, true, &made);
     if (place < 0)
         return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, -place, text(ctx, step, 0));
-    bool owned = step->c && is_of_root(ctx, place);
-    if (!made && !step->b && !owned)
+    const bool exact = step->b & 1, given = step->b & 2;
+    bool owned = step->c && (made || given) && is_of_root(ctx, place);
+    if (!made && !exact && !owned)
         return 0; /* it may be the host's own, by way of a writable mount */
     cleanup_fd int dir = openat(place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* fchmod refuses O_PATH */
-    if (dir < 0 || ((made || step->b) && fchmod(dir, (mode_t)step->a) < 0))
+    if (dir < 0 || ((made || exact) && fchmod(dir, (mode_t)step->a) < 0))
         return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, errno, text(ctx, step, 0));
     if (owned && fchown(dir, (uid_t)(step->c >> 32), (gid_t)step->c) < 0)
         return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, errno, text(ctx, step, 0));

@@ -13,8 +13,12 @@
 
 static int open_dir(int dir, const char *name) {
     int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 && errno == EACCES && fchmodat(dir, name, 0700, 0) == 0) /* overlay's work/work has mode 000 */
-        fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 && errno == EACCES) { /* overlay's work/work has mode 000 */
+        cleanup_fd int holder = lis_lift(dir, name, O_DIRECTORY, NULL);
+        if (holder < 0)
+            return holder;
+        fd = openat(holder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    }
     struct stat st;
     /* it can be listed and not written to: whoever is not root in U0 (`lisrt gc`) must be allowed to, to empty it */
     if (fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & 0700) != 0700 && fchmod(fd, 0700) < 0) {
@@ -44,8 +48,12 @@ static int move_up(struct walk *walk, int dir, const char *name) {
         snprintf(unique, sizeof unique, ".trash-%llx", (unsigned long long)walk->counter++);
         if (renameat(dir, name, walk->top, unique) == 0)
             return 0;
-        if (errno == EACCES && fchmodat(dir, name, 0700, 0) == 0 && renameat(dir, name, walk->top, unique) == 0)
-            return 0;
+        if (errno == EACCES) {
+            cleanup_fd int holder = lis_lift(dir, name, O_DIRECTORY, NULL);
+            if (holder >= 0 && renameat(dir, name, walk->top, unique) == 0)
+                return 0;
+            errno = holder < 0 ? -holder : errno;
+        }
         if (errno != EEXIST && errno != ENOTEMPTY && errno != ENOTDIR)
             return -errno;
     }

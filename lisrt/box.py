@@ -22,7 +22,7 @@ from lisrt.image import Root, resolve_name
 from lisrt.kernel.bubblewrap import Program
 from lisrt.limits import Limits, shorter, writable_layer
 from lisrt.passwd import Account
-from lisrt.plan import NETWORKS, Plan, make_plan
+from lisrt.plan import DEFAULT_WORKDIR, NETWORKS, Plan, make_plan
 from lisrt.result import ExecResult, Transfer
 from lisrt.snapshot import Image, flattened, freeze, reading_files_of
 from lisrt.spec import (
@@ -38,8 +38,6 @@ from lisrt.spec import (
 )
 from lisrt.store.catalog import checked_name
 from lisrt.waiting import Flow, Offload
-
-DEFAULT_WORKDIR = "/testbed"
 
 
 class Box:

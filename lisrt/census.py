@@ -99,7 +99,7 @@ def take(*, disk: bool = False) -> list[OwnerInfo]:
 
 def remove_with_ids(found: owners.Found) -> bool:
     """Removes what sandboxes with subordinate ids have left, which only their user namespace's root can. Whether it is gone."""
-    if found.record is None or found.record.launcher != spawner.WITH_IDS:
+    if found.record is not None and found.record.launcher != spawner.WITH_IDS:
         return False
     try:
         helper.output(["collect-subuid", found.base, *idmap.find().arguments()], COLLECT_TIMEOUT)

@@ -10,6 +10,7 @@ from lisrt import settings
 from lisrt.hostimage import SYNTHETIC, shared_skeleton, unmerged_directories
 from lisrt.passwd import Account, parse
 from lisrt.store import manifest
+from lisrt.store.record import ImageRecord
 
 HOST = "host"
 
@@ -24,8 +25,8 @@ class Root:
     """(host path, target): directories of the host that are shown read-only, with all that is mounted in them."""
     trusted: bool = True
     """No program in a sandbox has had a hand in the layers: links in them lead where their maker meant them to."""
-    id: str = field(default="", compare=False)
-    """Of the image of the store that it is, or that it began with; "" for `host`."""
+    record: ImageRecord | None = field(default=None, compare=False)
+    """The image of the store that it is, or that it began with; None for `host`. It may have gone from there meanwhile."""
     env: tuple[tuple[str, str], ...] = field(default=(), compare=False)
     """The image's own variables, over DEFAULT_ENV."""
     workdir: str = field(default="", compare=False)

@@ -14,6 +14,7 @@ from lisrt.spec import Mount
 
 SHM_BYTES, SHM_INODES = 64 << 20, 16384
 NETWORKS = ("none", "host")
+DEFAULT_WORKDIR = "/testbed"
 NO_LIMITS, NOBODY = Limits(pids=None), Enforcement()
 
 
@@ -77,7 +78,8 @@ def make_plan(
         plan.append(steps.Bind(mount.source, mount.target.lstrip("/"), mode))
     if workdir not in ("/", "/tmp"):  # after the mounts: it may lie in one
         owner = (user, user if group is None else group) if real_ids else (0, 0)
-        plan.append(steps.Directory(workdir.lstrip("/"), 0o755, uid=owner[0], gid=owner[1]))
+        default = workdir == DEFAULT_WORKDIR  # another one that is there is the image's own
+        plan.append(steps.Directory(workdir.lstrip("/"), 0o755, uid=owner[0], gid=owner[1], given=default))
     plan.append(steps.Hostname(hostname))
     if network == "none":
         plan.append(steps.Loopback())

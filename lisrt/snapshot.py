@@ -92,15 +92,23 @@ class Image:
             return catalog.put(self._record(catalog), name).id
 
     def _record(self, catalog: Catalog) -> ImageRecord:
-        if self.root.id:
-            below = catalog.get(self.root.id)
-        else:
-            below = ImageRecord((), base=HOST, architecture=architecture())
+        below = self.root.record or ImageRecord((), base=HOST, architecture=architecture())
         layers = pack_layers(self, catalog.home)
         if len(self.frozen) < len(self.root.layers):  # else they hold all of it: under bubblewrap without overlays
-            layers = (*below.layers, *layers)
+            layers = (*(self._present(layer, catalog) for layer in below.layers), *layers)
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         return replace(below, layers=layers, provenance={"kind": "snapshot", "source": self.name, "at": at})
+
+    def _present(self, layer: LayerRecord, catalog: Catalog) -> LayerRecord:
+        """A layer of the image below; out of its tree, where it has gone from the store since: `lisrt image gc` may come at any
+        time, and what was done above it must not be lost for that."""
+        if catalog.blobs.has(layer.blob, layer.size):
+            return layer
+        name = layer.diff_id.removeprefix("sha256:")
+        tree = next((path for path in self.root.layers if os.path.basename(path) == name), None)
+        if tree is None:
+            raise ImageError(f"the store lacks layer {layer.blob}: import or build the image below {self.name!r} again")
+        return pack(Path(tree), catalog.home)
 
     def __repr__(self) -> str:
         return f"<Image {self.name}>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from collections.abc import Callable
@@ -56,7 +55,7 @@ def stored_root(
             (*emulation_layers(Path(base), layers), *layers),
             below.binds,
             trusted=False,
-            id=record.id,
+            record=record,
             env=config.env,
             workdir=config.workdir,
             user=config.user,
@@ -76,18 +75,20 @@ def stored_root(
 
 
 def read_text(layers: tuple[str, ...], path: str) -> str:
-    """A small file of an image, through no link that leads out of its layer; "" where there is none."""
+    """A small file of an image, through no link that leads out of its layer; "" where there is none, or none to be read."""
     for layer in layers:
-        with contextlib.suppress(OSError):
+        try:
             root = os.open(layer, _DIRECTORY)
             try:
                 fd = native.open_in_root(root, os.fsencode(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             finally:
                 os.close(root)
-            with open(fd, "rb") as file:
-                if stat.S_ISREG(os.fstat(fd).st_mode):
-                    return file.read(_LARGEST_PASSWD).decode(errors="replace")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:  # it is there, and what lies below is not what programs see
             return ""
+        with open(fd, "rb") as file:
+            return file.read(_LARGEST_PASSWD).decode(errors="replace") if stat.S_ISREG(os.fstat(fd).st_mode) else ""
     return ""
 
 

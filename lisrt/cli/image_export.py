@@ -52,6 +52,11 @@ def command(image: str, file: Path, tag: str | None, as_is: bool) -> int:
 @contextlib.contextmanager
 def _appearing(file: Path) -> Iterator[IO[bytes]]:
     """A file that is there when it is whole, and not before."""
+    file = file.resolve()  # of a link, what it leads to is written
+    if file.exists() and not file.is_file():  # a pipe with a name, say
+        with open(file, "wb") as out:
+            yield out
+        return
     draft = file.with_name(f".{file.name[:200]}.{secrets.token_hex(4)}")
     try:
         with open(draft, "xb") as out:

@@ -18,11 +18,11 @@ import click
 
 from lisrt.agent import Agent, AgentLimits, Episode, ExitReason, Model, Prompts
 from lisrt.aio import AsyncSandbox
-from lisrt.box import DEFAULT_WORKDIR
 from lisrt.cli import SANDBOX_FAULT
 from lisrt.cli.options import require_image, sandbox_arguments, sandbox_options, seconds
 from lisrt.cli.progress import show
 from lisrt.cli.streams import tell
+from lisrt.plan import DEFAULT_WORKDIR
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

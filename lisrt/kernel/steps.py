@@ -156,12 +156,14 @@ class Directory(Step):
     exact: bool = False
     """The mode is for one that is there already, too."""
     uid: int = 0
-    """Whose it is, unless it is the host's; 0 for whoever it was or who makes it. Others only with real ids."""
+    """Of a new one; 0 for who makes it. Others only with real ids."""
     gid: int = 0
+    given: bool = False
+    """Also of one that is there already, unless it is the host's."""
     kind = 8
 
     def numbers(self) -> Numbers:
-        return (self.mode, int(self.exact), self.uid << 32 | self.gid)
+        return (self.mode, int(self.exact) | int(self.given) << 1, self.uid << 32 | self.gid)
 
     def strings(self) -> tuple[str, ...]:
         return (self.target,)

@@ -95,7 +95,7 @@ def test_every_kind_of_step_and_base(recipe: Callable[..., Path]) -> None:
         ('[base]\nrecipe = ".."\n', "'recipe': '..' is neither in the recipe's folder nor beside it"),
         ('[base]\nrecipe = "/home/mine"\n', "'recipe': '/home/mine' is neither in the recipe's folder nor beside it"),
         (HOST + '[[step]]\ncopy = "missing"\nto = "/x"\n', "step 1: 'copy': there is no "),
-        (HOST + '[[step]]\ncopy = "recipe.toml"\nto = "x"\n', "step 1: 'to' is an absolute path in the image"),
+        (HOST + '[[step]]\ncopy = "recipe.toml"\nto = "x"\n', "step 1: 'to' must be an absolute path in the image"),
         (HOST + '[[step]]\ncopy = "recipe.toml"\n', "step 1: 'to' is missing"),
         (HOST + '[[step]]\nenv = { "A=B" = "x" }\n', "step 1: 'env': A=B = 'x' is no variable"),
         (HOST + "[[step]]\nenv = { A = 1 }\n", "step 1: 'env': A = 1 is no variable"),
