@@ -17,6 +17,10 @@
 #include "sys.h"
 #include "util.h"
 
+#ifndef SHM_STAT_ANY
+#define SHM_STAT_ANY 15 /* since Linux 4.17 */
+#endif
+
 #define CONTROL 3
 #define MAX_MESSAGE (128 * 1024)
 /* A killed process that is still there after this is stuck in the kernel. Not much less: with 64 sandboxes being killed at
@@ -119,22 +123,32 @@ static void look_at_limits(struct init *init) {
     }
 }
 
+/* As whom it belongs to: the ipc namespace is U0's, and root in here has no power over what others have in it. */
+static void remove_segment(const struct lis_user *user, int id, uid_t owner) {
+    if (shmctl(id, IPC_RMID, NULL) == 0 || !user->is_real || setresuid((uid_t)-1, owner, (uid_t)-1) < 0)
+        return;
+    shmctl(id, IPC_RMID, NULL);
+    if (setresuid((uid_t)-1, 0, (uid_t)-1) < 0)
+        _exit(1);                        /* never seen to fail; nobody must be served by a PID 1 that is somebody else */
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* fs.suid_dumpable may say otherwise */
+}
+
 /* They outlive the processes that made them, and would fill the sandbox until its end. */
-static void remove_shared_memory(void) {
+static void remove_shared_memory(const struct lis_user *user) {
     struct shm_info info;
     int last = shmctl(0, SHM_INFO, (struct shmid_ds *)(void *)&info);
     for (int at = 0; at <= last; at++) {
         struct shmid_ds segment;
-        int id = shmctl(at, SHM_STAT, &segment);
+        int id = shmctl(at, SHM_STAT_ANY, &segment); /* also those that may not be read */
         if (id >= 0)
-            shmctl(id, IPC_RMID, NULL);
+            remove_segment(user, id, segment.shm_perm.uid);
     }
 }
 
 /* Nobody lives any more, so all that were to be killed are dead. */
 static void finish_cleared(struct init *init) {
     init->clearing_until = 0;
-    remove_shared_memory();
+    remove_shared_memory(&init->user);
     for (struct lis_command *command = init->commands, *following; command; command = following) {
         following = command->next;
         if (command->killing && command->exited)

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -52,6 +53,31 @@ static void discard(struct spawner *spawner, size_t size) {
         lis_trash_throw(&spawner->trash, id);
 }
 
+/* With real ids a program may have given its root directory away, and then only U0's root can move that. */
+static int take_layer(const struct spawner *spawner, size_t size, struct lis_fault *fault) {
+    const struct lis_take_message *message = (const struct lis_take_message *)spawner->buffer;
+    struct lis_create_message named = {message->header, {0}};
+    char source[LIS_ID_SIZE + 2];
+    if (size < sizeof *message || !lis_message_id(message, (ssize_t)size))
+        return lis_fail(fault, LIS_STAGE_REQUEST, EPROTO, "take");
+    memcpy(named.id, message->name, sizeof named.id);
+    if (!lis_message_id(&named, sizeof named))
+        return lis_fail(fault, LIS_STAGE_REQUEST, EPROTO, "take");
+    snprintf(source, sizeof source, "%.*s/u", LIS_ID_SIZE - 1, message->id);
+    return renameat(OWNER_DIR, source, OWNER_DIR, named.id) < 0
+               ? lis_fail(fault, LIS_STAGE_WRITABLE_LAYER, errno, message->id)
+               : 0;
+}
+
+static void take_and_tell(const struct spawner *spawner, size_t size, int sock) {
+    struct lis_header ready = {LIS_MAGIC, LIS_READY};
+    struct lis_fault fault;
+    if (take_layer(spawner, size, &fault) < 0)
+        lis_send_fault(sock, &fault);
+    else
+        lis_send(sock, &ready, sizeof ready, NULL, 0);
+}
+
 /* Where sandboxes get their control groups from now on. */
 static void take_cgroups(struct spawner *spawner, size_t size, int fds[LIS_MAX_FDS], int *nfds) {
     const struct lis_cgroups_message *message = (const struct lis_cgroups_message *)spawner->buffer;
@@ -83,6 +109,8 @@ static bool serve(struct spawner *spawner) {
         kill_sandbox(spawner, (size_t)size);
     else if (kind == LIS_DISCARD)
         discard(spawner, (size_t)size);
+    else if (kind == LIS_TAKE && nfds == 1)
+        take_and_tell(spawner, (size_t)size, fds[0]);
     else if (kind == LIS_CGROUPS)
         take_cgroups(spawner, (size_t)size, fds, &nfds);
     for (int i = 0; i < nfds; i++)

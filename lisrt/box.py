@@ -11,13 +11,13 @@ from dataclasses import replace
 from functools import partial
 
 from lisrt import channel, files, guarantees, identity, process, spawner, transfer, uplink
+from lisrt import idmap as subordinate
 from lisrt.changes import Change, changes
 from lisrt.channel import Channel
 from lisrt.enforcement import Enforcement, choose, wants_groups
 from lisrt.errors import HostError, ImageError, LisrtError, SandboxGone
 from lisrt.explain import limit_error
 from lisrt.gate import Gate
-from lisrt.idmap import IDMAPS
 from lisrt.image import Root, resolve_name
 from lisrt.kernel.bubblewrap import Program
 from lisrt.limits import Limits, shorter, writable_layer
@@ -69,8 +69,8 @@ class Box:
         if network not in NETWORKS:
             raise ValueError(f"network must be one of {', '.join(NETWORKS)}: {network!r}")
         self.launcher, self.idmap = spawner.resolve(launcher), idmap
-        if idmap not in IDMAPS:
-            raise ValueError(f"idmap must be one of {', '.join(IDMAPS)}: {idmap!r}")
+        if idmap not in subordinate.IDMAPS:
+            raise ValueError(f"idmap must be one of {', '.join(subordinate.IDMAPS)}: {idmap!r}")
         self.bubblewrap: Program | None = None
         self.network = network
         if isinstance(mounts, Mount):
@@ -151,6 +151,8 @@ class Box:
             )
         self.by = choose(self.limits, (yield from self._controllers(home)))
         self.account = identity.account(self.root, self.asked_user, self.image_name, is_snapshot=self.base is not None)
+        if self.idmap == "subuid":
+            subordinate.require(self.account.uid, self.account.gid)
         self.env = {**identity.variables(self.account, self.root, self.uplink), **self.extra_env}
         self.home, self.bubblewrap = home, home.bubblewrap
         return home

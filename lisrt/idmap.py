@@ -53,6 +53,14 @@ def find() -> Ranges:
     return Ranges(tools[0], tools[1], uids, gids)
 
 
+def require(uid: int, gid: int) -> None:
+    """ValueError for ids that sandboxes don't have: they go from 0 up to what the ranges give."""
+    if uid or gid:
+        found = find()
+        if uid > found.uids.length or gid > found.gids.length:
+            raise ValueError(f"user {uid}:{gid} is beyond the {found.uids.length} users' and {found.gids.length} groups' ids")
+
+
 def ranges(file: str) -> Iterator[Range]:
     """Those of this user in /etc/`file`."""
     return (found for name, found in _lines(file) if name in (_user(), str(os.geteuid())))

@@ -190,6 +190,9 @@ def _take(home: spawner.Spawner, channel: Channel, *, copied: bool) -> Frozen:
     name = _new_name()
     source = os.path.join(home.scratch, channel.name, "r" if copied else "u")
     try:
+        if home.idmap != "single":  # a program may have given it away: only the spawner can move it then
+            home.take(channel.name, name)
+            return Frozen(home, name)
         mode = stat.S_IMODE(os.lstat(source).st_mode)
         # A directory that is moved is written to, its `..`, and a program may have closed its root. It stays open: of a layer
         # the topmost directory's mode is not what programs see.

@@ -155,6 +155,18 @@ class Spawner:
         self._discarded.append(name)
         self._discard_rest()
 
+    def take(self, name: str, layer: str) -> None:
+        """Gives what a sandbox has written a name of its own. Waits for the answer, which comes at once. OSError, SandboxGone."""
+        ours, theirs = wire.pair()
+        with ours:
+            with theirs:
+                self._send(wire.encode_take(name, layer), (theirs.fileno(),))
+            _await(ours, START_TIMEOUT)
+            answer, _ = wire.receive(ours)
+        if wire.kind(answer) != wire.READY:
+            error = wire.decode_fault(answer).errno if answer else errno.EPIPE
+            raise OSError(error, os.strerror(error), os.path.join(self.scratch, name))
+
     def _discard_rest(self) -> None:
         while self._discarded:
             try:

@@ -109,6 +109,44 @@ def test_snapshots_and_forks_keep_owners(box: Sandbox) -> None:
 
 
 @with_ids
+def test_a_root_directory_that_was_given_away(box: Sandbox) -> None:
+    """Snapshots and forks of it, and its end."""
+    box.sh("echo 1 > /f; chown 1000:1000 /; chmod 700 /").check()
+    box.snapshot()
+    with box.fork() as twin:
+        assert twin.sh("stat -c %u:%a /; cat /f").stdout == "1000:700\n1\n"
+
+
+@with_ids
+def test_segments_of_other_users_go_with_their_programs(working_host: None) -> None:
+    """System V shared memory lives without a process, and may be another user's: it must not fill the sandbox for good."""
+    make = """if True:
+        import ctypes, os
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.shmat.restype = ctypes.c_void_p
+        os.setresuid(1234, 1234, 1234)
+        at = libc.shmat(libc.shmget(0, 40 << 20, 0o1600), None, 0)
+        ctypes.memset(at, 1, 40 << 20)
+    """
+    eat = "x = []\nwhile True: x.append(bytearray(1 << 20))"
+    with Sandbox(idmap="subuid", limits=Limits(memory="100MiB", enforce="watchdog")) as box:
+        box.run(["python3", "-c", make]).check()
+        assert len(box.read_text("/proc/sysvipc/shm").splitlines()) == 2
+        assert box.run(["python3", "-c", eat]).outcome == "out_of_memory"
+        assert len(box.read_text("/proc/sysvipc/shm").splitlines()) == 1
+        assert box.sh("id -u; grep ^Cap /proc/self/status | sort -u | wc -l").stdout.split()[0] == "0"
+
+
+@with_ids
+def test_only_the_default_workdir_is_given(working_host: None) -> None:
+    """A directory of the image stays what it is; a uid that there is not is refused."""
+    with Sandbox(idmap="subuid", user=1000, workdir="/etc") as box:
+        assert box.sh("stat -c %u . /testbed").stdout == "0\n0\n"
+    with pytest.raises(ValueError, match="beyond the 65536 users'"):
+        Sandbox(idmap="subuid", user=65537)
+
+
+@with_ids
 def test_what_can_not_be_read_from_outside(box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told; the sandbox goes on. What everybody may read is kept, as root's."""
     monkeypatch.setenv("LISRT_HOME", str(tmp_path / "home"))
@@ -144,7 +182,8 @@ def test_nothing_stays(tmp_path: Path, scratch: Path, working_host: None) -> Non
     process.kill()
     process.wait()
     eventually(lambda: not Path(f"/proc/{pid}").exists())
-    assert owner.exists()
+    assert cli("exec", "--", "true").returncode == 0  # whose trash process has no power over it, and must not make it worse
+    assert (owner / "owner").exists()
     done = cli("gc")
     assert (done.returncode, done.stderr) == (0, "")
     assert not owner.exists()

@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 
 MAGIC = 0x3153494C
-READY, FAULT, CREATE, KILL, DISCARD, CGROUPS = 1, 2, 16, 17, 18, 20
+READY, FAULT, CREATE, KILL, DISCARD, TAKE, CGROUPS = 1, 2, 16, 17, 18, 19, 20
 EXEC, FILES, QUIT, DRAIN, MEMORY = 32, 33, 34, 35, 36
 EXITED, NOT_STARTED, TERMINAL, FILE = 48, 49, 50, 64
 
@@ -22,6 +22,7 @@ EXACT_MODE = 0o10000
 _HEADER = struct.Struct("=II")
 _FAULT = struct.Struct("=IIii248s")
 _CREATE = struct.Struct("=II24s")
+_TAKE = struct.Struct("=II24s24s")
 _EXEC = struct.Struct("=IIIIIIQ")
 _EXIT = struct.Struct("=IIIiiiQQQQQ")
 _CREDENTIALS = struct.Struct("=iII")
@@ -143,6 +144,11 @@ def encode_kill(name: str) -> bytes:
 
 def encode_discard(name: str) -> bytes:
     return _CREATE.pack(MAGIC, DISCARD, name.encode())
+
+
+def encode_take(name: str, layer: str) -> bytes:
+    """What the sandbox of that name has written is to be that layer; the answer comes on the socket that goes with it."""
+    return _TAKE.pack(MAGIC, TAKE, name.encode(), layer.encode())
 
 
 def encode_cgroups(versions: tuple[int, int, int]) -> bytes:
