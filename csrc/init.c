@@ -129,7 +129,7 @@ static void remove_segment(const struct lis_user *user, int id, uid_t owner) {
         return;
     shmctl(id, IPC_RMID, NULL);
     if (setresuid((uid_t)-1, 0, (uid_t)-1) < 0)
-        _exit(1);                        /* never seen to fail; nobody must be served by a PID 1 that is somebody else */
+        _exit(1);                       /* never seen to fail; nobody must be served by a PID 1 that is somebody else */
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* fs.suid_dumpable may say otherwise */
 }
 

@@ -145,7 +145,7 @@ enum lis_message_kind {
     LIS_CREATE = 16,  /* to the spawner: id, plan; one descriptor: the sandbox's control socket */
     LIS_KILL = 17,    /* to the spawner: id */
     LIS_DISCARD = 18, /* to the spawner: name of a layer in the owner's directory that nobody needs any more */
-    LIS_TAKE = 19,    /* to the spawner: what a sandbox has written gets a name of its own. A socket, for READY or FAULT */
+    LIS_TAKE = 19, /* to the spawner: what a sandbox has written gets a name of its own. A socket, for READY or FAULT */
     LIS_CGROUPS = 20, /* to the spawner: a descriptor for each control group directory that sandboxes get theirs in */
     LIS_EXEC = 32,    /* to init */
     LIS_FILES = 33,   /* to init: one descriptor, a socket on which file requests follow */
