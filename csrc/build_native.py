@@ -11,7 +11,7 @@ ffibuilder.cdef((HERE / "native.cdef.h").read_text())
 ffibuilder.set_source(
     "lisrt.kernel._native",
     '#include "lis.h"\n#include "native.h"\n',
-    sources=["csrc/fault.c", "csrc/plan.c", "csrc/trash.c", "csrc/owner.c", "csrc/native.c"],
+    sources=["csrc/fault.c", "csrc/plan.c", "csrc/lift.c", "csrc/trash.c", "csrc/owner.c", "csrc/native.c"],
     include_dirs=["csrc"],
     extra_compile_args=["-std=gnu17", "-O2", "-fvisibility=hidden"],
 )
