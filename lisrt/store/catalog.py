@@ -79,7 +79,7 @@ class Catalog:
         return record
 
     def _with_its_origin(self, record: ImageRecord) -> ImageRecord:
-        """An image that comes again, by another way, is where and when it first came from; a build says anew what has proved it."""
+        """An image that comes again, by another way, stays what it was; a build says anew what has proved it."""
         with contextlib.suppress(ImageError):
             known = self._read(_hex(record.id)).provenance
             if record.provenance.get("kind") != "build":
