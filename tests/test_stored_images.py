@@ -63,6 +63,19 @@ def test_above_a_kept_one(kept: str) -> None:
         assert box.sh("cat f; ls /opt").stdout == "one\ntwo\nthree\n"
 
 
+def test_above_one_that_has_gone_meanwhile(kept: str) -> None:
+    """`lisrt image rm`, and gc, while a sandbox works: what it has done is kept with all that is below it."""
+    with Sandbox(kept) as box:
+        box.sh("echo two >> f").check()
+        catalog = Catalog()
+        catalog.remove(kept)
+        assert catalog.sweep().blobs == 1
+        box.snapshot("more")
+    assert [listed.names for listed in Catalog().all()] == [("more",)]
+    with Sandbox("more") as box:
+        assert box.sh("cat f; ls /opt; stat -c %a f; test -e /etc/hosts || echo gone").stdout == "one\ntwo\ntool\n755\ngone\n"
+
+
 def test_the_same_layer_twice() -> None:
     """Snapshots between which nothing was written are one and the same: an image may have a layer more than once."""
     with Sandbox() as box:

@@ -68,7 +68,8 @@ def _execute(box: Box, ask: Callable[[], process.Command], save: str | None) -> 
 
 def _status(exit: wire.Exit, request: process.Command) -> int:
     if exit.kind == wire.NOT_STARTED:
-        tell(f"lisrt: {os.fsdecode(request.argv[0]) or repr('')}: not found, or what it starts with is not: a script's interpreter, a program's loader")
+        name = os.fsdecode(request.argv[0]) or repr("")
+        tell(f"lisrt: {name}: not found, or what it starts with is not: a script's interpreter, a program's loader")
         return 127
     if exit.pids_full:
         tell(f"lisrt: the limit on processes and threads ({request.limits.pids}) was reached")
