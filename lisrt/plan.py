@@ -78,7 +78,7 @@ def make_plan(
         plan.append(steps.Bind(mount.source, mount.target.lstrip("/"), mode))
     if workdir not in ("/", "/tmp"):  # after the mounts: it may lie in one
         owner = (user, user if group is None else group) if real_ids else (0, 0)
-        default = workdir == DEFAULT_WORKDIR  # another one that is there is the image's own
+        default = real_ids and workdir == DEFAULT_WORKDIR  # another one that is there is the image's own
         plan.append(steps.Directory(workdir.lstrip("/"), 0o755, uid=owner[0], gid=owner[1], given=default))
     plan.append(steps.Hostname(hostname))
     if network == "none":

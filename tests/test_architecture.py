@@ -25,7 +25,7 @@ LEVELS = (
     ("sandbox",),
     (
         "session", "box", "snapshot", "changes", "process", "pipes", "transfer", "files", "channel", "plan", "image", "hostimage",
-        "roots", "stored", "spawner", "bwrap", "explain", "enforcement", "guarantees", "emulation",
+        "roots", "stored", "spawner", "spawned", "bwrap", "explain", "enforcement", "guarantees", "emulation",
         "uplink", "gate", "identity",
     ),
     ("store",),

@@ -147,7 +147,7 @@ def encode_discard(name: str) -> bytes:
 
 
 def encode_take(name: str, layer: str) -> bytes:
-    """What the sandbox of that name has written is to be that layer; the answer comes on the socket that goes with it."""
+    """What was written under that name is to be that layer; the answer comes on the socket that goes with it."""
     return _TAKE.pack(MAGIC, TAKE, name.encode(), layer.encode())
 
 

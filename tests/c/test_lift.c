@@ -25,7 +25,8 @@ int main(void) {
     check(lis_lift(dir, "link", O_DIRECTORY, &mode) == -ENOTDIR, "a link is no directory, whatever it leads to");
     check(lis_lift(dir, "link", 0, &mode) == -ELOOP, "nor anything else");
     check(lis_lift(dir, "fifo", 0, NULL) == -ELOOP && mode_of(dir, "fifo") == 0, "what is no file is left alone");
-    check(lis_lift(dir, "file", O_DIRECTORY, NULL) == -ENOTDIR && mode_of(dir, "file") == 0, "so are files, if so asked");
+    check(lis_lift(dir, "file", O_DIRECTORY, NULL) == -ENOTDIR && mode_of(dir, "file") == 0,
+          "so are files, if so asked");
     check(lis_lift(dir, "none", 0, NULL) == -ENOENT, "nothing is there");
     check(mode_of(dir, "closed") == 02077, "all of that has changed nothing");
 

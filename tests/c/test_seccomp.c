@@ -30,6 +30,7 @@
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 #define ROOT LIS_FILTER_EMULATE_ROOT
+#define IDS LIS_FILTER_REAL_IDS
 #define CPUS LIS_FILTER_KEEP_CPUS
 #define EITHER 0x80u /* as `flags` of a case: the answer is the same under all */
 
@@ -63,14 +64,15 @@ static const struct row {
 } rows[] = {LIS_SYSCALLS_ALLOWED(ALLOWED_ROW) LIS_SYSCALLS_REFUSED(REFUSED_ROW) LIS_SYSCALLS_PRETENDED(PRETENDED_ROW)
                 LIS_SYSCALLS_WITHOUT_XATTR(WITHOUT_XATTR_ROW) LIS_SYSCALLS_JUDGED(JUDGED_ROW)};
 
-static uint32_t verdict(enum list list, bool root) {
+static uint32_t verdict(enum list list, unsigned flags) {
+    const bool root = flags & ROOT;
     switch (list) {
     case ALLOWED:
         return ALLOW;
     case REFUSED:
         return ERRNO(EPERM);
     case PRETENDED:
-        return root ? ERRNO(0) : ALLOW;
+        return root && !(flags & IDS) ? ERRNO(0) : ALLOW;
     case WITHOUT_XATTR:
         return root ? ERRNO(EOPNOTSUPP) : ALLOW;
     default:
@@ -106,7 +108,7 @@ static void test_lists(unsigned flags) {
         enum list list = by_number[number] ? by_number[number]->list : NONE;
         answered[list]++;
         for (size_t i = 0; list != JUDGED && i < COUNT(odd); i++)
-            if (ask(flags, number, odd[i]) != verdict(list, flags & ROOT)) {
+            if (ask(flags, number, odd[i]) != verdict(list, flags)) {
                 wrong++;
                 printf("# %u (%s): %#x\n", number, by_number[number] ? by_number[number]->name : "in no list",
                        ask(flags, number, odd[i]));
@@ -354,6 +356,8 @@ static const struct judged {
     CASE(setfsgid, ALLOW, 0xffffffff),
     CASE_IF(setfsuid, ROOT, ERRNO(0), 1000),
     CASE_IF(setfsgid, ROOT, ERRNO(0), 1000),
+    CASE_IF(setfsuid, ROOT | IDS, ALLOW, 1000),
+    CASE_IF(setfsgid, ROOT | IDS, ALLOW, 1000),
     CASE_IF(setfsuid, 0, ALLOW, 1000),
 #ifdef SYS_mknod
     CASE(mknod, ALLOW, 0, S_IFIFO | 0600),
@@ -364,7 +368,8 @@ static const struct judged {
 };
 
 static bool applies(const struct judged *one, unsigned flags) {
-    unsigned decides = one->number == SYS_sched_setaffinity ? CPUS : ROOT;
+    const bool is_fsid = one->number == SYS_setfsuid || one->number == SYS_setfsgid;
+    unsigned decides = one->number == SYS_sched_setaffinity ? CPUS : is_fsid ? ROOT | IDS : ROOT;
     return one->flags == EITHER || (flags & decides) == one->flags;
 }
 
