@@ -24,6 +24,7 @@ from lisrt.limits import Limits, shorter, writable_layer
 from lisrt.passwd import Account
 from lisrt.plan import DEFAULT_WORKDIR, NETWORKS, Plan, make_plan
 from lisrt.result import ExecResult, Transfer
+from lisrt.spawned import Spawner
 from lisrt.snapshot import Image, flattened, freeze, reading_files_of
 from lisrt.spec import (
     Argument,
@@ -95,7 +96,7 @@ class Box:
         self.account = Account("root", 0, 0, "/root")
         self.env: dict[bytes, bytes] = {}
         self.shell: list[bytes] | None = None
-        self.home: spawner.Spawner | None = None
+        self.home: Spawner | None = None
         self._channel: channel.Channel | None = None
         self._closed = False
         self._gate = Gate()
@@ -132,7 +133,7 @@ class Box:
             except OSError as error:
                 raise limit_error(error, "make a sandbox") or error from None
 
-    def _settle(self) -> Flow[spawner.Spawner]:
+    def _settle(self) -> Flow[Spawner]:
         if self.base is not None:
             home, self.root = self.base.ready(self.launcher, self.idmap), self.base.root
         else:
@@ -162,7 +163,7 @@ class Box:
         yield from self._settle()
         return self.plan()
 
-    def _controllers(self, home: spawner.Spawner) -> Flow[Mapping[str, int]]:
+    def _controllers(self, home: Spawner) -> Flow[Mapping[str, int]]:
         if not wants_groups(self.limits):
             return {}
         known = home.known_controllers(self.limits.enforce)
@@ -216,7 +217,7 @@ class Box:
             twins = yield from self._replace(home, old, self._grow(home, count))
             return self.base, [self._twin(one) for one in twins]
 
-    def _grow(self, home: spawner.Spawner, count: int) -> Flow[list[Channel]]:
+    def _grow(self, home: Spawner, count: int) -> Flow[list[Channel]]:
         """This sandbox again, and others like it."""
         assert self.base is not None, "it has just been frozen"
         self.base = yield from flattened(self.base)
@@ -237,11 +238,11 @@ class Box:
                 self.base, self.root = to, to.root
             yield from self._replace(home, old, self._begin(home))
 
-    def _begin(self, home: spawner.Spawner) -> Flow[list[Channel]]:
+    def _begin(self, home: Spawner) -> Flow[list[Channel]]:
         self._channel = yield from channel.create(home, self.plan(), trusted=self.root.trusted)
         return []
 
-    def _replace(self, home: spawner.Spawner, old: Channel, make: Flow[list[Channel]]) -> Flow[list[Channel]]:
+    def _replace(self, home: Spawner, old: Channel, make: Flow[list[Channel]]) -> Flow[list[Channel]]:
         """Ends a sandbox and makes what is to follow. Whatever goes wrong, or interrupts: it is started again on its files."""
         is_dead = True
         made: list[Channel] = []
@@ -295,7 +296,7 @@ class Box:
                 fix='For snapshots, forks and diff use writable="disk"; $LISRT_SCRATCH=/dev/shm is memory, too',
             )
 
-    def _home_here(self) -> Flow[spawner.Spawner]:
+    def _home_here(self) -> Flow[Spawner]:
         yield from self.channel.arrived()
         assert self.home is not None, "what has a channel has one"
         return self.home

@@ -15,6 +15,7 @@ from lisrt.errors import SandboxGone
 from lisrt.explain import fault_error, limit_error
 from lisrt.kernel import wire
 from lisrt.plan import Plan
+from lisrt.spawned import Spawner
 from lisrt.waiting import Flow, Offload, Ready
 
 CREATE_TIMEOUT = 120.0
@@ -29,7 +30,7 @@ class Channel:
     they fail as if it had died, with the reason.
     """
 
-    def __init__(self, name: str, home: spawner.Spawner, sock: socket.socket, *, is_ready: bool = True) -> None:
+    def __init__(self, name: str, home: Spawner, sock: socket.socket, *, is_ready: bool = True) -> None:
         self._is_ready = is_ready
         self.name = name
         self._home = home
@@ -177,19 +178,19 @@ def _wait(sock: socket.socket, event: int) -> None:
     poll.poll(1000)
 
 
-def create(home: spawner.Spawner, plan: Plan, *, trusted: bool = True) -> Flow[Channel]:
+def create(home: Spawner, plan: Plan, *, trusted: bool = True) -> Flow[Channel]:
     """Has the spawner make a sandbox and waits for its PID 1. HostError, SetupError, SandboxGone."""
     started = yield from _start(home, plan, trusted)
     return (yield from _arrive(home, *started))
 
 
-def again(home: spawner.Spawner, plan: Plan, *, trusted: bool = True) -> Flow[Channel]:
+def again(home: Spawner, plan: Plan, *, trusted: bool = True) -> Flow[Channel]:
     """One that is not waited for: see Channel. SandboxGone."""
     name, sock = yield from _start(home, plan, trusted)
     return Channel(name, home, sock, is_ready=False)
 
 
-def create_many(home: spawner.Spawner, plan: Plan, count: int, *, trusted: bool = True) -> Flow[tuple[list[Channel], Channel]]:
+def create_many(home: Spawner, plan: Plan, count: int, *, trusted: bool = True) -> Flow[tuple[list[Channel], Channel]]:
     """So many at once, or none, as `create`; and one more, last, which is not waited for: see Channel."""
     started: list[tuple[str, socket.socket]] = []
     arrived: list[Channel] = []
@@ -208,7 +209,7 @@ def create_many(home: spawner.Spawner, plan: Plan, count: int, *, trusted: bool 
     return arrived, last
 
 
-def _start(home: spawner.Spawner, plan: Plan, trusted: bool) -> Flow[tuple[str, socket.socket]]:
+def _start(home: Spawner, plan: Plan, trusted: bool) -> Flow[tuple[str, socket.socket]]:
     name = f"b{os.urandom(8).hex()}"
     ours, theirs = wire.pair()
     try:
@@ -224,7 +225,7 @@ def _start(home: spawner.Spawner, plan: Plan, trusted: bool) -> Flow[tuple[str, 
         raise
 
 
-def _arrive(home: spawner.Spawner, name: str, ours: socket.socket) -> Flow[Channel]:
+def _arrive(home: Spawner, name: str, ours: socket.socket) -> Flow[Channel]:
     try:
         deadline = time.monotonic() + CREATE_TIMEOUT
         ready = yield Ready(readers=(ours.fileno(),), deadline=deadline)

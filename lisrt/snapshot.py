@@ -17,6 +17,7 @@ from lisrt.channel import Channel
 from lisrt.errors import HostError, ImageError
 from lisrt.explain import limit_error
 from lisrt.image import HOST, Root, architecture
+from lisrt.spawned import Spawner
 from lisrt.store.blobs import Blobs
 from lisrt.store.catalog import Catalog, checked_name
 from lisrt.store.home import Home
@@ -34,14 +35,14 @@ MOST_DEPTH = 150
 class Frozen:
     """A layer in the owner's directory. It goes when the last image and sandbox that need it have gone."""
 
-    def __init__(self, home: spawner.Spawner, name: str) -> None:
+    def __init__(self, home: Spawner, name: str) -> None:
         self.path = os.path.join(home.scratch, name)
         self.packed: LayerRecord | None = None
         self._end = weakref.finalize(self, _discard, home, name, spawner.generation())
         self._end.atexit = False  # the spawner's end takes all of them
 
 
-def _discard(home: spawner.Spawner, name: str, generation: int) -> None:
+def _discard(home: Spawner, name: str, generation: int) -> None:
     if generation == spawner.generation():  # in a forked child all of this belongs to the parent
         home.discard(name)
 
@@ -59,7 +60,7 @@ class Image:
     root: Root
     frozen: tuple[Frozen, ...] = ()
     """The layers that are its own, or those of snapshots below; the topmost first."""
-    home: spawner.Spawner | None = field(default=None)
+    home: Spawner | None = field(default=None)
     generation: int = field(default_factory=spawner.generation)
 
     @property
@@ -67,7 +68,7 @@ class Image:
         """Directories on this host that hold its files, the topmost first, in overlayfs' form. Look, don't touch."""
         return self.root.layers
 
-    def ready(self, launcher: str, idmap: str = "single") -> spawner.Spawner:
+    def ready(self, launcher: str, idmap: str = "single") -> Spawner:
         """The spawner that has its layers. ImageError when that is gone, or is another launcher's, or has other ids."""
         if self.generation != spawner.generation():
             raise ImageError(f"snapshot {self.name!r} belongs to the process that this one was forked from")
@@ -124,7 +125,7 @@ def pack_layers(image: Image, home: Home) -> tuple[LayerRecord, ...]:
 
 
 @contextlib.contextmanager
-def reading_files_of(home: spawner.Spawner | None) -> Iterator[None]:
+def reading_files_of(home: Spawner | None) -> Iterator[None]:
     """With subordinate ids there are files that nobody outside may read: then an ImageError that says so."""
     try:
         yield
@@ -137,7 +138,7 @@ def reading_files_of(home: spawner.Spawner | None) -> Iterator[None]:
         ) from None
 
 
-def freeze(home: spawner.Spawner, channel: Channel, name: str, root: Root, below: Image | None) -> Image:
+def freeze(home: Spawner, channel: Channel, name: str, root: Root, below: Image | None) -> Image:
     """Takes away what a sandbox has written, as an image, which is what it is when the sandbox has ended: see to that at once.
 
     Raises HostError, ImageError, SandboxGone; then nothing has happened.
@@ -173,7 +174,7 @@ def flattened(image: Image) -> Flow[Image]:
     return replace(image, root=replace(image.root, layers=layers), frozen=(one,))
 
 
-def _image(home: spawner.Spawner, name: str, root: Root, frozen: tuple[Frozen, ...], below: Image | None) -> Image:
+def _image(home: Spawner, name: str, root: Root, frozen: tuple[Frozen, ...], below: Image | None) -> Image:
     origin, _, number = (below.name if below else name).partition("#")
     return Image(f"{origin}#{int(number or 0) + 1}", root, frozen, home)
 
@@ -182,7 +183,7 @@ def _new_name() -> str:
     return f"f{os.urandom(8).hex()}"
 
 
-def _take(home: spawner.Spawner, channel: Channel, *, copied: bool) -> Frozen:
+def _take(home: Spawner, channel: Channel, *, copied: bool) -> Frozen:
     """Its writable layer, out of the directory that the spawner deletes when the sandbox has ended.
 
     Programs go on writing to it until then: they have it by its inode.
@@ -205,7 +206,7 @@ def _take(home: spawner.Spawner, channel: Channel, *, copied: bool) -> Frozen:
     return Frozen(home, name)
 
 
-def _flatten(home: spawner.Spawner, frozen: tuple[Frozen, ...]) -> Frozen:
+def _flatten(home: Spawner, frozen: tuple[Frozen, ...]) -> Frozen:
     merged = Frozen(home, _new_name())
     merge([one.path for one in frozen], merged.path)
     return merged
