@@ -24,8 +24,8 @@ from lisrt.limits import Limits, shorter, writable_layer
 from lisrt.passwd import Account
 from lisrt.plan import DEFAULT_WORKDIR, NETWORKS, Plan, make_plan
 from lisrt.result import ExecResult, Transfer
-from lisrt.spawned import Spawner
 from lisrt.snapshot import Image, flattened, freeze, reading_files_of
+from lisrt.spawned import Spawner
 from lisrt.spec import (
     Argument,
     Mount,
