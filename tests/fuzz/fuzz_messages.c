@@ -102,10 +102,11 @@ static int most_fds(uint32_t flags) {
 static void check_exec(const struct lis_exec_message *message, size_t size, int fds[LIS_MAX_FDS], int nfds) {
     check_split(message, size);
     struct lis_tag_base base = {0};
+    const struct lis_user user = {.is_real = false};
     struct lis_command *command = NULL;
     forks_fail = message->rows_columns & 1;
     int *own = exact_copy(fds, (size_t)nfds * sizeof *fds);
-    int r = lis_command_start(&base, 7, message, size, own, nfds, &command);
+    int r = lis_command_start(&base, &user, 7, message, size, own, nfds, &command);
     free(own);
     if (r < 0) {
         require(!command);
