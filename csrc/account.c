@@ -1,6 +1,7 @@
 /* Accounts: what each sandbox may use and has used, in a memory file that the spawner shares with its watchdogs and with
  * PID 1 of every sandbox. Programs inside have it nowhere: an exec drops the mapping, and the descriptors. */
 #define _GNU_SOURCE
+#include "bounds.h"
 #include "lis.h"
 
 #include <fcntl.h>

@@ -10,7 +10,7 @@ ffibuilder = FFI()
 ffibuilder.cdef((HERE / "native.cdef.h").read_text())
 ffibuilder.set_source(
     "lisrt.kernel._native",
-    '#include "lis.h"\n#include "native.h"\n',
+    '#include "native.h"\n#include "outside.h"\n',
     sources=["csrc/fault.c", "csrc/plan.c", "csrc/lift.c", "csrc/trash.c", "csrc/owner.c", "csrc/native.c"],
     include_dirs=["csrc"],
     extra_compile_args=["-std=gnu17", "-O2", "-fvisibility=hidden"],

@@ -13,7 +13,10 @@
  * writer is the spawner. Bubblewrap itself gets no PDEATHSIG: killed at the wrong moment it leaves a process that waits for
  * ever (strays.c); left alone it comes to executing init, which finds the attendant dead and leaves. */
 #define _GNU_SOURCE
+#include "bounds.h"
+#include "inside.h"
 #include "lis.h"
+#include "outside.h"
 
 #include <fcntl.h>
 #include <poll.h>

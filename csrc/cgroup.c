@@ -1,6 +1,7 @@
 /* Control groups: one a sandbox in each directory that was delegated to this user. Version 2 has all controllers in one
  * directory, and a child is born into it; version 1 has one directory for each, and the child writes itself there. */
 #define _GNU_SOURCE
+#include "bounds.h"
 #include "lis.h"
 
 #include <dirent.h>

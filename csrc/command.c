@@ -2,6 +2,7 @@
  * sandbox can stop the child (SIGSTOP) before that, or have it hang in a chdir to a dead network mount. What goes wrong
  * the child tells on the command's socket itself; PID 1 has nothing to wait for. */
 #define _GNU_SOURCE
+#include "inside.h"
 #include "lis.h"
 
 #include <fcntl.h>

@@ -3,6 +3,7 @@
  * No hard links, although they would be quicker: what is linked is shared, and a sandbox may change what is in its root. */
 #define _GNU_SOURCE
 #include "lis.h"
+#include "outside.h"
 
 #include <dirent.h>
 #include <fcntl.h>

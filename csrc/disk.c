@@ -5,7 +5,9 @@
  * passed, unless its file system has filled up meanwhile by as much as the sandbox has room. One that was over its limit and
  * still is may run programs that clear up: only growth counts; far over, whatever does not make it less. */
 #define _GNU_SOURCE
+#include "bounds.h"
 #include "lis.h"
+#include "outside.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -4,6 +4,7 @@
  * inside the root, so links lead nowhere else. Only regular files are handed out, as descriptors: the bytes never pass
  * through here, and whoever reads them needs to trust nothing but the kernel. */
 #define _GNU_SOURCE
+#include "inside.h"
 #include "lis.h"
 
 #include <dirent.h>

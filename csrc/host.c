@@ -7,6 +7,7 @@
  *         cluster node has hundreds of them; this one has a dozen. */
 #define _GNU_SOURCE
 #include "lis.h"
+#include "outside.h"
 
 #include <fcntl.h>
 #include <limits.h>

@@ -2,6 +2,7 @@
  * in /etc/subuid and /etc/subgid, which newuidmap and newgidmap write. */
 #define _GNU_SOURCE
 #include "lis.h"
+#include "outside.h"
 
 #include <fcntl.h>
 #include <grp.h>

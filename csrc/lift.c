@@ -3,6 +3,7 @@
  * host and as its user, could be shown a link to any file of that user. */
 #define _GNU_SOURCE
 #include "lis.h"
+#include "outside.h"
 
 #include <fcntl.h>
 #include <stdio.h>

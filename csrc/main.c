@@ -30,6 +30,7 @@
 #include <string.h>
 
 #include "lis.h"
+#include "outside.h"
 
 /* What PID 1 of every sandbox would show to whoever asks `ps`: no path of the host among it. */
 static char *take(char *argument) {

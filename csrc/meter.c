@@ -1,6 +1,8 @@
 /* What PID 1 knows of its limits: counters of its control groups, read from files, and of its account. Nothing here waits
  * for anything that a program could hold up. */
 #define _GNU_SOURCE
+#include "bounds.h"
+#include "inside.h"
 #include "lis.h"
 
 #include <fcntl.h>

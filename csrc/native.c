@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "lis.h"
+#include "outside.h"
 #include "sys.h"
 #include "util.h"
 

@@ -1,6 +1,7 @@
 /* What a dead owner has left: whether it is ours to judge, and its removal. */
 #define _GNU_SOURCE
 #include "lis.h"
+#include "outside.h"
 
 #include <dirent.h>
 #include <fcntl.h>

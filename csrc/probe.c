@@ -5,6 +5,7 @@
  * One line for each, in the order of the arguments: NAME[=PLACE] STATUS ERRNO WORDS, with tabs between. */
 #define _GNU_SOURCE
 #include "probe.h"
+#include "outside.h"
 
 #include <sched.h>
 #include <signal.h>

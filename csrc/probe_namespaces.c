@@ -1,5 +1,6 @@
 /* Probes of namespaces: made the way the spawner and a sandbox's setup make them. */
 #define _GNU_SOURCE
+#include "outside.h"
 #include "probe.h"
 
 #include <net/if.h>

@@ -2,6 +2,7 @@
  * affair. What runs it leaves the family at once, and answers with the wait status. */
 #define _GNU_SOURCE
 #include "lis.h"
+#include "outside.h"
 
 #include <fcntl.h>
 #include <signal.h>

@@ -4,6 +4,7 @@
  * killed at that moment it waits for ever. It is PID 1 of its namespace, so only a SIGKILL from outside ends it. */
 #define _GNU_SOURCE
 #include "lis.h"
+#include "outside.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -1,6 +1,7 @@
 /* Places below a root that may be the work of untrusted code: opened or made without following any link. */
 #define _GNU_SOURCE
 #include "lis.h"
+#include "outside.h"
 
 #include <fcntl.h>
 #include <string.h>

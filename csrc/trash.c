@@ -1,6 +1,7 @@
 /* Deleting directory trees that untrusted code made: any depth, any mode, links never followed. */
 #define _GNU_SOURCE
 #include "lis.h"
+#include "outside.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -13,6 +13,7 @@
  *
  * Both are read with prlimit(2), which asks for nothing but the same ids: no ptrace rights, no dumpable process. */
 #define _GNU_SOURCE
+#include "inside.h"
 #include "lis.h"
 
 #include <dirent.h>

@@ -1,4 +1,5 @@
 /* Messages with descriptors over SEQPACKET sockets: one send, one message, no framing to get wrong. */
+#include "inside.h"
 #include "lis.h"
 
 #include <string.h>

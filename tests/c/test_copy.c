@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "lis.h"
+#include "outside.h"
 #include "tap.h"
 
 static int open_new(int dir, const char *name) {

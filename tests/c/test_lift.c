@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "lis.h"
+#include "outside.h"
 #include "tap.h"
 
 static mode_t mode_of(int dir, const char *name) {

@@ -4,6 +4,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "bounds.h"
+#include "inside.h"
 #include "lis.h"
 #include "tap.h"
 

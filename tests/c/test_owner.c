@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "lis.h"
+#include "outside.h"
 #include "tap.h"
 #include "util.h"
 

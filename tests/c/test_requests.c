@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 
+#include "inside.h"
 #include "lis.h"
 #include "tap.h"
 

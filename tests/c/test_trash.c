@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "lis.h"
+#include "outside.h"
 #include "tap.h"
 
 static bool exists(int dir, const char *name) {

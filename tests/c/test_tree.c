@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "inside.h"
 #include "lis.h"
 #include "tap.h"
 

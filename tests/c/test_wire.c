@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "inside.h"
 #include "lis.h"
 #include "tap.h"
 

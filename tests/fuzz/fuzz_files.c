@@ -18,6 +18,8 @@
 #include <sys/stat.h>
 
 #include "fuzz.h"
+#include "inside.h"
+#include "outside.h"
 
 #define TOP "/mnt"
 #define MOST_RECORDS 16

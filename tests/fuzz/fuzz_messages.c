@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 
 #include "fuzz.h"
+#include "inside.h"
 
 #define MAX_MESSAGE (128 * 1024)
 #define PATIENCE_MS 5000
