@@ -1,7 +1,9 @@
 /* Making one sandbox: all that its PID 1 needs is fetched or made before that exists. */
 #define _GNU_SOURCE
+#include "inside.h"
 #include "spawn.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -9,9 +11,9 @@
 #include "sys.h"
 #include "util.h"
 
-static void close_fetched(const struct lis_plan *plan, struct lis_resources *resources) {
+static void close_fetched(struct lis_resources *resources) {
     lis_close(lis_take_fd(&resources->network));
-    for (uint32_t i = 0; i < plan->nsteps; i++)
+    for (uint32_t i = 0; i < resources->plan->nsteps; i++)
         lis_close(resources->mounts[i]);
 }
 
@@ -34,7 +36,7 @@ static int get_filter(struct spawner *spawner, unsigned flags, struct lis_filter
 static int gather_step(struct spawner *spawner, const struct lis_plan *plan, uint32_t i,
                        struct lis_resources *resources, struct lis_fault *fault) {
     const struct lis_step *step = &plan->steps[i];
-    if (step->kind == LIS_STEP_NAMESPACES && step->a & CLONE_NEWNET)
+    if (step->kind == LIS_STEP_NAMESPACES && step->a & CLONE_NEWNET && resources->network < 0)
         resources->network = lis_network_take(&spawner->networks); /* without one it makes its own */
     if (step->kind == LIS_STEP_FILTER)
         return get_filter(spawner, (unsigned)step->a, &resources->filter, fault);
@@ -59,7 +61,7 @@ static int gather(struct spawner *spawner, const struct lis_plan *plan, struct l
     for (uint32_t i = 0; r >= 0 && i < plan->nsteps; i++)
         r = gather_step(spawner, plan, i, resources, fault);
     if (r < 0)
-        close_fetched(plan, resources);
+        close_fetched(resources);
     return r;
 }
 
@@ -138,7 +140,7 @@ static int open_account(struct spawner *spawner, struct lis_resources *resources
 }
 
 static void abandon(const struct spawner *spawner, struct lis_resources *resources) {
-    close_fetched(resources->plan, resources);
+    close_fetched(resources);
     lis_member_close(&resources->member);
     lis_cgroup_remove(&spawner->cgroups, resources->id);
     if (resources->account)
@@ -152,7 +154,7 @@ static int prepare_sandbox(struct spawner *spawner, struct lis_resources *resour
         return r;
     r = lis_cgroup_make(&spawner->cgroups, resources->id, resources->plan, &resources->member, fault);
     if (r < 0) {
-        close_fetched(resources->plan, resources);
+        close_fetched(resources);
         return r;
     }
     r = open_account(spawner, resources, fault);
@@ -208,12 +210,12 @@ static int create_here(struct spawner *spawner, struct lis_resources *resources,
     sandbox->has_group = has_group;
     if (sandbox->account)
         LIS_STORE(sandbox->account->pid, pid);
-    close_fetched(resources->plan, resources);
+    close_fetched(resources);
     lis_member_close(&resources->member);
     return 0;
 }
 
-int lis_create(struct spawner *spawner, size_t size, const int fds[], struct lis_fault *fault) {
+int lis_create(struct spawner *spawner, size_t size, const int fds[], int nfds, struct lis_fault *fault) {
     const struct lis_create_message *message = (const struct lis_create_message *)spawner->buffer;
     struct lis_plan plan;
     struct lis_resources resources = {
@@ -226,6 +228,8 @@ int lis_create(struct spawner *spawner, size_t size, const int fds[], struct lis
     r = remember(spawner, message->id);
     if (r < 0)
         return lis_fail(fault, LIS_STAGE_PROCESS, -r, NULL);
+    if (!spawner->bwrap && nfds > 1)
+        resources.network = fcntl(fds[1], F_DUPFD_CLOEXEC, 0);
     return spawner->bwrap ? create_by_bwrap(spawner, &resources, size, fds, fault)
                           : create_here(spawner, &resources, fds[0], fault);
 }

@@ -1,5 +1,7 @@
 /* PID 1 of one sandbox: reaps, serves, and dies with its control socket (and the kernel then kills all the rest). */
 #define _GNU_SOURCE
+#include "bounds.h"
+#include "inside.h"
 #include "lis.h"
 
 #include <fcntl.h>
@@ -294,10 +296,21 @@ static void start_file_server(const struct lis_user *user, int fds[LIS_MAX_FDS],
         close(fds[i]); /* when fork failed, the closed socket tells */
 }
 
-static void quit(void) {
+/* For the sandbox that goes on with its files: to make another one, and to take this one down, a snapshot took a fifth
+ * longer. Never for anybody else's sandbox: decision 14. */
+static void bequeath_network(int proc) {
+    cleanup_fd int network = openat(proc, "self/ns/net", O_RDONLY | O_CLOEXEC);
+    struct lis_header message = {LIS_MAGIC, LIS_NETWORK};
+    if (network >= 0)
+        lis_send(CONTROL, &message, sizeof message, &network, 1);
+}
+
+static void quit(const struct init *init, bool bequeath) {
     kill(-1, SIGKILL); /* atomic with fork: nothing that lives now has a child that escapes it */
     while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
         ;
+    if (bequeath)
+        bequeath_network(init->proc);
     _exit(0); /* now the other end sees end of file, and may rely on it that all are dead */
 }
 
@@ -317,8 +330,8 @@ static void serve(struct init *init) {
         return start_drain(init, fds, nfds);
     if (kind == LIS_MEMORY)
         return send_memory(fds, nfds);
-    if (kind == LIS_QUIT)
-        quit();
+    if (kind == LIS_QUIT || kind == LIS_BEQUEATH)
+        quit(init, kind == LIS_BEQUEATH);
     for (int i = 0; i < nfds; i++)
         close(fds[i]); /* not understood: closing its sockets is the answer */
 }

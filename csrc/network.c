@@ -2,7 +2,7 @@
  * making a sandbox took, and it waits for locks that the whole machine has in common. Where there is none ready, a sandbox
  * makes its own. */
 #define _GNU_SOURCE
-#include "lis.h"
+#include "outside.h"
 
 #include <fcntl.h>
 #include <net/if.h>
@@ -77,10 +77,18 @@ int lis_network_take(struct lis_networks *networks) {
     else
         start(networks);
     int taken = networks->count > 0 ? networks->spares[--networks->count] : -EBADF;
-    while (networks->pid > 0 && networks->count + networks->asked < LIS_SPARE_NETWORKS &&
-           send(networks->sock, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1)
-        networks->asked++;
+    if (networks->count == 0)
+        lis_network_refill(networks);
     return taken;
+}
+
+bool lis_network_wanted(const struct lis_networks *networks) {
+    return networks->pid > 0 && networks->count + networks->asked < LIS_SPARE_NETWORKS;
+}
+
+void lis_network_refill(struct lis_networks *networks) {
+    while (lis_network_wanted(networks) && send(networks->sock, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1)
+        networks->asked++;
 }
 
 void lis_network_forget(struct lis_networks *networks) {

@@ -1,22 +1,41 @@
 /* Processes beside the sandboxes, children of the spawner: trash, which deletes what sandboxes wrote, and the watchdogs.
  * Each does work that takes as long as untrusted code wants it to take. */
 #define _GNU_SOURCE
+#include "bounds.h"
 #include "lis.h"
+#include "outside.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include "sys.h"
 #include "util.h"
 
+#define MOST_AT_ONCE 256
+
+/* As many as come before there is a quiet moment: a snapshot ends a sandbox and makes another, and deleting the one's directories
+ * took a CPU, and locks of the file system, from making the other's. 0: there will be no more. */
+static size_t gather(int requests, char ids[MOST_AT_ONCE][LIS_ID_SIZE]) {
+    struct pollfd more = {.fd = requests, .events = POLLIN};
+    size_t count = 0;
+    do {
+        if (LIS_RETRY(read(requests, ids[count], LIS_ID_SIZE)) != LIS_ID_SIZE)
+            break;
+        count++;
+    } while (count < MOST_AT_ONCE && LIS_RETRY(poll(&more, 1, LIS_QUIET_MS)) > 0);
+    return count;
+}
+
 static void serve_trash(int requests) __attribute__((noreturn));
 static void serve_trash(int requests) {
     lis_collect(LIS_SPAWNER_BASE_DIR);
-    char id[LIS_ID_SIZE];
-    while (LIS_RETRY(read(requests, id, sizeof id)) == (ssize_t)sizeof id)
-        lis_remove_tree(LIS_SPAWNER_OWNER_DIR,
-                        id); /* what can't be removed now is tried again with the owner's directory */
+    char ids[MOST_AT_ONCE][LIS_ID_SIZE];
+    for (size_t count; (count = gather(requests, ids)) > 0;)
+        for (size_t i = 0; i < count; i++)
+            lis_remove_tree(LIS_SPAWNER_OWNER_DIR,
+                            ids[i]); /* what can't be removed now is tried again with the owner's directory */
     _exit(0);
 }
 

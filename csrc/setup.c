@@ -4,6 +4,7 @@
  * any link, and mounts are attached by descriptor, never by path. */
 #define _GNU_SOURCE
 #include "lis.h"
+#include "outside.h"
 
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -239,10 +240,16 @@ static int step_directory(struct context *ctx, const struct lis_step *step) {
         return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, -place, text(ctx, step, 0));
     const bool exact = step->b & 1, given = step->b & 2;
     bool owned = step->c && (made || given) && is_of_root(ctx, place);
-    if (!made && !exact && !owned)
-        return 0; /* it may be the host's own, by way of a writable mount */
+    struct stat st;
+    if (fstat(place, &st) < 0)
+        return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, errno, text(ctx, step, 0));
+    /* of one that was not made it may be the host's own, by way of a writable mount; and a chmod that changes nothing copies the
+     * directory up: /tmp, for every sandbox */
+    bool differs = (made || exact) && (st.st_mode & 07777) != (mode_t)step->a;
+    if (!differs && !owned)
+        return 0;
     cleanup_fd int dir = openat(place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* fchmod refuses O_PATH */
-    if (dir < 0 || ((made || exact) && fchmod(dir, (mode_t)step->a) < 0))
+    if (dir < 0 || (differs && fchmod(dir, (mode_t)step->a) < 0))
         return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, errno, text(ctx, step, 0));
     if (owned && fchown(dir, (uid_t)(step->c >> 32), (gid_t)step->c) < 0)
         return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, errno, text(ctx, step, 0));

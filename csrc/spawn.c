@@ -102,8 +102,8 @@ static bool serve(struct spawner *spawner) {
         return false;
     uint32_t kind = lis_message_kind(spawner->buffer, size);
     struct lis_fault fault;
-    if (kind == LIS_CREATE && nfds == 1 + (spawner->bwrap != NULL)) {
-        if (lis_create(spawner, (size_t)size, fds, &fault) < 0)
+    if (kind == LIS_CREATE && nfds >= 1 + (spawner->bwrap != NULL) && nfds <= 2) {
+        if (lis_create(spawner, (size_t)size, fds, nfds, &fault) < 0)
             lis_send_fault(fds[0], &fault);
     } else if (kind == LIS_KILL)
         kill_sandbox(spawner, (size_t)size);
@@ -250,7 +250,10 @@ static int run(struct spawner *spawner) {
     struct pollfd polled[] = {
         {.fd = CONTROL, .events = POLLIN}, {.fd = OWNER, .events = POLLIN}, {.fd = spawner->signals, .events = POLLIN}};
     for (bool owned = true; owned;) {
-        if (poll(polled, LIS_COUNT(polled), -1) < 0)
+        int events = poll(polled, LIS_COUNT(polled), lis_network_wanted(&spawner->networks) ? LIS_QUIET_MS : -1);
+        if (events == 0)
+            lis_network_refill(&spawner->networks);
+        if (events <= 0)
             continue;
         if (polled[2].revents)
             reap(spawner);

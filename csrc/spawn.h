@@ -1,7 +1,9 @@
 /* What spawn.c and create.c share: the spawner's state. */
 #pragma once
 
+#include "bounds.h"
 #include "lis.h"
+#include "outside.h"
 
 /* The numbers under which Python hands its descriptors over. */
 enum {
@@ -36,6 +38,7 @@ struct spawner {
     char buffer[sizeof(struct lis_create_message) + LIS_MAX_PLAN];
 };
 
-/* Makes the sandbox that the message in the buffer asks for. fds: its control socket; for bubblewrap its arguments, too. */
-int lis_create(struct spawner *spawner, size_t size, const int fds[], struct lis_fault *fault);
+/* Makes the sandbox that the message in the buffer asks for. fds: its control socket; then, for bubblewrap, its arguments; else,
+ * if it is to have one that is there, a network namespace. They stay the caller's. */
+int lis_create(struct spawner *spawner, size_t size, const int fds[], int nfds, struct lis_fault *fault);
 int lis_start_watchdog(struct spawner *spawner, enum lis_watchdog which, struct lis_fault *fault);

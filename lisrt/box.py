@@ -13,7 +13,7 @@ from functools import partial
 from lisrt import channel, files, guarantees, identity, process, spawner, transfer, uplink
 from lisrt import idmap as subordinate
 from lisrt.changes import Change, changes
-from lisrt.channel import Channel
+from lisrt.channel import Channel, Network
 from lisrt.enforcement import Enforcement, choose, wants_groups
 from lisrt.errors import HostError, ImageError, LisrtError, SandboxGone
 from lisrt.explain import limit_error
@@ -214,18 +214,19 @@ class Box:
             home, old = (yield from self._home_here()), self.channel
             self.base = freeze(home, old, self.image_name, self.root, self.base)
             self.root = self.base.root
-            twins = yield from self._replace(home, old, self._grow(home, count))
+            network = Network()
+            twins = yield from self._replace(home, old, self._grow(home, count, network), network)
             return self.base, [self._twin(one) for one in twins]
 
-    def _grow(self, home: Spawner, count: int) -> Flow[list[Channel]]:
-        """This sandbox again, and others like it."""
+    def _grow(self, home: Spawner, count: int, network: Network) -> Flow[list[Channel]]:
+        """This sandbox again, with its network, and others like it."""
         assert self.base is not None, "it has just been frozen"
         self.base = yield from flattened(self.base)
         self.root = self.base.root
         if count:
-            twins, self._channel = yield from channel.create_many(home, self.plan(), count, trusted=self.root.trusted)
+            twins, self._channel = yield from channel.create_many(home, self.plan(), count, self.root.trusted, network)
             return twins
-        self._channel = yield from channel.create(home, self.plan(), trusted=self.root.trusted)
+        self._channel = yield from channel.create(home, self.plan(), trusted=self.root.trusted, network=network)
         return []
 
     def reset(self, to: Image | None) -> Flow[None]:
@@ -236,18 +237,21 @@ class Box:
                 if to.ready(self.launcher, self.idmap) is not home:
                     raise ImageError("the snapshot belongs to sandboxes of another launcher")
                 self.base, self.root = to, to.root
-            yield from self._replace(home, old, self._begin(home))
+            yield from self._replace(home, old, self._begin(home), None)
 
     def _begin(self, home: Spawner) -> Flow[list[Channel]]:
         self._channel = yield from channel.create(home, self.plan(), trusted=self.root.trusted)
         return []
 
-    def _replace(self, home: Spawner, old: Channel, make: Flow[list[Channel]]) -> Flow[list[Channel]]:
-        """Ends a sandbox and makes what is to follow. Whatever goes wrong, or interrupts: it is started again on its files."""
+    def _replace(self, home: Spawner, old: Channel, make: Flow[list[Channel]], heir: Network | None) -> Flow[list[Channel]]:
+        """Ends a sandbox and makes what is to follow. Whatever goes wrong, or interrupts: it is started again on its files.
+
+        `heir` gets its network meanwhile.
+        """
         is_dead = True
         made: list[Channel] = []
         try:
-            is_dead = yield from old.close()
+            is_dead = yield from old.close(heir)
             if not is_dead:
                 raise SandboxGone(f"sandbox {old.name} did not end within some seconds, and its files can't be relied on")
             made = yield from make
@@ -258,12 +262,14 @@ class Box:
                 # who was interrupted does not want to wait
                 start = channel.create if isinstance(error, Exception) else channel.again
                 with contextlib.suppress(LisrtError, OSError):
-                    self._channel = yield from start(home, self.plan(), trusted=self.root.trusted)
+                    self._channel = yield from start(home, self.plan(), trusted=self.root.trusted, network=heir)
             if isinstance(error, OSError):
                 raise limit_error(error, "make a sandbox") or error from None
             raise
         finally:
             make.close()
+            if heir is not None:
+                heir.close()
             if self._closed and self._channel is not None:  # by another thread meanwhile
                 self.base = None
                 for one in [*made, self._channel]:

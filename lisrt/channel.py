@@ -9,6 +9,9 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 from lisrt import spawner
 from lisrt.errors import SandboxGone
@@ -18,9 +21,34 @@ from lisrt.plan import Plan
 from lisrt.spawned import Spawner
 from lisrt.waiting import Flow, Offload, Ready
 
+T = TypeVar("T")
+
 CREATE_TIMEOUT = 120.0
 CLOSE_TIMEOUT = 5.0
 SEND_TIMEOUT = 30.0
+FLIGHT_TIMEOUT = 5.0
+FLIGHT_PAUSES = 0.005, 0.1
+"""A user may have as many descriptors in flight between processes as one process may open: many, if the limit is low and the
+receiver slow. Nothing tells when that is over: so tries begin with the shorter pause, which grows to the longer one."""
+
+
+class Network:
+    """The network namespace of a sandbox that has ended, for the one that goes on with its files."""
+
+    def __init__(self) -> None:
+        self.fd = -1
+        spawner.keep_from_children(self)
+
+    def take(self, fd: int) -> None:
+        """Has this descriptor from now on, and no other one."""
+        self.close()
+        self.fd = fd
+
+    def close(self) -> None:
+        """Lets go of it. Again is allowed."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 class Channel:
@@ -58,7 +86,7 @@ class Channel:
     def send(self, message: bytes, fds: tuple[int, ...] = ()) -> Flow[None]:
         """Sends one request; waits when PID 1 is behind. SandboxGone."""
         deadline = time.monotonic() + SEND_TIMEOUT
-        while not self._try_send(message, fds):
+        while not (yield from landing("hand descriptors to the sandbox", partial(self._try_send, message, fds))):
             if time.monotonic() > deadline:
                 raise self.give_up("its PID 1 has stopped answering")
             # Not Ready: two tasks of one loop may wait here, and a loop takes one watcher a descriptor.
@@ -85,17 +113,18 @@ class Channel:
                 self._sock.shutdown(socket.SHUT_RDWR)  # not closed: close() may be waiting on it in another thread
         return self.gone()
 
-    def close(self) -> Flow[bool]:
+    def close(self, heir: Network | None = None) -> Flow[bool]:
         """Kills everything in the sandbox and waits until it is dead. Again is allowed, and does nothing.
 
-        False when it was not seen dead: it was closed before, or has been given up to the spawner.
+        False when it was not seen dead: it was closed before, or has been given up to the spawner. `heir` gets its network
+        namespace, if there is one to be had.
         """
         with self._lock:
             if self._closed or self._generation != spawner.generation():
                 return False
             self._closed = True
             try:
-                wire.send(self._sock, wire.encode_plain(wire.QUIT))
+                wire.send(self._sock, wire.encode_plain(wire.QUIT if heir is None else wire.BEQUEATH))
             except OSError:
                 with contextlib.suppress(OSError):  # nobody is at the other end any more
                     self._sock.shutdown(socket.SHUT_WR)  # full: end of file says the same
@@ -104,9 +133,11 @@ class Channel:
             while True:
                 ready = yield Ready(readers=(self._sock.fileno(),), deadline=deadline)
                 try:
-                    message, _ = wire.receive(self._sock)
+                    message, fd = wire.receive(self._sock, with_fd=heir is not None)
                 except BlockingIOError:
-                    message = b"?"
+                    message, fd = b"?", -1
+                if fd >= 0 and heir is not None:
+                    heir.take(fd)
                 if not message:
                     return True
                 if not ready:
@@ -161,8 +192,6 @@ class Channel:
             except BlockingIOError:
                 return False
             except OSError as error:
-                if error.errno == errno.ETOOMANYREFS:
-                    raise limit_error(error, "hand descriptors to the sandbox") or error from None
                 if error.errno in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN):
                     raise self.gone() from None
                 raise
@@ -178,28 +207,49 @@ def _wait(sock: socket.socket, event: int) -> None:
     poll.poll(1000)
 
 
-def create(home: Spawner, plan: Plan, *, trusted: bool = True) -> Flow[Channel]:
+def landing(task: str, send: Callable[[], T]) -> Flow[T]:
+    """What `send` returns; tried again for a while where too many descriptors of the user are in flight. HostError with the
+    task, or what `send` raises."""
+    (pause, longest), deadline = FLIGHT_PAUSES, 0.0
+    while True:
+        try:
+            return send()
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS:
+                raise
+            now = time.monotonic()
+            deadline = deadline or now + FLIGHT_TIMEOUT
+            if now > deadline:
+                raise limit_error(error, task) or error from None
+        yield Ready(deadline=now + pause)
+        pause = min(2 * pause, longest)
+
+
+def create(home: Spawner, plan: Plan, *, trusted: bool = True, network: Network | None = None) -> Flow[Channel]:
     """Has the spawner make a sandbox and waits for its PID 1. HostError, SetupError, SandboxGone."""
-    started = yield from _start(home, plan, trusted)
+    started = yield from _start(home, plan, trusted, network)
     return (yield from _arrive(home, *started))
 
 
-def again(home: Spawner, plan: Plan, *, trusted: bool = True) -> Flow[Channel]:
+def again(home: Spawner, plan: Plan, *, trusted: bool = True, network: Network | None = None) -> Flow[Channel]:
     """One that is not waited for: see Channel. SandboxGone."""
-    name, sock = yield from _start(home, plan, trusted)
+    name, sock = yield from _start(home, plan, trusted, network)
     return Channel(name, home, sock, is_ready=False)
 
 
-def create_many(home: Spawner, plan: Plan, count: int, *, trusted: bool = True) -> Flow[tuple[list[Channel], Channel]]:
-    """So many at once, or none, as `create`; and one more, last, which is not waited for: see Channel."""
+def create_many(
+    home: Spawner, plan: Plan, count: int, trusted: bool, network: Network | None
+) -> Flow[tuple[list[Channel], Channel]]:
+    """So many at once, or none, as `create`; and one more, last, which is not waited for (see Channel) and gets `network`."""
     started: list[tuple[str, socket.socket]] = []
     arrived: list[Channel] = []
     try:
         for _ in range(count):
-            started.append((yield from _start(home, plan, trusted)))
+            started.append((yield from _start(home, plan, trusted, None)))
         while started:
             arrived.append((yield from _arrive(home, *started.pop(0))))
-        last = yield from again(home, plan, trusted=trusted)  # only now: it would take a CPU from those that are waited for
+        # only now: it would take a CPU from those that are waited for
+        last = yield from again(home, plan, trusted=trusted, network=network)
     except BaseException:
         for _, sock in started:
             sock.close()  # their PID 1 ends, or never comes to be
@@ -209,14 +259,17 @@ def create_many(home: Spawner, plan: Plan, count: int, *, trusted: bool = True) 
     return arrived, last
 
 
-def _start(home: Spawner, plan: Plan, trusted: bool) -> Flow[tuple[str, socket.socket]]:
+def _start(home: Spawner, plan: Plan, trusted: bool, network: Network | None) -> Flow[tuple[str, socket.socket]]:
+    inherited = -1 if network is None else network.fd
     name = f"b{os.urandom(8).hex()}"
     ours, theirs = wire.pair()
     try:
         with theirs:
             while True:
                 try:
-                    home.create(name, plan, theirs, trusted=trusted)
+                    yield from landing(
+                        "make a sandbox", partial(home.create, name, plan, theirs, trusted=trusted, network=inherited)
+                    )
                     return name, ours
                 except BlockingIOError:
                     yield Offload(lambda: _wait(home.control, select.POLLOUT))

@@ -114,11 +114,15 @@ class Spawner:
                 os.close(fd)
         return versions
 
-    def create(self, name: str, plan: Plan, sock: socket.socket, *, trusted: bool = True) -> None:
-        """Asks for a sandbox whose PID 1 will answer on `sock`. BlockingIOError when the spawner is behind."""
+    def create(self, name: str, plan: Plan, sock: socket.socket, *, trusted: bool = True, network: int = -1) -> None:
+        """Asks for a sandbox whose PID 1 will answer on `sock`. BlockingIOError when the spawner is behind.
+
+        `network`: a namespace that it is to have. Not where bubblewrap makes them.
+        """
         self._discard_rest()
         if self.bubblewrap is None:
-            self._send(wire.encode_create(name, plan.encode()), (sock.fileno(),))
+            fds = (sock.fileno(),) if network < 0 else (sock.fileno(), network)
+            self._send(wire.encode_create(name, plan.encode()), fds)
             return
         words = bwrap.arguments(plan.steps, root=os.path.join(self.scratch, name), program=self.bubblewrap, trusted=trusted)
         if plan.has_mounts:
