@@ -62,13 +62,10 @@ def _appearing(file: Path) -> Iterator[IO[bytes]]:
         with open(draft, "xb") as out:
             yield out
         os.replace(draft, file)
-    except OSError as error:
+    except BaseException as error:
         draft.unlink(missing_ok=True)
-        if error.filename == os.fspath(draft):  # which nobody but us has heard of
+        if isinstance(error, OSError) and error.filename == os.fspath(draft):  # which nobody but us has heard of
             raise OSError(error.errno, error.strerror, os.fspath(file)) from None
-        raise
-    except BaseException:
-        draft.unlink(missing_ok=True)
         raise
 
 

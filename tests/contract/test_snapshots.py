@@ -3,9 +3,12 @@
 import gc
 import os
 import resource
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -364,15 +367,37 @@ def test_an_image_of_another_launcher(open_box: Callable[..., Box], box: Box) ->
 def test_no_room_for_twins(box: Box) -> None:
     """More than the process may have descriptors for: an error, and the sandbox goes on with its files."""
     box.write("f", "x")
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = len(os.listdir("/proc/self/fd"))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 20, hard))
+    with few_descriptors(20) as allowed, pytest.raises((HostError, OSError)):
+        box.fork(allowed)
+    assert box.alive and box.read("f") == b"x"
+
+
+def test_no_room_in_flight(box: Box) -> None:
+    """The spawner is slow, and takes no descriptors from its socket, of which a user may have few there: twins are not made
+    then, but the sandbox is started again when there is room. (Unmended it was lost: seen once on a busy host.)"""
+    box.write("f", "x")
+    spawner = box.sandbox._box.home.pid
+    os.kill(spawner, signal.SIGSTOP)
+    awakening = threading.Timer(0.5, os.kill, (spawner, signal.SIGCONT))
+    awakening.start()
     try:
-        with pytest.raises((HostError, OSError)):
-            box.fork(60)
+        with few_descriptors(20) as allowed, pytest.raises((HostError, OSError)):
+            box.fork(allowed)
+    finally:
+        awakening.join()
+    assert box.alive and box.read("f") == b"x"
+
+
+@contextmanager
+def few_descriptors(more: int) -> Iterator[int]:
+    """So many more than there are; yields the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = len(os.listdir("/proc/self/fd")) + more
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    try:
+        yield allowed
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert box.alive and box.read("f") == b"x"
 
 
 @pytest.mark.parametrize("where", ["/tmp", "/testbed"])
@@ -384,3 +409,58 @@ def test_a_link_in_the_place_of_a_directory(box: Box, where: str) -> None:
     with pytest.raises(SetupError, match=where):
         box.snapshot()
     assert not box.alive
+
+
+# The network
+
+
+COOKIE = "import socket; print(int.from_bytes(socket.socket().getsockopt(socket.SOL_SOCKET, 71, 8), 'little'))  # SO_NETNS_COOKIE"
+
+
+SERVE = """
+import socket, time
+s = socket.create_server(("127.0.0.1", 5000))
+print("up", flush=True)
+time.sleep(99)
+"""
+
+
+def network(box: Box) -> int:
+    """A number that no other network namespace has had since this machine was started."""
+    return int(box.python(COOKIE).check().stdout)
+
+
+def test_a_sandbox_keeps_its_network(box: Box, open_box: Callable[..., Box]) -> None:
+    """Through snapshots and forks, with nothing in it that listens any more. Nobody else gets it, and a reset gives another."""
+    first = network(box)
+    box.write("serve.py", SERVE)
+    assert box.sh("mkfifo up; python3 serve.py > up & read line < up; echo $line").stdout == "up\n"
+    image = box.snapshot()
+    keeps = box.sandbox._box.home.bubblewrap is None
+    assert (network(box) == first) == keeps
+    box.python("import socket; socket.create_server(('127.0.0.1', 5000))").check()
+    second = network(box)
+    twin = box.fork()
+    assert (network(box) == second) == keeps
+    other = open_box(image=image)
+    assert len({network(one) for one in (box, twin, other)}) == 3
+    box.reset()
+    assert network(box) not in (first, second)
+
+
+def test_snapshots_keep_no_descriptors(box: Box) -> None:
+    """Of the network that is handed on, neither here nor in whoever a snapshot fails for."""
+    box.snapshot()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        box.snapshot()
+        box.reset()
+    box.fork().close()
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_tmp_is_everybodys_again(box: Box) -> None:
+    """Whatever its mode was in the files that a sandbox begins with."""
+    box.sh("chmod 700 /tmp; touch /tmp/f").check()
+    box.snapshot()
+    assert box.sh("stat -c %a /tmp; ls /tmp").stdout.split() == ["1777", "f"]
