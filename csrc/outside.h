@@ -197,7 +197,7 @@ int lis_collect_main(const char *base, const struct lis_id_ranges *ranges);
 /* ---- strays.c: children that nobody knows ---------------------------------------------------------------------------- */
 
 /* SIGKILL to every child of the calling process that is not spared. */
-void lis_kill_children(bool (*is_spared)(const void *context, pid_t pid), const void *context);
+void lis_kill_children(bool (*is_spared)(void *context, pid_t pid), void *context);
 
 /* ---- run.c: a program of the host ----------------------------------------------------------------------------------- */
 

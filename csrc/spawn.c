@@ -141,14 +141,20 @@ static bool forget_process(struct sandbox *sandbox, pid_t pid, int status) {
     return !sandbox->pid && !sandbox->attendant;
 }
 
-static bool is_known(const void *context, pid_t pid) {
-    const struct spawner *spawner = context;
+static bool is_known(const struct spawner *spawner, pid_t pid) {
     bool known = pid == spawner->trash.pid || pid == spawner->networks.pid;
     for (int which = 0; which < LIS_WATCHDOGS; which++)
         known |= pid == spawner->watchdogs[which];
     for (size_t i = 0; i < spawner->count && !known; i++)
         known = pid == spawner->sandboxes[i].pid || pid == spawner->sandboxes[i].attendant;
     return known;
+}
+
+/* Of a child that has just been seen to be one. Who has become one since the last look has been told of before it did: so the
+ * look comes after. (It came before, and now and then a sandbox that had just begun was killed, when another start failed.) */
+static bool is_known_by_now(void *context, pid_t pid) {
+    take_arrivals(context);
+    return is_known(context, pid);
 }
 
 static void bury(struct spawner *spawner, struct sandbox *sandbox) {
@@ -189,7 +195,7 @@ static void reap(struct spawner *spawner) {
                 break;
             }
         if (spawner->bwrap && !as_expected)
-            lis_kill_children(is_known, spawner);
+            lis_kill_children(is_known_by_now, spawner);
     }
 }
 
@@ -217,7 +223,7 @@ static int prepare(struct spawner *spawner, struct lis_fault *fault) {
     return spawner->signals < 0 ? lis_fail(fault, LIS_STAGE_PROCESS, errno, "signalfd") : 0;
 }
 
-static bool is_nobody(const void *context, pid_t pid) {
+static bool is_nobody(void *context, pid_t pid) {
     (void)context;
     (void)pid;
     return false;

@@ -28,7 +28,7 @@ static pid_t parent_of(int proc, const char *pid) {
     return rest && sscanf(rest + 1, " %*c %d", &parent) == 1 ? parent : 0;
 }
 
-void lis_kill_children(bool (*is_spared)(const void *context, pid_t pid), const void *context) {
+void lis_kill_children(bool (*is_spared)(void *context, pid_t pid), void *context) {
     DIR *proc = opendir("/proc");
     if (!proc)
         return; /* tried again at the next death */
