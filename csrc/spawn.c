@@ -184,8 +184,9 @@ static void reap(struct spawner *spawner) {
     while (read(spawner->signals, &info, sizeof info) > 0)
         ;
     int status;
+    bool strays = false;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
-        bool as_expected = is_known(spawner, pid) && status == 0;
+        strays |= spawner->bwrap && !(is_known(spawner, pid) && status == 0);
         replace_service(spawner, pid);
         if (spawner->bwrap)
             take_arrivals(spawner); /* after the wait: whom it has reaped has been told of by now */
@@ -194,9 +195,9 @@ static void reap(struct spawner *spawner) {
                 bury(spawner, &spawner->sandboxes[i]);
                 break;
             }
-        if (spawner->bwrap && !as_expected)
-            lis_kill_children(is_known_by_now, spawner);
     }
+    if (strays)
+        lis_kill_children(is_known_by_now, spawner);
 }
 
 static int prepare(struct spawner *spawner, struct lis_fault *fault) {
@@ -234,12 +235,17 @@ static bool is_nobody(void *context, pid_t pid) {
 static void end_all(const struct spawner *spawner) {
     if (spawner->bwrap)
         close(spawner->bwrap->lifeline[1]);
+    pid_t ended;
     do { /* under bubblewrap -1 would be every process of the user; there each death may bring us new children */
         if (spawner->bwrap)
             lis_kill_children(is_nobody, NULL);
         else
             kill(-1, SIGKILL);
-    } while (waitpid(-1, NULL, 0) > 0 || errno == EINTR);
+        ended = waitpid(-1, NULL, 0);
+        while (ended > 0 &&
+               waitpid(-1, NULL, WNOHANG) > 0) /* all that have: each round looks at every process there is */
+            ;
+    } while (ended > 0 || errno == EINTR);
     lis_cgroup_remove_all(&spawner->cgroups);
     struct pollfd owner = {.fd = OWNER, .events = POLLIN};
     uint64_t patience = poll(&owner, 1, 0) == 0 ? LIVING_OWNER_NS : DEAD_OWNER_NS;
