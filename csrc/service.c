@@ -32,10 +32,10 @@ static void serve_trash(int requests) __attribute__((noreturn));
 static void serve_trash(int requests) {
     lis_collect(LIS_SPAWNER_BASE_DIR);
     char ids[MOST_AT_ONCE][LIS_ID_SIZE];
+    /* what can't be removed now is tried again with the owner's directory */
     for (size_t count; (count = gather(requests, ids)) > 0;)
         for (size_t i = 0; i < count; i++)
-            lis_remove_tree(LIS_SPAWNER_OWNER_DIR,
-                            ids[i]); /* what can't be removed now is tried again with the owner's directory */
+            lis_remove_tree(LIS_SPAWNER_OWNER_DIR, ids[i]);
     _exit(0);
 }
 

@@ -242,8 +242,8 @@ static void end_all(const struct spawner *spawner) {
         else
             kill(-1, SIGKILL);
         ended = waitpid(-1, NULL, 0);
-        while (ended > 0 &&
-               waitpid(-1, NULL, WNOHANG) > 0) /* all that have: each round looks at every process there is */
+        /* all that have ended: each round looks at every process there is */
+        while (ended > 0 && waitpid(-1, NULL, WNOHANG) > 0)
             ;
     } while (ended > 0 || errno == EINTR);
     lis_cgroup_remove_all(&spawner->cgroups);

@@ -49,7 +49,7 @@ class Program:
     resists_links: bool
     """A link in a root does not lead it out of there (CVE-2026-87766 is fixed: 0.12.0, and patched ones before)."""
     hidden_files: tuple[str, ...] = ()
-    """What is covered in /proc: LIS_PRIVATE_IN_PROC of csrc/lis.h, where it is and this user may read it."""
+    """What is covered in /proc: LIS_PRIVATE_IN_PROC of csrc/outside.h, where it is and this user may read it."""
     hidden_directories: tuple[str, ...] = ()
 
 

@@ -87,7 +87,7 @@ def remove_owner(base_fd: int, name: str) -> None:
 
 
 def private_in_proc() -> list[str]:
-    """The names below /proc that tell of more than a pid namespace: see csrc/lis.h."""
+    """The names below /proc that tell of more than a pid namespace: see csrc/outside.h."""
     names: list[str] = []
     while (name := lib.lis_private_in_proc(len(names))) != ffi.NULL:
         names.append(ffi.string(name).decode())

@@ -19,7 +19,7 @@ from enum import StrEnum
 
 from lisrt.kernel import native, procfs
 
-RECORD = "owner"  # csrc/lis.h: LIS_OWNER_RECORD
+RECORD = "owner"  # csrc/outside.h: LIS_OWNER_RECORD
 _HEADING = "lisrt-owner 1"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

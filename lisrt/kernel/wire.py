@@ -1,4 +1,4 @@
-"""The messages of csrc/lis.h, byte for byte, and sockets that carry them with descriptors."""
+"""The messages of csrc/lis.h and inside.h, byte for byte, and sockets that carry them with descriptors."""
 
 from __future__ import annotations
 

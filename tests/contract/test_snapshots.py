@@ -449,7 +449,7 @@ def test_a_sandbox_keeps_its_network(box: Box, open_box: Callable[..., Box]) -> 
 
 
 def test_snapshots_keep_no_descriptors(box: Box) -> None:
-    """Of the network that is handed on, neither here nor in whoever a snapshot fails for."""
+    """Of the network that is handed on, say."""
     box.snapshot()
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(10):
