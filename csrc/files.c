@@ -20,13 +20,17 @@
 
 #define MAX_PATH 4096
 
-static int reply(int sock, int err, const struct stat *st, int fd) {
-    struct lis_file_reply message = {.header = {LIS_MAGIC, LIS_FILE}, .err = err};
+static int reply_more(int sock, int err, const struct stat *st, int fd, bool more) {
+    struct lis_file_reply message = {.header = {LIS_MAGIC, LIS_FILE}, .err = err, .more = more};
     if (st) {
         message.mode = st->st_mode;
         message.size = (uint64_t)st->st_size;
     }
     return lis_send(sock, &message, sizeof message, &fd, fd >= 0);
+}
+
+static int reply(int sock, int err, const struct stat *st, int fd) {
+    return reply_more(sock, err, st, fd, false);
 }
 
 /* mkdir -p of all but the last part */
@@ -88,7 +92,8 @@ static int serve_open_read(int sock, const char *path) {
 }
 
 /* Parents are made when they turn out to be missing: to go through all of them each time would make the copying of a deep
- * tree cubic in its depth. */
+ * tree cubic in its depth. The second reply says that our copy of the descriptor is closed: a program that was written, and
+ * run before that, was a busy text file (CI saw it once). */
 static int serve_open_write(int sock, const char *path, unsigned mode, bool is_exact) {
     struct stat st;
     cleanup_fd int fd = open_regular(path, O_WRONLY | O_CREAT, mode, &st);
@@ -100,7 +105,11 @@ static int serve_open_write(int sock, const char *path, unsigned mode, bool is_e
         return reply(sock, errno, NULL, -1);
     if (fd >= 0 && is_exact && (st.st_mode & 07777) != mode && fchmod(fd, mode) < 0)
         return reply(sock, errno, NULL, -1);
-    return fd < 0 ? reply(sock, -fd, NULL, -1) : reply(sock, 0, &st, fd);
+    if (fd < 0)
+        return reply(sock, -fd, NULL, -1);
+    int r = reply_more(sock, 0, &st, fd, true);
+    close(lis_take_fd(&fd));
+    return r < 0 ? r : reply(sock, 0, NULL, -1);
 }
 
 static int serve_mkdir(int sock, const char *path, unsigned mode) {

@@ -103,7 +103,8 @@ struct lis_file_reply {
     int32_t err;
     uint32_t mode; /* type and permissions */
     uint64_t size;
-    uint32_t more; /* LIST: another entry follows */
+    uint32_t
+        more; /* LIST: another entry follows. OPEN_WRITE: one without a descriptor follows when the server's own is closed */
     /* then, for LIST, the entry's name and link target, NUL-terminated */
 };
 

@@ -42,7 +42,13 @@ class FileServer:
         reply, fd = yield from self.request(op, path, mode)
         if fd < 0:
             self._fail(path)
-        os.set_blocking(fd, True)
+        try:
+            if reply.more:  # when the server has closed its own: a program that is open for writing can't be run
+                yield from self._reply(path, with_fd=False)
+            os.set_blocking(fd, True)
+        except BaseException:
+            os.close(fd)
+            raise
         return fd, reply
 
     def entries(self, path: bytes) -> Flow[list[wire.FileReply]]:

@@ -107,35 +107,34 @@ static void check_fd(int fd, uint32_t op) {
     close(fd);
 }
 
-static bool check_entry(const struct lis_file_reply *reply, size_t size) {
-    if (!reply->more) {
-        require(size == sizeof *reply);
-        return false;
-    }
+static void check_entry(const struct lis_file_reply *reply, size_t size) {
     const char *name = (const char *)(reply + 1), *end = (const char *)reply + size;
     require(name < end && end[-1] == 0 && name[0] != 0 && !strchr(name, '/'));
     const char *target = name + strlen(name) + 1;
     require(target < end && target + strlen(target) + 1 == end);
     require(S_ISLNK(reply->mode) ? target[0] != 0 : target[0] == 0);
-    return true;
 }
 
 /* Reads the answer to one request; false when the server hung up instead. */
 static bool take_answer(int sock, uint32_t op) {
     _Alignas(struct lis_file_reply) static char buffer[16384];
-    for (;;) {
+    for (bool is_first = true;; is_first = false) {
         int fds[LIS_MAX_FDS], nfds = 0;
         ssize_t size = lis_receive(sock, 0, buffer, sizeof buffer, fds, &nfds);
         if (size == 0 || size == -ECONNRESET)
             return false;
         const struct lis_file_reply *reply = (const struct lis_file_reply *)buffer;
         require(size >= (ssize_t)sizeof *reply && lis_message_kind(reply, size) == LIS_FILE);
-        require(reply->err >= 0 && (!reply->more || op == LIS_LIST));
-        bool opened = reply->err == 0 && (op == LIS_OPEN_READ || op == LIS_OPEN_WRITE);
-        require(nfds == (opened ? 1 : 0));
+        bool opened = is_first && reply->err == 0 && (op == LIS_OPEN_READ || op == LIS_OPEN_WRITE);
+        require(reply->err >= 0 && nfds == (opened ? 1 : 0));
         if (opened)
             check_fd(fds[0], op);
-        if (!check_entry(reply, (size_t)size))
+        require(op == LIS_LIST || reply->more == (opened && op == LIS_OPEN_WRITE));
+        if (reply->more && op == LIS_LIST)
+            check_entry(reply, (size_t)size);
+        else
+            require(size == sizeof *reply);
+        if (!reply->more)
             return true;
     }
 }
