@@ -28,6 +28,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "assembly.h"
 #include "syscalls.h"
 #include "util.h"
 
@@ -57,7 +58,7 @@
 #define DENY(error) (SECCOMP_RET_ERRNO | (error))
 #define PRETEND DENY(0)
 
-/* Where a judged call goes on; from JUDGED_AT on, an answer is an index into `judges`. */
+/* What decides a call by its arguments. */
 typedef void judge(struct lis_filter *filter, unsigned flags);
 
 enum verdict { UNKNOWN, ALLOWED, REFUSED, PRETENDED, WITHOUT_XATTR, JUDGED };
@@ -81,7 +82,7 @@ static uint32_t action_of(enum verdict verdict, unsigned flags) {
 static void emit(struct lis_filter *filter, uint16_t code, uint32_t k, uint8_t yes, uint8_t no) {
     if (filter->length < LIS_MAX_FILTER)
         filter->code[filter->length] = (struct sock_filter){code, yes, no, k};
-    filter->length++; /* beyond the end it is an overflow, which lis_filter_build reports */
+    filter->length++; /* beyond the end it is an overflow, which lis_assembly_finish reports */
 }
 
 static void answer(struct lis_filter *filter, uint32_t action) {
@@ -325,70 +326,62 @@ static const struct {
 
 #define HIGHEST_NUMBER 1024u
 
-struct entry {
-    uint32_t action; /* what the filter returns, unless there is a judge */
-    judge *judge;
-};
-
-struct range {
-    uint32_t first;
-    struct entry entry;
-};
-
 /* The answers in order of the numbers, neighbours with the same answer as one. */
-static size_t collect_ranges(unsigned flags, struct range ranges[HIGHEST_NUMBER + 1]) {
-    struct entry by_number[HIGHEST_NUMBER];
-    for (size_t i = 0; i < LIS_COUNT(by_number); i++)
-        by_number[i] = (struct entry){DENY(ENOSYS), NULL};
+static size_t collect_ranges(unsigned flags, struct lis_range ranges[HIGHEST_NUMBER], judge *judges[HIGHEST_NUMBER]) {
+    uint32_t actions[HIGHEST_NUMBER];
+    judge *by_number[HIGHEST_NUMBER] = {NULL};
+    for (size_t i = 0; i < LIS_COUNT(actions); i++)
+        actions[i] = DENY(ENOSYS);
     for (size_t i = 0; i < LIS_COUNT(table); i++) {
         char *end;
         unsigned long number = strtoul(table[i].number, &end, 10);
-        if (*end == 0 && number < HIGHEST_NUMBER)
-            by_number[number] = (struct entry){action_of(table[i].verdict, flags), table[i].judge};
+        if (*end == 0 && number < HIGHEST_NUMBER) {
+            actions[number] = action_of(table[i].verdict, flags);
+            by_number[number] = table[i].judge;
+        }
     }
     size_t count = 0;
-    for (uint32_t number = 0; number < HIGHEST_NUMBER; number++) {
-        const struct entry *entry = &by_number[number], *last = count ? &ranges[count - 1].entry : NULL;
-        if (!last || entry->judge || last->judge || entry->action != last->action)
-            ranges[count++] = (struct range){number, *entry};
-    }
+    for (uint32_t number = 0; number < HIGHEST_NUMBER; number++)
+        if (number == 0 || by_number[number] || by_number[number - 1] || actions[number] != actions[number - 1]) {
+            ranges[count] = (struct lis_range){.first = number, .action = actions[number]};
+            judges[count++] = by_number[number];
+        }
     return count; /* the last one is ENOSYS, and holds for all that is above */
 }
 
-static void emit_search(struct lis_filter *filter, unsigned flags, const struct range ranges[], size_t count) {
-    if (count == 1) {
-        if (ranges[0].entry.judge)
-            ranges[0].entry.judge(filter, flags);
-        else
-            answer(filter, ranges[0].entry.action);
-        return;
-    }
-    size_t half = count / 2;
-    emit(filter, BPF_JMP | BPF_JGE | BPF_K, ranges[half].first, 0, 1);
-    uint16_t jump = filter->length;
-    emit(filter, BPF_JMP | BPF_JA, 0, 0, 0); /* a conditional jump reaches 255 instructions, this one any number */
-    emit_search(filter, flags, ranges, half);
-    if (jump < LIS_MAX_FILTER)
-        filter->code[jump].k = (uint32_t)(filter->length - jump - 1);
-    emit_search(filter, flags, ranges + half, count - half);
+static void check_architecture(struct lis_filter *filter) {
+    emit(filter, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, arch), 0, 0);
+    emit(filter, BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 1, 0);
+    answer(filter, DENY(ENOSYS));
+    emit(filter, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, nr), 0, 0);
+#ifdef X32_BIT
+    emit(filter, BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
+    answer(filter, DENY(ENOSYS));
+#endif
 }
 
 int lis_filter_build(unsigned flags, struct lis_filter *ret_filter) {
-    cleanup_free struct range *ranges = malloc((HIGHEST_NUMBER + 1) * sizeof *ranges);
-    if (!ranges)
+    struct work {
+        struct lis_range ranges[HIGHEST_NUMBER];
+        judge *judges[HIGHEST_NUMBER];
+        struct lis_filter part;
+        struct lis_assembly assembly;
+    };
+    cleanup_free struct work *work = calloc(1, sizeof *work);
+    if (!work)
         return -ENOMEM;
-    size_t count = collect_ranges(flags, ranges);
-    ret_filter->length = 0;
-    emit(ret_filter, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, arch), 0, 0);
-    emit(ret_filter, BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 1, 0);
-    answer(ret_filter, DENY(ENOSYS));
-    emit(ret_filter, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, nr), 0, 0);
-#ifdef X32_BIT
-    emit(ret_filter, BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
-    answer(ret_filter, DENY(ENOSYS));
-#endif
-    emit_search(ret_filter, flags, ranges, count);
-    return ret_filter->length > LIS_MAX_FILTER ? -E2BIG : 0;
+    size_t count = collect_ranges(flags, work->ranges, work->judges);
+    for (size_t i = count; i-- > 0;)
+        if (work->judges[i]) {
+            work->part.length = 0;
+            work->judges[i](&work->part, flags);
+            work->ranges[i].at = lis_assembly_prepend(&work->assembly, &work->part);
+        }
+    lis_assembly_search(&work->assembly, work->ranges, count);
+    work->part.length = 0;
+    check_architecture(&work->part);
+    lis_assembly_prepend(&work->assembly, &work->part);
+    return lis_assembly_finish(&work->assembly, ret_filter);
 }
 
 int lis_filter_load(struct lis_filter *filter) {
