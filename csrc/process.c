@@ -67,13 +67,16 @@ int lis_set_capabilities(uint64_t kept) {
 int lis_drop_privileges(uint64_t kept) {
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
         return -errno;
-    int is_held;
-    for (int capability = 0; (is_held = prctl(PR_CAPBSET_READ, capability, 0, 0, 0)) >= 0; capability++)
-        if (is_held && !(kept & LIS_CAPABILITY(capability)) &&
-            prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0) /* refused where all are gone already: bwrap.c */
+    for (int capability = 0; capability < 64; capability++) {
+        if (kept & LIS_CAPABILITY(capability) || prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0)
+            continue;
+        /* refused where all are gone already (bwrap.c), those that this kernel does not know too */
+        int is_held = prctl(PR_CAPBSET_READ, capability, 0, 0, 0);
+        if (is_held < 0 && errno == EINVAL)
+            break;
+        if (is_held != 0)
             return -errno;
-    if (errno != EINVAL) /* EINVAL: past the last one this kernel knows */
-        return -errno;
+    }
     int r = lis_set_capabilities(kept);
     if (r < 0)
         return r;
