@@ -7,12 +7,14 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "sys.h"
 #include "util.h"
 
 static void close_fetched(struct lis_resources *resources) {
     lis_close(lis_take_fd(&resources->network));
+    lis_close(lis_take_fd(&resources->followed));
     for (uint32_t i = 0; i < resources->plan->nsteps; i++)
         lis_close(resources->mounts[i]);
 }
@@ -36,7 +38,8 @@ static int get_filter(struct spawner *spawner, unsigned flags, struct lis_filter
 static int gather_step(struct spawner *spawner, const struct lis_plan *plan, uint32_t i,
                        struct lis_resources *resources, struct lis_fault *fault) {
     const struct lis_step *step = &plan->steps[i];
-    if (step->kind == LIS_STEP_NAMESPACES && step->a & CLONE_NEWNET && resources->network < 0)
+    const struct lis_create_message *message = (const struct lis_create_message *)spawner->buffer;
+    if (step->kind == LIS_STEP_NAMESPACES && step->a & CLONE_NEWNET && resources->network < 0 && !message->inherits)
         resources->network = lis_network_take(&spawner->networks); /* without one it makes its own */
     if (step->kind == LIS_STEP_FILTER)
         return get_filter(spawner, (unsigned)step->a, &resources->filter, fault);
@@ -68,6 +71,7 @@ static int gather(struct spawner *spawner, const struct lis_plan *plan, struct l
 static void become_sandbox(const struct lis_resources *resources, int sock) __attribute__((noreturn));
 static void become_sandbox(const struct lis_resources *resources, int sock) {
     struct lis_fault fault;
+    prctl(PR_SET_NAME, "lisrt-setup", 0, 0, 0);
     setsid();
     /* over the spawner's own socket: with a copy of that one open, Python would take a dead spawner for alive */
     if (dup3(sock, CONTROL, O_CLOEXEC) < 0)
@@ -215,12 +219,28 @@ static int create_here(struct spawner *spawner, struct lis_resources *resources,
     return 0;
 }
 
+/* One that is not there has ended. */
+static int find_followed(const struct spawner *spawner, const char followed[LIS_ID_SIZE],
+                         struct lis_resources *resources, struct lis_fault *fault) {
+    resources->is_follower = followed[0] != 0;
+    for (size_t i = 0; resources->is_follower && i < spawner->count; i++)
+        if (strncmp(spawner->sandboxes[i].id, followed, LIS_ID_SIZE) == 0) {
+            resources->followed = sys_pidfd_open(spawner->sandboxes[i].pid);
+            return resources->followed < 0 ? lis_fail(fault, LIS_STAGE_PROCESS, errno, "pidfd_open") : 0;
+        }
+    return 0;
+}
+
 int lis_create(struct spawner *spawner, size_t size, const int fds[], int nfds, struct lis_fault *fault) {
     const struct lis_create_message *message = (const struct lis_create_message *)spawner->buffer;
     struct lis_plan plan;
-    struct lis_resources resources = {
-        .plan = &plan, .host = &spawner->host, .id = message->id, .network = -EBADF, .number = spawner->created++};
-    if (!lis_message_id(message, (ssize_t)size))
+    struct lis_resources resources = {.plan = &plan,
+                                      .host = &spawner->host,
+                                      .id = message->id,
+                                      .network = -EBADF,
+                                      .followed = -EBADF,
+                                      .number = spawner->created++};
+    if (size < sizeof *message || !lis_message_id(message, (ssize_t)size))
         return lis_fail(fault, LIS_STAGE_REQUEST, EPROTO, "id");
     int r = lis_plan_decode(message + 1, size - sizeof *message, &plan, fault);
     if (r < 0)
@@ -228,8 +248,12 @@ int lis_create(struct spawner *spawner, size_t size, const int fds[], int nfds, 
     r = remember(spawner, message->id);
     if (r < 0)
         return lis_fail(fault, LIS_STAGE_PROCESS, -r, NULL);
-    if (!spawner->bwrap && nfds > 1)
+    if (spawner->bwrap)
+        return create_by_bwrap(spawner, &resources, size, fds, fault);
+    r = find_followed(spawner, message->follows, &resources, fault);
+    if (r < 0)
+        return r;
+    if (nfds > 1)
         resources.network = fcntl(fds[1], F_DUPFD_CLOEXEC, 0);
-    return spawner->bwrap ? create_by_bwrap(spawner, &resources, size, fds, fault)
-                          : create_here(spawner, &resources, fds[0], fault);
+    return create_here(spawner, &resources, fds[0], fault);
 }

@@ -3,7 +3,7 @@
  * U0      the outer user namespace; owns all that follows, so that a sandbox's nested one has power over none of it
  * outer   a mount namespace that still sees the host; layers and mounts are copied out of it when first asked for
  * lean    the one the spawner lives in: a tmpfs with /s (this owner's scratch directory), /l/0.. (layers), /dev
- *         (template), /proc, /e (empty, and read-only) and /m (where the child builds its root). clone(CLONE_NEWNS) copies every mount, and a
+ *         (template), /proc, /e (empty, and read-only), /m (where the child builds its root) and /p (where it builds its /proc). clone(CLONE_NEWNS) copies every mount, and a
  *         cluster node has hundreds of them; this one has a dozen. */
 #define _GNU_SOURCE
 #include "lis.h"
@@ -184,7 +184,7 @@ static int make_lean_root(const char *owner_path, struct lis_fault *fault) {
         return lis_fail(fault, LIS_STAGE_MOUNT_NAMESPACE, -root, "tmpfs");
     /* any directory will do to attach it to: the namespace is left by pivot_root below */
     int r = attach(root, AT_FDCWD, owner_path);
-    static const char *const places[] = {"s", "l", "t", "m", "e", "dev", "proc"};
+    static const char *const places[] = {"s", "l", "t", "m", "e", "p", "dev", "proc"};
     for (size_t i = 0; r == 0 && i < LIS_COUNT(places); i++)
         if (mkdirat(root, places[i], 0755) < 0)
             r = -errno;

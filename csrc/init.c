@@ -311,7 +311,7 @@ static void quit(const struct init *init, bool bequeath) {
         ;
     if (bequeath)
         bequeath_network(init->proc);
-    _exit(0); /* now the other end sees end of file, and may rely on it that all are dead */
+    _exit(0); /* now the other end sees end of file. It relies on this, and on LIS_NETWORK, that all others are dead */
 }
 
 static void serve(struct init *init) {

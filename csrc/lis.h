@@ -143,7 +143,8 @@ static inline const char *lis_string(const struct lis_plan *plan, const struct l
 enum lis_message_kind {
     LIS_READY = 1,
     LIS_FAULT = 2,
-    LIS_CREATE = 16,  /* to the spawner: id, plan; one descriptor: the sandbox's control socket */
+    LIS_CREATE =
+        16, /* to the spawner: names, plan; a descriptor: the sandbox's control socket; see struct lis_create_message */
     LIS_KILL = 17,    /* to the spawner: id */
     LIS_DISCARD = 18, /* to the spawner: name of a layer in the owner's directory that nobody needs any more */
     LIS_TAKE = 19, /* to the spawner: what a sandbox has written gets a name of its own. A socket, for READY or FAULT */
@@ -154,7 +155,8 @@ enum lis_message_kind {
     LIS_DRAIN = 35,    /* to init: reading ends of pipes that children of a finished command still write to */
     LIS_MEMORY = 36,   /* to init: one descriptor, a socket; the answer is init's own smaps_rollup, a descriptor */
     LIS_BEQUEATH = 38, /* to init: the same as LIS_QUIT, and last of all LIS_NETWORK */
-    LIS_EXITED = 48,   /* from init, on a command's socket */
+    LIS_GO = 39,     /* to one that is being made to follow another, before its READY; see struct lis_create_message */
+    LIS_EXITED = 48, /* from init, on a command's socket */
     LIS_NOT_STARTED = 49,
     LIS_TERMINAL = 50, /* one descriptor: the master side */
     LIS_NETWORK = 52,  /* from init: one descriptor, its network namespace, in which nothing lives any more */
@@ -173,9 +175,17 @@ struct lis_cgroups_message {
     uint32_t versions[3]; /* of memory, pids, cpu: 0 (no descriptor), 1 or 2 */
 };
 #define LIS_ID_SIZE 24
+struct lis_named_message {
+    struct lis_header header;
+    char id[LIS_ID_SIZE]; /* NUL-terminated */
+};
+/* `id`: the sandbox, and its directory. `follows`: another sandbox, or empty. This one goes on with the other's files: all that
+ * can be made while that one lives is; then it waits for LIS_GO, and until the other has ended. `inherits`: with LIS_GO may come a
+ * network namespace. The plan follows. */
 struct lis_create_message {
     struct lis_header header;
-    char id[LIS_ID_SIZE]; /* the name of the sandbox's directory, NUL-terminated; the plan follows */
+    char id[LIS_ID_SIZE], follows[LIS_ID_SIZE];
+    uint64_t inherits;
 };
 struct lis_take_message {
     struct lis_header header;

@@ -16,15 +16,15 @@
  *
  * Sockets, all SEQPACKET:
  *   Python–spawner   CREATE carries a new socket's end, which becomes the sandbox's control socket
- *   Python–init      first READY or FAULT; then EXEC and FILES, each of which carries an end of a socket of its own
+ *   Python–init      GO, if it follows another sandbox; READY or FAULT; then EXEC and FILES, each of which carries an end of a socket of its own
  *   Python–command   the answer (EXITED, NOT_STARTED); closing or shutting it down kills the command and all it started
  *
  * So nobody has to sort answers by request, requests from many threads need no lock, and to forget one is to end it.
  * stdin, stdout and stderr travel with EXEC as descriptors: no byte of them passes through init.
  *
- * Files: plan.c decodes and checks a Plan with no side effect; host.c and setup.c carry it out, or bwrap.c
- * and copy.c do; target.c, process.c, wire.c, fault.c serve all; command.c and tree.c start and kill; trash.c deletes;
- * probe*.c are `lisrt doctor`'s. */
+ * Files: plan.c decodes and checks a Plan with no side effect; host.c, ahead.c and setup.c carry it out, or
+ * bwrap.c and copy.c do; seccomp.c and assembly.c make the filter; target.c, process.c, wire.c, fault.c serve all; command.c and
+ * tree.c start and kill; trash.c deletes; probe*.c are `lisrt doctor`'s. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

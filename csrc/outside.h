@@ -103,6 +103,8 @@ struct lis_resources {
     int mounts[LIS_MAX_STEPS];        /* for each other BIND step: its detached mount */
     struct lis_filter *filter;        /* of the FILTER step */
     int network;                      /* a namespace to enter; below 0: it makes its own */
+    bool is_follower;                 /* see struct lis_create_message */
+    int followed;                     /* a descriptor of the other's PID 1; below 0: that has gone */
     struct lis_member member;
     struct lis_account *account; /* NULL: nothing to watch */
     int offers;                  /* see struct lis_accounts */

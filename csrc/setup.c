@@ -1,10 +1,10 @@
-/* Carries out a decoded plan in the child that becomes PID 1: one function a step, in the order of the plan.
+/* Carries out a decoded plan in the child that becomes PID 1: one function a step, in the order of the plan, after what ahead.c
+ * has made.
  *
  * A root may be the work of untrusted code (snapshots), so every mount point is opened below the root without following
  * any link, and mounts are attached by descriptor, never by path. */
 #define _GNU_SOURCE
-#include "lis.h"
-#include "outside.h"
+#include "setup.h"
 
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -21,17 +21,6 @@
 #include "sys.h"
 #include "util.h"
 
-struct context {
-    const struct lis_resources *resources;
-    struct lis_fault *fault;
-    int root; /* the new root, once its overlay is mounted */
-    int proc; /* a /proc that is writable; the one that programs see is not */
-};
-
-static const char *text(const struct context *ctx, const struct lis_step *step, uint32_t i) {
-    return lis_string(ctx->resources->plan, step, i);
-}
-
 static int attach(const struct context *ctx, int mount_fd, const char *target, bool is_file) {
     cleanup_fd int place = lis_open_target(ctx->root, target, is_file, true, NULL);
     if (place < 0)
@@ -41,76 +30,14 @@ static int attach(const struct context *ctx, int mount_fd, const char *target, b
     return 0;
 }
 
-struct option {
-    const char *name, *value;
-};
-
-/* A new file system, not attached anywhere yet. */
-static int make_mount(const struct context *ctx, const char *type, const struct option *options, size_t noptions,
-                      unsigned attributes, const char *target, enum lis_stage stage) {
-    cleanup_fd int fs = sys_fsopen(type, SYS_FSOPEN_CLOEXEC);
-    if (fs < 0)
-        return lis_fail(ctx->fault, stage, errno, target);
-    for (size_t i = 0; i < noptions; i++) {
-        unsigned command = options[i].value ? SYS_FSCONFIG_SET_STRING : SYS_FSCONFIG_SET_FLAG;
-        if (sys_fsconfig(fs, command, options[i].name, options[i].value, 0) < 0)
-            return lis_fail(ctx->fault, stage, errno, target);
-    }
-    if (sys_fsconfig(fs, SYS_FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-        return lis_fail(ctx->fault, stage, errno, target);
-    int mount_fd = sys_fsmount(fs, SYS_FSMOUNT_CLOEXEC, attributes);
-    return mount_fd < 0 ? lis_fail(ctx->fault, stage, errno, target) : mount_fd;
-}
-
-static int mount_new(const struct context *ctx, const char *type, const struct option *options, size_t noptions,
-                     unsigned attributes, const char *target, enum lis_stage stage) {
-    cleanup_fd int mount_fd = make_mount(ctx, type, options, noptions, attributes, target, stage);
-    return mount_fd < 0 ? mount_fd : attach(ctx, mount_fd, target, false);
-}
-
-static int step_namespaces(struct context *ctx, const struct lis_step *step) {
-    int flags = (int)step->a;
-    if (unshare(CLONE_NEWNS | (flags & ~CLONE_NEWNET)) < 0)
-        return lis_fail(ctx->fault, LIS_STAGE_NAMESPACES, errno, NULL);
-    /* apart, because sites forbid this one alone; and in the child, because it is the slow one: network.c */
-    int network = ctx->resources->network;
-    if (flags & CLONE_NEWNET && (network < 0 || setns(network, CLONE_NEWNET) < 0) && unshare(CLONE_NEWNET) < 0)
+/* Apart from the others, because sites forbid this one alone; and in the child, because it is the slow one: network.c. */
+static int step_network(struct context *ctx, const struct lis_step *step) {
+    if (!(step->a & CLONE_NEWNET))
+        return 0;
+    cleanup_fd int network = ctx->network;
+    ctx->is_up = network >= 0 && setns(network, CLONE_NEWNET) == 0;
+    if (!ctx->is_up && unshare(CLONE_NEWNET) < 0)
         return lis_fail(ctx->fault, LIS_STAGE_NETWORK_NAMESPACE, errno, NULL);
-    return 0;
-}
-
-/* In this sandbox's mount namespace alone: it goes with that. */
-static int mount_memory(struct context *ctx, const char *path, uint64_t size) {
-    char bytes[24], files[24];
-    snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)size);
-    snprintf(files, sizeof files, "%llu",
-             (unsigned long long)(size / 4096 + 1024)); /* an inode takes memory beyond the size */
-    const struct option options[] = {{"size", bytes}, {"nr_inodes", files}, {"mode", "0700"}};
-    cleanup_fd int tmpfs = make_mount(ctx, "tmpfs", options, LIS_COUNT(options),
-                                      SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV, path, LIS_STAGE_WRITABLE_LAYER);
-    if (tmpfs < 0)
-        return tmpfs;
-    return sys_move_mount(tmpfs, "", AT_FDCWD, path, SYS_MOVE_MOUNT_F_EMPTY_PATH) < 0
-               ? lis_fail(ctx->fault, LIS_STAGE_WRITABLE_LAYER, errno, path)
-               : 0;
-}
-
-/* The writable layer lies in /s/ID: u, and w for the kernel's own use. No directory more than that: each inode made and
- * deleted is dear on some file systems (ext4 without a journal looks at all recently deleted ones). */
-static int make_writable_layer(struct context *ctx, uint64_t tmpfs_size) {
-    static const char *const parts[] = {"", "/u", "/w"};
-    char path[LIS_ID_SIZE + 8];
-    for (size_t i = 0; i < LIS_COUNT(parts); i++) {
-        snprintf(path, sizeof path, "/s/%s%s", ctx->resources->id, parts[i]);
-        if (mkdir(path, i ? 0755 : 0700) < 0)
-            return lis_fail(ctx->fault, LIS_STAGE_WRITABLE_LAYER, errno, ctx->resources->id);
-        int r = i == 0 && tmpfs_size ? mount_memory(ctx, path, tmpfs_size) : 0;
-        if (r < 0)
-            return r;
-    }
-    /* not before Linux 6.6: overlayfs would mount, and fail at the first directory that hides another */
-    if (tmpfs_size && (setxattr(path, "user.lisrt", "", 0, 0) < 0 || removexattr(path, "user.lisrt") < 0))
-        return lis_fail(ctx->fault, LIS_STAGE_OVERLAY_PROBE, errno, "extended attributes (user.*) on tmpfs");
     return 0;
 }
 
@@ -130,15 +57,12 @@ static int check_writable(const struct context *ctx) {
 static int step_overlay(struct context *ctx, const struct lis_step *step) {
     const char *id = ctx->resources->id;
     char options[4096];
-    int r = make_writable_layer(ctx, step->a);
-    if (r < 0)
-        return r;
     /* volatile: nothing is synced, on unmount least of all: that would sync the whole file system below */
     int length =
         snprintf(options, sizeof options, "userxattr,volatile,upperdir=/s/%s/u,workdir=/s/%s/w,lowerdir=", id, id);
     for (uint32_t i = 0; i < step->nstrings && length < (int)sizeof options; i++) {
         uint32_t index = ctx->resources->layers[step->first + i];
-        const char *name = strrchr(text(ctx, step, i), '/'), *separator = i == 0 ? "" : ":";
+        const char *name = strrchr(lis_text(ctx, step, i), '/'), *separator = i == 0 ? "" : ":";
         if (index == LIS_LAYER_OF_OWNER)
             length += snprintf(options + length, sizeof options - (size_t)length, "%s/s%s", separator, name);
         else
@@ -147,9 +71,9 @@ static int step_overlay(struct context *ctx, const struct lis_step *step) {
     if (length >= (int)sizeof options)
         return lis_fail(ctx->fault, LIS_STAGE_OVERLAY, E2BIG, "/");
     /* what `lisrt ps` knows the image by; lisrt/emulation.py puts a layer above many, which says nothing */
-    const char *topmost = strrchr(text(ctx, step, 0), '/') + 1;
+    const char *topmost = strrchr(lis_text(ctx, step, 0), '/') + 1;
     if (strcmp(topmost, ".emulation") == 0 && step->nstrings > 1)
-        topmost = strrchr(text(ctx, step, 1), '/') + 1;
+        topmost = strrchr(lis_text(ctx, step, 1), '/') + 1;
     if (mount(topmost, "/m", "overlay", MS_NODEV | MS_NOSUID, options) < 0)
         return lis_fail(ctx->fault, LIS_STAGE_OVERLAY, errno, "/");
     ctx->root = open("/m", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -167,64 +91,21 @@ static int step_bind(struct context *ctx, const struct lis_step *step) {
     }
     struct stat st;
     if (tree < 0 || fstat(tree, &st) < 0)
-        return lis_fail(ctx->fault, LIS_STAGE_MOUNT_SOURCE, errno, text(ctx, step, 0));
-    return attach(ctx, tree, text(ctx, step, 1), !S_ISDIR(st.st_mode));
+        return lis_fail(ctx->fault, LIS_STAGE_MOUNT_SOURCE, errno, lis_text(ctx, step, 0));
+    return attach(ctx, tree, lis_text(ctx, step, 1), !S_ISDIR(st.st_mode));
 }
 
-static int hide(const struct context *ctx, const char *proc, const struct lis_mask *mask) {
-    char path[4096 + 32];
-    snprintf(path, sizeof path, "%s/%s", proc, mask->name);
-    cleanup_fd int cover =
-        sys_open_tree(AT_FDCWD, mask->is_dir ? "/e" : "/dev/null", SYS_OPEN_TREE_CLONE | SYS_OPEN_TREE_CLOEXEC);
-    return cover < 0 ? lis_fail(ctx->fault, LIS_STAGE_PROC, errno, path) : attach(ctx, cover, path, !mask->is_dir);
-}
-
-/* Read-only: root inside is, by its number outside, the owner of the network's and the ipc namespace's settings below
- * /proc/sys too, and the file modes there are all that guards them. */
-static int step_proc(struct context *ctx, const struct lis_step *step) {
-    const char *target = text(ctx, step, 0);
-    const unsigned attributes = SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV | SYS_MOUNT_ATTR_NOEXEC;
-    int writable = make_mount(ctx, "proc", NULL, 0, attributes, target, LIS_STAGE_PROC);
-    if (writable < 0)
-        return writable;
-    lis_close(ctx->proc);
-    ctx->proc = writable;
-    /* Out of the way, in what the pivot leaves behind: we write to this one, programs get a copy that is read-only. Not to
-     * the spawner's: there the settings of all sandboxes' namespaces have the same names in one directory, and looking one up
-     * passes all the others (with 512 alive creation took twice as long). */
-    if (sys_move_mount(writable, "", AT_FDCWD, "/proc", SYS_MOVE_MOUNT_F_EMPTY_PATH) < 0)
-        return lis_fail(ctx->fault, LIS_STAGE_PROC, errno, target);
-    cleanup_fd int copy = sys_open_tree(writable, "", SYS_OPEN_TREE_CLONE | SYS_OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
-    struct sys_mount_attr read_only = {.attr_set = SYS_MOUNT_ATTR_RDONLY};
-    if (copy < 0 || sys_mount_setattr(copy, "", AT_EMPTY_PATH, &read_only) < 0)
-        return lis_fail(ctx->fault, LIS_STAGE_PROC, errno, target);
-    int r = attach(ctx, copy, target, false);
-    for (uint32_t i = 0; r == 0 && i < ctx->resources->host->nmasks; i++)
-        r = hide(ctx, target, &ctx->resources->host->masks[i]);
-    return r;
+/* What ahead.c has made. Closed, or a low limit on open files would not leave enough for the steps after it. */
+static int step_made(struct context *ctx, const struct lis_step *step) {
+    cleanup_fd int made = ctx->made[step - ctx->resources->plan->steps];
+    return attach(ctx, made, lis_text(ctx, step, 0), false);
 }
 
 static int step_dev(struct context *ctx, const struct lis_step *step) {
     cleanup_fd int dev = open("/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (dev < 0)
-        return lis_fail(ctx->fault, LIS_STAGE_DEV, errno, text(ctx, step, 0));
-    return attach(ctx, dev, text(ctx, step, 0), false);
-}
-
-static int step_devpts(struct context *ctx, const struct lis_step *step) {
-    static const struct option options[] = {{"newinstance", NULL}, {"ptmxmode", "0666"}, {"mode", "0620"}};
-    return mount_new(ctx, "devpts", options, LIS_COUNT(options), SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NOEXEC,
-                     text(ctx, step, 0), LIS_STAGE_DEVPTS);
-}
-
-static int step_tmpfs(struct context *ctx, const struct lis_step *step) {
-    char size[24], inodes[24], mode[24];
-    snprintf(size, sizeof size, "%llu", (unsigned long long)step->a);
-    snprintf(inodes, sizeof inodes, "%llu", (unsigned long long)step->b);
-    snprintf(mode, sizeof mode, "%llo", (unsigned long long)step->c);
-    const struct option options[] = {{"size", size}, {"nr_inodes", inodes}, {"mode", mode}};
-    return mount_new(ctx, "tmpfs", options, LIS_COUNT(options), SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV,
-                     text(ctx, step, 0), LIS_STAGE_TMPFS);
+        return lis_fail(ctx->fault, LIS_STAGE_DEV, errno, lis_text(ctx, step, 0));
+    return attach(ctx, dev, lis_text(ctx, step, 0), false);
 }
 
 /* Whether it is in the root's own overlay, and not in something of the host's that is mounted there. */
@@ -235,14 +116,14 @@ static bool is_of_root(const struct context *ctx, int dir) {
 
 static int step_directory(struct context *ctx, const struct lis_step *step) {
     bool made = false;
-    cleanup_fd int place = lis_open_target(ctx->root, text(ctx, step, 0), false, true, &made);
+    cleanup_fd int place = lis_open_target(ctx->root, lis_text(ctx, step, 0), false, true, &made);
     if (place < 0)
-        return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, -place, text(ctx, step, 0));
+        return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, -place, lis_text(ctx, step, 0));
     const bool exact = step->b & 1, given = step->b & 2;
     bool owned = step->c && (made || given) && is_of_root(ctx, place);
     struct stat st;
     if (fstat(place, &st) < 0)
-        return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, errno, text(ctx, step, 0));
+        return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, errno, lis_text(ctx, step, 0));
     /* of one that was not made it may be the host's own, by way of a writable mount; and a chmod that changes nothing copies the
      * directory up: /tmp, for every sandbox */
     bool differs = (made || exact) && (st.st_mode & 07777) != (mode_t)step->a;
@@ -250,20 +131,20 @@ static int step_directory(struct context *ctx, const struct lis_step *step) {
         return 0;
     cleanup_fd int dir = openat(place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* fchmod refuses O_PATH */
     if (dir < 0 || (differs && fchmod(dir, (mode_t)step->a) < 0))
-        return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, errno, text(ctx, step, 0));
+        return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, errno, lis_text(ctx, step, 0));
     if (owned && fchown(dir, (uid_t)(step->c >> 32), (gid_t)step->c) < 0)
-        return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, errno, text(ctx, step, 0));
+        return lis_fail(ctx->fault, LIS_STAGE_DIRECTORY, errno, lis_text(ctx, step, 0));
     return 0;
 }
 
 static int step_hostname(struct context *ctx, const struct lis_step *step) {
-    const char *name = text(ctx, step, 0);
+    const char *name = lis_text(ctx, step, 0);
     return sethostname(name, strlen(name)) < 0 ? lis_fail(ctx->fault, LIS_STAGE_HOSTNAME, errno, name) : 0;
 }
 
 static int step_loopback(struct context *ctx, const struct lis_step *step) {
     (void)step;
-    int r = lis_loopback_up();
+    int r = ctx->is_up ? 0 : lis_loopback_up();
     return r < 0 ? lis_fail(ctx->fault, LIS_STAGE_LOOPBACK, -r, "lo") : 0;
 }
 
@@ -363,13 +244,13 @@ static int pivot(struct context *ctx) {
 }
 
 static int (*const step_functions[LIS_STEP_KINDS])(struct context *, const struct lis_step *) = {
-    [LIS_STEP_NAMESPACES] = step_namespaces,
+    [LIS_STEP_NAMESPACES] = step_network,
     [LIS_STEP_OVERLAY] = step_overlay,
     [LIS_STEP_BIND] = step_bind,
-    [LIS_STEP_PROC] = step_proc,
+    [LIS_STEP_PROC] = step_made,
     [LIS_STEP_DEV] = step_dev,
-    [LIS_STEP_DEVPTS] = step_devpts,
-    [LIS_STEP_TMPFS] = step_tmpfs,
+    [LIS_STEP_DEVPTS] = step_made,
+    [LIS_STEP_TMPFS] = step_made,
     [LIS_STEP_DIRECTORY] = step_directory,
     [LIS_STEP_HOSTNAME] = step_hostname,
     [LIS_STEP_LOOPBACK] = step_loopback,
@@ -408,8 +289,13 @@ static int carry_out(struct context *ctx) {
 }
 
 int lis_setup(const struct lis_resources *resources, struct lis_fault *fault) {
-    struct context ctx = {.resources = resources, .fault = fault, .root = -EBADF, .proc = -EBADF};
-    int r = carry_out(&ctx);
+    struct context ctx = {
+        .resources = resources, .fault = fault, .root = -EBADF, .proc = -EBADF, .network = resources->network};
+    int r = lis_make_ahead(&ctx);
+    if (r == 0 && resources->is_follower)
+        r = lis_wait_for_turn(&ctx);
+    if (r == 0)
+        r = carry_out(&ctx);
     lis_close(ctx.proc);
     return r;
 }
@@ -421,7 +307,7 @@ static bool needs_no_privilege(uint16_t kind) {
 int lis_setup_rest(const struct lis_plan *plan, uint32_t number, struct lis_fault *fault) {
     cleanup_free struct lis_filter *filter = malloc(sizeof *filter);
     const struct lis_resources resources = {.plan = plan, .number = number, .filter = filter};
-    struct context ctx = {.resources = &resources, .fault = fault, .root = -EBADF, .proc = -EBADF};
+    struct context ctx = {.resources = &resources, .fault = fault, .root = -EBADF, .proc = -EBADF, .network = -EBADF};
     int r = 0;
     for (uint32_t i = 0; r == 0 && i < plan->nsteps; i++)
         if (needs_no_privilege(plan->steps[i].kind))

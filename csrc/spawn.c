@@ -56,7 +56,7 @@ static void discard(struct spawner *spawner, size_t size) {
 /* With real ids a program may have given its root directory away, and then only U0's root can move that. */
 static int take_layer(const struct spawner *spawner, size_t size, struct lis_fault *fault) {
     const struct lis_take_message *message = (const struct lis_take_message *)spawner->buffer;
-    struct lis_create_message named = {message->header, {0}};
+    struct lis_named_message named = {message->header, {0}};
     char source[LIS_ID_SIZE + 2];
     if (size < sizeof *message || !lis_message_id(message, (ssize_t)size))
         return lis_fail(fault, LIS_STAGE_REQUEST, EPROTO, "take");

@@ -35,7 +35,7 @@ struct spawner {
     struct sandbox *sandboxes;
     size_t count, capacity;
     struct lis_filter *filters[LIS_FILTER_FLAGS + 1]; /* those that were asked for, by their flags */
-    char buffer[sizeof(struct lis_create_message) + LIS_MAX_PLAN];
+    _Alignas(struct lis_create_message) char buffer[sizeof(struct lis_create_message) + LIS_MAX_PLAN];
 };
 
 /* Makes the sandbox that the message in the buffer asks for. fds: its control socket; then, for bubblewrap, its arguments; else,

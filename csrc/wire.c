@@ -62,7 +62,7 @@ uint32_t lis_message_kind(const void *message, ssize_t size) {
 }
 
 const char *lis_message_id(const void *message, ssize_t size) {
-    const struct lis_create_message *named = message;
+    const struct lis_named_message *named = message;
     if (size < (ssize_t)sizeof *named)
         return NULL;
     size_t length = strnlen(named->id, LIS_ID_SIZE);

@@ -12,11 +12,12 @@ from functools import partial
 
 from lisrt import channel, files, guarantees, identity, process, spawner, transfer, uplink
 from lisrt import idmap as subordinate
-from lisrt.changes import Change, changes
+from lisrt.changes import Change
 from lisrt.channel import Channel, Network
 from lisrt.enforcement import Enforcement, choose, wants_groups
 from lisrt.errors import HostError, ImageError, LisrtError, SandboxGone
 from lisrt.explain import limit_error
+from lisrt.follower import Follower, restart, twins
 from lisrt.gate import Gate
 from lisrt.image import Root, resolve_name
 from lisrt.kernel.bubblewrap import Program
@@ -24,7 +25,7 @@ from lisrt.limits import Limits, shorter, writable_layer
 from lisrt.passwd import Account
 from lisrt.plan import DEFAULT_WORKDIR, NETWORKS, Plan, make_plan
 from lisrt.result import ExecResult, Transfer
-from lisrt.snapshot import Image, flattened, freeze, reading_files_of
+from lisrt.snapshot import Image, coming, flattened, take, written
 from lisrt.spawned import Spawner
 from lisrt.spec import (
     Argument,
@@ -169,9 +170,9 @@ class Box:
         known = home.known_controllers(self.limits.enforce)
         return known if known is not None else (yield Offload(partial(home.find_controllers, self.limits.enforce)))
 
-    def plan(self) -> Plan:
+    def plan(self, root: Root | None = None) -> Plan:
         return make_plan(
-            self.root,
+            root or self.root,
             network=self.network,
             mounts=self.mounts,
             workdir=self.workdir,
@@ -212,38 +213,47 @@ class Box:
         self._check_kept()
         with self._gate.alone():
             home, old = (yield from self._home_here()), self.channel
-            self.base = freeze(home, old, self.image_name, self.root, self.base)
-            self.root = self.base.root
-            network = Network()
-            twins = yield from self._replace(home, old, self._grow(home, count, network), network)
-            return self.base, [self._twin(one) for one in twins]
+            image, network = coming(home, self.image_name, self.root, self.base), Network()
+            with Follower(home, old, trusted=False) as first:
+                yield from first.begin(self.plan(image.root), inherits=not count)
+                take(home, old, image)
+                self.base, self.root = image, image.root
+                image.frozen[0].own()
+                made = yield from self._replace(home, old, self._grow(home, old, count, first, network), network)
+            return self.base, [self._twin(one) for one in made]
 
-    def _grow(self, home: Spawner, count: int, network: Network) -> Flow[list[Channel]]:
+    def _grow(self, home: Spawner, old: Channel, count: int, first: Follower, network: Network) -> Flow[list[Channel]]:
         """This sandbox again, with its network, and others like it."""
         assert self.base is not None, "it has just been frozen"
         self.base = yield from flattened(self.base)
         self.root = self.base.root
-        if count:
-            twins, self._channel = yield from channel.create_many(home, self.plan(), count, self.root.trusted, network)
-            return twins
-        self._channel = yield from channel.create(home, self.plan(), trusted=self.root.trusted, network=network)
-        return []
+        plan = self.plan()
+        if not count:
+            return (yield from self._go_on(plan, first, network))
+        first.go(plan)
+        made, self._channel = yield from twins(home, plan, count, first, old, network)
+        return made
 
     def reset(self, to: Image | None) -> Flow[None]:
         """Forgets what was written since the last snapshot, or goes to another one."""
         with self._gate.alone():
             home, old = (yield from self._home_here()), self.channel
-            if to is not None:
-                if to.ready(self.launcher, self.idmap) is not home:
-                    raise ImageError("the snapshot belongs to sandboxes of another launcher")
-                self.base, self.root = to, to.root
-            yield from self._replace(home, old, self._begin(home), None)
+            if to is not None and to.ready(self.launcher, self.idmap) is not home:
+                raise ImageError("the snapshot belongs to sandboxes of another launcher")
+            root = to.root if to else self.root
+            plan = self.plan(root)
+            with Follower(home, old, trusted=root.trusted) as other:
+                yield from other.begin(plan)
+                if to is not None:
+                    self.base, self.root = to, root
+                yield from self._replace(home, old, self._go_on(plan, other, None), Network(is_wanted=False))
 
-    def _begin(self, home: Spawner) -> Flow[list[Channel]]:
-        self._channel = yield from channel.create(home, self.plan(), trusted=self.root.trusted)
+    def _go_on(self, plan: Plan, other: Follower, network: Network | None) -> Flow[list[Channel]]:
+        other.go(plan, network)
+        self._channel = yield from other.arrive(plan)
         return []
 
-    def _replace(self, home: Spawner, old: Channel, make: Flow[list[Channel]], heir: Network | None) -> Flow[list[Channel]]:
+    def _replace(self, home: Spawner, old: Channel, make: Flow[list[Channel]], heir: Network) -> Flow[list[Channel]]:
         """Ends a sandbox and makes what is to follow. Whatever goes wrong, or interrupts: it is started again on its files.
 
         `heir` gets its network meanwhile.
@@ -259,17 +269,16 @@ class Box:
             raise
         except BaseException as error:
             if is_dead and self._channel is old:
-                # who was interrupted does not want to wait
-                start = channel.create if isinstance(error, Exception) else channel.again
+                options = {"trusted": self.root.trusted, "is_patient": isinstance(error, Exception)}
                 with contextlib.suppress(LisrtError, OSError):
-                    self._channel = yield from start(home, self.plan(), trusted=self.root.trusted, network=heir)
+                    self._channel = yield from restart(home, self.plan(), old, heir, **options)
             if isinstance(error, OSError):
                 raise limit_error(error, "make a sandbox") or error from None
             raise
         finally:
             make.close()
-            if heir is not None:
-                heir.close()
+            heir.close()
+            old.forget()
             if self._closed and self._channel is not None:  # by another thread meanwhile
                 self.base = None
                 for one in [*made, self._channel]:
@@ -282,17 +291,8 @@ class Box:
         """What was written since the last snapshot, or since the start."""
         self._check_kept()
         with self._gate.using():
-            home, name = (yield from self._home_here()), self.channel.name
-            if home.bubblewrap is not None and not home.bubblewrap.overlay:
-                raise HostError(
-                    f"bubblewrap {home.bubblewrap.version} gives each sandbox a copy of its image: nobody knows what has changed",
-                    check="bwrap",
-                    fix='Use launcher="native", or bubblewrap 0.11 or later',
-                )
-            top = os.path.join(home.scratch, name, "u")
-            with reading_files_of(home):
-                found: list[Change] = yield Offload(partial(changes, top, self.root.layers))
-            return found
+            home = yield from self._home_here()
+            return (yield from written(home, self.channel, self.root))
 
     def _check_kept(self) -> None:
         if self.tmpfs:

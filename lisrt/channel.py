@@ -35,14 +35,17 @@ receiver slow. Nothing tells when that is over: so tries begin with the shorter 
 class Network:
     """The network namespace of a sandbox that has ended, for the one that goes on with its files."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_wanted: bool = True) -> None:
         self.fd = -1
+        self._is_wanted = is_wanted
         spawner.keep_from_children(self)
 
     def take(self, fd: int) -> None:
-        """Has this descriptor from now on, and no other one."""
+        """Has this descriptor from now on, and no other one; none, if it is not wanted."""
         self.close()
         self.fd = fd
+        if not self._is_wanted:
+            self.close()
 
     def close(self) -> None:
         """Lets go of it. Again is allowed."""
@@ -117,7 +120,7 @@ class Channel:
         """Kills everything in the sandbox and waits until it is dead. Again is allowed, and does nothing.
 
         False when it was not seen dead: it was closed before, or has been given up to the spawner. `heir` gets its network
-        namespace, if there is one to be had.
+        namespace, if there is one to be had; then all but PID 1 are dead, and that is about to be: see `ended`, and `forget` it.
         """
         with self._lock:
             if self._closed or self._generation != spawner.generation():
@@ -128,23 +131,45 @@ class Channel:
             except OSError:
                 with contextlib.suppress(OSError):  # nobody is at the other end any more
                     self._sock.shutdown(socket.SHUT_WR)  # full: end of file says the same
+        return (yield from self._last_words(heir))
+
+    def ended(self) -> Flow[bool]:
+        """After `close` with an heir: waits for what that has not waited for. False as there."""
+        return self._sock.fileno() < 0 or (yield from self._last_words(None))
+
+    def forget(self) -> None:
+        """After `close` with an heir: lets go of the socket. Again is allowed."""
+        self._sock.close()
+
+    def kill(self) -> None:
+        """Has the spawner kill PID 1, if that is there."""
+        with contextlib.suppress(SandboxGone, OSError):
+            self._home.kill(self.name)
+
+    def _last_words(self, heir: Network | None) -> Flow[bool]:
         deadline = time.monotonic() + CLOSE_TIMEOUT
+        is_heard = False
         try:
             while True:
                 ready = yield Ready(readers=(self._sock.fileno(),), deadline=deadline)
                 try:
-                    message, fd = wire.receive(self._sock, with_fd=heir is not None)
+                    message, fd = wire.receive(self._sock, with_fd=True)
                 except BlockingIOError:
                     message, fd = b"?", -1
-                if fd >= 0 and heir is not None:
+                if fd >= 0 and heir is not None and wire.kind(message) == wire.NETWORK:
                     heir.take(fd)
-                if not message:
+                    # the last thing that PID 1 does (init.c); bubblewrap can't begin before it has ended
+                    is_heard = self._home.bubblewrap is None
+                elif fd >= 0:
+                    os.close(fd)
+                if not message or is_heard:
                     return True
                 if not ready:
-                    self._home.kill(self.name)
+                    self.kill()
                     return False
         finally:
-            self._sock.close()
+            if not is_heard:
+                self._sock.close()
 
     def arrived(self) -> Flow[None]:
         """Waits until PID 1 is there, for those who need more of it than its socket. SandboxGone."""
@@ -227,49 +252,30 @@ def landing(task: str, send: Callable[[], T]) -> Flow[T]:
 
 def create(home: Spawner, plan: Plan, *, trusted: bool = True, network: Network | None = None) -> Flow[Channel]:
     """Has the spawner make a sandbox and waits for its PID 1. HostError, SetupError, SandboxGone."""
-    started = yield from _start(home, plan, trusted, network)
-    return (yield from _arrive(home, *started))
+    started = yield from start(home, plan, trusted, network)
+    return (yield from arrive(home, *started))
 
 
 def again(home: Spawner, plan: Plan, *, trusted: bool = True, network: Network | None = None) -> Flow[Channel]:
     """One that is not waited for: see Channel. SandboxGone."""
-    name, sock = yield from _start(home, plan, trusted, network)
+    name, sock = yield from start(home, plan, trusted, network)
     return Channel(name, home, sock, is_ready=False)
 
 
-def create_many(
-    home: Spawner, plan: Plan, count: int, trusted: bool, network: Network | None
-) -> Flow[tuple[list[Channel], Channel]]:
-    """So many at once, or none, as `create`; and one more, last, which is not waited for (see Channel) and gets `network`."""
-    started: list[tuple[str, socket.socket]] = []
-    arrived: list[Channel] = []
-    try:
-        for _ in range(count):
-            started.append((yield from _start(home, plan, trusted, None)))
-        while started:
-            arrived.append((yield from _arrive(home, *started.pop(0))))
-        # only now: it would take a CPU from those that are waited for
-        last = yield from again(home, plan, trusted=trusted, network=network)
-    except BaseException:
-        for _, sock in started:
-            sock.close()  # their PID 1 ends, or never comes to be
-        for one in arrived:
-            one.abandon()
-        raise
-    return arrived, last
-
-
-def _start(home: Spawner, plan: Plan, trusted: bool, network: Network | None) -> Flow[tuple[str, socket.socket]]:
+def start(
+    home: Spawner, plan: Plan, trusted: bool, network: Network | None, *, follows: str = "", inherits: bool = False
+) -> Flow[tuple[str, socket.socket]]:
+    """Has the spawner begin with a sandbox: its name, and the socket for `arrive`. `follows`, `inherits`: see follower.py."""
     inherited = -1 if network is None else network.fd
     name = f"b{os.urandom(8).hex()}"
     ours, theirs = wire.pair()
+    spawner.keep_from_children(ours)
     try:
         with theirs:
             while True:
                 try:
-                    yield from landing(
-                        "make a sandbox", partial(home.create, name, plan, theirs, trusted=trusted, network=inherited)
-                    )
+                    send = partial(home.create, name, plan, theirs, trusted=trusted, network=inherited)
+                    yield from landing("make a sandbox", partial(send, follows=follows, inherits=inherits))
                     return name, ours
                 except BlockingIOError:
                     yield Offload(lambda: _wait(home.control, select.POLLOUT))
@@ -278,7 +284,8 @@ def _start(home: Spawner, plan: Plan, trusted: bool, network: Network | None) ->
         raise
 
 
-def _arrive(home: Spawner, name: str, ours: socket.socket) -> Flow[Channel]:
+def arrive(home: Spawner, name: str, ours: socket.socket) -> Flow[Channel]:
+    """Waits for PID 1 of what was started; closes the socket when that does not come. HostError, SetupError, SandboxGone."""
     try:
         deadline = time.monotonic() + CREATE_TIMEOUT
         ready = yield Ready(readers=(ours.fileno(),), deadline=deadline)

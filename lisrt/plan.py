@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from lisrt.enforcement import Enforcement
@@ -20,9 +20,16 @@ NO_LIMITS, NOBODY = Limits(pids=None), Enforcement()
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Ordered steps; `describe()` for people, `encode()` for the helper."""
+    """Ordered steps; `describe()` for people, `encoded` for the helper."""
 
     steps: tuple[steps.Step, ...]
+
+    encoded: bytes = field(default=b"", compare=False)
+    """The bytes that csrc/plan.c decodes."""
+
+    def __post_init__(self) -> None:
+        if not self.encoded:
+            object.__setattr__(self, "encoded", steps.encode(self.steps))
 
     @property
     def has_mounts(self) -> bool:
@@ -37,10 +44,6 @@ class Plan:
         but = " but those over this sandbox's own files, processes and ids" if real else ""
         words[powerless:powerless] = [f"drop every capability{but}, set no_new_privs"]
         return "\n".join(f"{number:2}. {line}" for number, line in enumerate([*words, "become PID 1"], 1))
-
-    def encode(self) -> bytes:
-        """The bytes that csrc/plan.c decodes."""
-        return steps.encode(self.steps)
 
 
 @lru_cache(maxsize=256)
@@ -62,16 +65,38 @@ def make_plan(
 
     `real_ids`: the spawner has subordinate ids.
     """
+    options = workdir, user, group, hostname, limits, by, real_ids
+    rest, encoded = _rest(root.binds, network, mounts, *options)
     namespaces = steps.NEWIPC | steps.NEWUTS | steps.NEWCGROUP | (steps.NEWNET if network == "none" else 0)
-    plan: list[steps.Step] = [steps.Namespaces(namespaces), steps.Overlay(root.layers, tmpfs)]
-    plan += [
+    first = steps.Namespaces(namespaces), steps.Overlay(root.layers, tmpfs)
+    made = Plan((*first, *rest), steps.encode(first, rest, encoded))
+    if len(made.steps) > steps.MAX_STEPS or len(made.encoded) > steps.MAX_BYTES:
+        raise ValueError(f"too many mounts, or too long ones: {len(mounts)}; mount a directory above them instead")
+    return made
+
+
+@lru_cache(maxsize=256)
+def _rest(
+    binds: tuple[tuple[str, str], ...],
+    network: str,
+    mounts: tuple[Mount, ...],
+    workdir: str,
+    user: int,
+    group: int | None,
+    hostname: str,
+    limits: Limits,
+    by: Enforcement,
+    real_ids: bool,
+) -> tuple[tuple[steps.Step, ...], bytes]:
+    """All steps above the root's own, and their bytes: a snapshot's plan has other layers, and these again."""
+    plan: list[steps.Step] = [
         steps.Proc("proc"),
         steps.Dev("dev"),
         steps.Devpts("dev/pts"),
         steps.Tmpfs("dev/shm", min(SHM_BYTES, (limits.memory or SHM_BYTES * 2) // 2), SHM_INODES, 0o1777),
         steps.Directory("tmp", 0o1777, exact=True),
     ]
-    plan += [steps.Bind(source, target, steps.Bind.OF_IMAGE) for source, target in root.binds]
+    plan += [steps.Bind(source, target, steps.Bind.OF_IMAGE) for source, target in binds]
     # a mount below another one's target comes after it, whatever order they were given in
     for mount in sorted(mounts, key=lambda mount: mount.target.split("/")):
         mode = steps.Bind.WRITABLE if mount.writable else steps.Bind.READ_ONLY
@@ -90,9 +115,7 @@ def make_plan(
     flags = 0 if user else steps.Filter.EMULATE_ROOT
     flags |= steps.Filter.KEEP_CPUS if by.cpus == steps.BY_OURSELVES else 0
     plan.append(steps.Filter(flags | (steps.Filter.REAL_IDS if real_ids else 0)))
-    if len(plan) > steps.MAX_STEPS or len(steps.encode(tuple(plan))) > steps.MAX_BYTES:
-        raise ValueError(f"too many mounts, or too long ones: {len(mounts)}; mount a directory above them instead")
-    return Plan(tuple(plan))
+    return tuple(plan), steps.encode_some(tuple(plan))
 
 
 def _limits(limits: Limits, by: Enforcement) -> list[steps.Step]:

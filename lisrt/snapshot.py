@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from lisrt import spawner
+from lisrt.changes import Change, changes
 from lisrt.channel import Channel
 from lisrt.errors import HostError, ImageError
 from lisrt.explain import limit_error
@@ -33,13 +34,17 @@ MOST_DEPTH = 150
 
 
 class Frozen:
-    """A layer in the owner's directory. It goes when the last image and sandbox that need it have gone."""
+    """A layer in the owner's directory. It goes when the last image and sandbox that need it have gone, from `own` on."""
 
     def __init__(self, home: Spawner, name: str) -> None:
         self.path = os.path.join(home.scratch, name)
         self.packed: LayerRecord | None = None
-        self._end = weakref.finalize(self, _discard, home, name, spawner.generation())
-        self._end.atexit = False  # the spawner's end takes all of them
+        self._home, self._name = home, name
+
+    def own(self) -> None:
+        """Of what is there under that name, and is no sandbox's: a sandbox that lives must not lose what it writes to."""
+        end = weakref.finalize(self, _discard, self._home, self._name, spawner.generation())
+        end.atexit = False  # the spawner's end takes all of them
 
 
 def _discard(home: Spawner, name: str, generation: int) -> None:
@@ -138,11 +143,8 @@ def reading_files_of(home: Spawner | None) -> Iterator[None]:
         ) from None
 
 
-def freeze(home: Spawner, channel: Channel, name: str, root: Root, below: Image | None) -> Image:
-    """Takes away what a sandbox has written, as an image, which is what it is when the sandbox has ended: see to that at once.
-
-    Raises HostError, ImageError, SandboxGone; then nothing has happened.
-    """
+def coming(home: Spawner, name: str, root: Root, below: Image | None) -> Image:
+    """What the files of a sandbox are to be: see `take`. HostError, ImageError."""
     program = home.bubblewrap
     if program is not None and program.overlay and not program.resists_links:
         raise HostError(
@@ -154,11 +156,51 @@ def freeze(home: Spawner, channel: Channel, name: str, root: Root, below: Image 
     old = below.frozen if below else ()
     if len(old) >= MOST_DEPTH:
         raise ImageError(f"{len(old)} snapshots lie above each other, and can't be made one: begin again with another image")
-    copied = program is not None and not program.overlay
-    layer = _take(home, channel, copied=copied)
-    if copied:
-        return _image(home, name, replace(root, layers=(layer.path,), trusted=False), (layer,), below)
-    return _image(home, name, replace(root, layers=(layer.path, *root.layers), trusted=False), (layer, *old), below)
+    layer = Frozen(home, _new_name())
+    origin, _, number = (below.name if below else name).partition("#")
+    frozen, layers = ((layer,), ()) if _is_copied(home) else ((layer, *old), root.layers)
+    root = replace(root, layers=(layer.path, *layers), trusted=False)
+    return Image(f"{origin}#{int(number or 0) + 1}", root, frozen, home)
+
+
+def take(home: Spawner, channel: Channel, image: Image) -> None:
+    """Takes away what a sandbox has written, as the topmost layer of an image that was coming, which it is when the sandbox has
+    ended: see to that at once, and that the layer is owned. Programs write to it until then: they have it by its inode.
+
+    Raises HostError, SandboxGone, OSError; then nothing has happened.
+    """
+    if not channel.alive:  # what it has written is being deleted
+        raise channel.gone()
+    path = image.frozen[0].path
+    source = os.path.join(home.scratch, channel.name, "r" if _is_copied(home) else "u")
+    try:
+        if home.idmap != "single":  # a program may have given it away: only the spawner can move it then
+            home.take(channel.name, os.path.basename(path))
+            return
+        mode = stat.S_IMODE(os.lstat(source).st_mode)
+        # A directory that is moved is written to, its `..`, and a program may have closed its root. It stays open: of a layer
+        # the topmost directory's mode is not what programs see.
+        if mode & 0o700 != 0o700:
+            os.chmod(source, mode | 0o700)
+        os.rename(source, path)
+    except FileNotFoundError:
+        raise channel.gone() from None
+    except OSError as error:
+        raise limit_error(error, "take a snapshot") or error from None
+
+
+def written(home: Spawner, channel: Channel, root: Root) -> Flow[list[Change]]:
+    """What a sandbox has written above its root. HostError, ImageError."""
+    if home.bubblewrap is not None and _is_copied(home):
+        raise HostError(
+            f"bubblewrap {home.bubblewrap.version} gives each sandbox a copy of its image: nobody knows what has changed",
+            check="bwrap",
+            fix='Use launcher="native", or bubblewrap 0.11 or later',
+        )
+    top = os.path.join(home.scratch, channel.name, "u")
+    with reading_files_of(home):
+        found: list[Change] = yield Offload(partial(changes, top, root.layers))
+    return found
 
 
 def flattened(image: Image) -> Flow[Image]:
@@ -174,39 +216,17 @@ def flattened(image: Image) -> Flow[Image]:
     return replace(image, root=replace(image.root, layers=layers), frozen=(one,))
 
 
-def _image(home: Spawner, name: str, root: Root, frozen: tuple[Frozen, ...], below: Image | None) -> Image:
-    origin, _, number = (below.name if below else name).partition("#")
-    return Image(f"{origin}#{int(number or 0) + 1}", root, frozen, home)
+def _is_copied(home: Spawner) -> bool:
+    """Whether its sandboxes have copies of their images, and no layers."""
+    return home.bubblewrap is not None and not home.bubblewrap.overlay
 
 
 def _new_name() -> str:
     return f"f{os.urandom(8).hex()}"
 
 
-def _take(home: Spawner, channel: Channel, *, copied: bool) -> Frozen:
-    """Its writable layer, out of the directory that the spawner deletes when the sandbox has ended.
-
-    Programs go on writing to it until then: they have it by its inode.
-    """
-    name = _new_name()
-    source = os.path.join(home.scratch, channel.name, "r" if copied else "u")
-    try:
-        if home.idmap != "single":  # a program may have given it away: only the spawner can move it then
-            home.take(channel.name, name)
-            return Frozen(home, name)
-        mode = stat.S_IMODE(os.lstat(source).st_mode)
-        # A directory that is moved is written to, its `..`, and a program may have closed its root. It stays open: of a layer
-        # the topmost directory's mode is not what programs see.
-        os.chmod(source, mode | 0o700)
-        os.rename(source, os.path.join(home.scratch, name))
-    except FileNotFoundError:
-        raise channel.gone() from None
-    except OSError as error:
-        raise limit_error(error, "take a snapshot") or error from None
-    return Frozen(home, name)
-
-
 def _flatten(home: Spawner, frozen: tuple[Frozen, ...]) -> Frozen:
     merged = Frozen(home, _new_name())
+    merged.own()
     merge([one.path for one in frozen], merged.path)
     return merged

@@ -114,15 +114,25 @@ class Spawner:
                 os.close(fd)
         return versions
 
-    def create(self, name: str, plan: Plan, sock: socket.socket, *, trusted: bool = True, network: int = -1) -> None:
+    def create(
+        self,
+        name: str,
+        plan: Plan,
+        sock: socket.socket,
+        *,
+        trusted: bool = True,
+        network: int = -1,
+        follows: str = "",
+        inherits: bool = False,
+    ) -> None:
         """Asks for a sandbox whose PID 1 will answer on `sock`. BlockingIOError when the spawner is behind.
 
-        `network`: a namespace that it is to have. Not where bubblewrap makes them.
+        `network`: a namespace that it is to have. `follows`, `inherits`: see follower.py. Not where bubblewrap makes them.
         """
         self._discard_rest()
         if self.bubblewrap is None:
             fds = (sock.fileno(),) if network < 0 else (sock.fileno(), network)
-            self._send(wire.encode_create(name, plan.encode()), fds)
+            self._send(wire.encode_create(name, plan.encoded, follows, inherits=inherits), fds)
             return
         words = bwrap.arguments(plan.steps, root=os.path.join(self.scratch, name), program=self.bubblewrap, trusted=trusted)
         if plan.has_mounts:
@@ -130,7 +140,7 @@ class Spawner:
         arguments = os.memfd_create("arguments")
         try:
             os.pwrite(arguments, b"".join(os.fsencode(word) + b"\0" for word in words), 0)
-            self._send(wire.encode_create(name, plan.encode()), (sock.fileno(), arguments))
+            self._send(wire.encode_create(name, plan.encoded), (sock.fileno(), arguments))
         finally:
             os.close(arguments)
 

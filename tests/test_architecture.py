@@ -24,8 +24,8 @@ LEVELS = (
     ("pool", "aio"),
     ("sandbox",),
     (
-        "session", "box", "snapshot", "changes", "process", "pipes", "transfer", "files", "channel", "plan", "image", "hostimage",
-        "roots", "stored", "spawner", "spawned", "bwrap", "explain", "enforcement", "guarantees", "emulation",
+        "session", "box", "follower", "snapshot", "changes", "process", "pipes", "transfer", "files", "channel", "plan", "image",
+        "hostimage", "roots", "stored", "spawner", "spawned", "bwrap", "explain", "enforcement", "guarantees", "emulation",
         "uplink", "gate", "identity",
     ),
     ("store",),

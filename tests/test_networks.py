@@ -48,6 +48,7 @@ def test_a_network_that_is_nobodys(home: Spawner, plan: Plan, handed_on: channel
     box = drive(channel.create(home, plan, network=handed_on))
     own = channel.Network()
     drive(box.close(own))
+    drive(box.ended())
     assert os.fstat(own.fd).st_ino != os.fstat(handed_on.fd).st_ino
     own.close()
 

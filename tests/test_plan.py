@@ -77,7 +77,7 @@ def test_limits_are_steps() -> None:
     assert steps.Tmpfs("dev/shm", 50 << 20, 16384, 0o1777) in plan.steps
     assert steps.Rlimit(resource.RLIMIT_NOFILE, 256, 256) in plan.steps
     assert steps.Rlimit(resource.RLIMIT_FSIZE, 1 << 30, 1 << 30) in plan.steps
-    check_plan(plan.encode())
+    check_plan(plan.encoded)
 
 
 def test_the_description_of_the_host_plan() -> None:
@@ -87,7 +87,7 @@ def test_the_description_of_the_host_plan() -> None:
 
 def test_the_encoding_of_the_host_plan() -> None:
     """The plan of a default sandbox in bytes: the order, the kinds and the numbers are the wire format."""
-    assert plan_of().encode() == whole(
+    assert plan_of().encoded == whole(
         packed(1, numbers=(0x4E000000, 0, 0)),
         packed(2, b"/layers/skeleton"),
         packed(4, b"proc"),
@@ -109,7 +109,7 @@ def test_the_encoding_of_the_host_plan() -> None:
 
 def test_the_decoder_takes_the_host_plan() -> None:
     """And counts its steps."""
-    assert check_plan(plan_of().encode()) == 15
+    assert check_plan(plan_of().encoded) == 15
 
 
 def test_the_network_of_the_host_has_no_namespace_and_no_loopback_step() -> None:
@@ -117,7 +117,7 @@ def test_the_network_of_the_host_has_no_namespace_and_no_loopback_step() -> None
     isolated, shared = plan_of(), plan_of(network="host")
     assert set(isolated.steps) - set(shared.steps) == {isolated.steps[0], steps.Loopback()}
     assert "net" not in shared.describe().splitlines()[0]
-    assert check_plan(shared.encode()) == 14
+    assert check_plan(shared.encoded) == 14
 
 
 @pytest.mark.parametrize("workdir", ["/", "/tmp"])
@@ -125,7 +125,7 @@ def test_a_workdir_that_is_there_is_not_made(workdir: str) -> None:
     """/ and /tmp exist; making them again could only spoil their mode."""
     made = [step for step in plan_of(workdir=workdir).steps if isinstance(step, steps.Directory)]
     assert made == [steps.Directory("tmp", 0o1777, exact=True)]
-    check_plan(plan_of(workdir=workdir).encode())
+    check_plan(plan_of(workdir=workdir).encoded)
 
 
 def test_mounts_come_after_what_they_lie_in(tmp_path: os.PathLike[str]) -> None:
@@ -141,7 +141,7 @@ def test_mounts_come_after_what_they_lie_in(tmp_path: os.PathLike[str]) -> None:
         binds = [(step.target, step.mode) for step in plan.steps if isinstance(step, steps.Bind)][len(HOST.binds) :]
         assert binds == [("data", 0), ("data/sub", 0), ("data/sub/deep", 1), ("data-other", 0)]
         assert plan.describe().count("WRITABLE") == 1
-        check_plan(plan.encode())
+        check_plan(plan.encoded)
 
 
 def test_the_images_own_binds_come_before_the_users() -> None:
@@ -153,7 +153,7 @@ def test_the_images_own_binds_come_before_the_users() -> None:
         steps.Bind("/", "a"),
         steps.Bind("/", "lib64"),
     ]
-    check_plan(plan.encode())
+    check_plan(plan.encoded)
 
 
 def test_layers_share_one_overlay() -> None:
@@ -161,7 +161,7 @@ def test_layers_share_one_overlay() -> None:
     plan = plan_of(root=Root(("/top", "/middle", "/bottom")))
     assert plan.steps[1] == steps.Overlay(("/top", "/middle", "/bottom"))
     assert "over /top over /middle over /bottom" in plan.describe()
-    check_plan(plan.encode())
+    check_plan(plan.encoded)
 
 
 def test_a_plan_is_a_pure_function() -> None:
@@ -304,7 +304,7 @@ def test_what_is_no_plan_is_refused_with_a_reason(name: str) -> None:
 
 def test_a_plan_cut_anywhere_is_refused() -> None:
     """No proper beginning of a plan is a plan, and no plan with a byte more is."""
-    data = plan_of().encode()
+    data = plan_of().encoded
     for end in range(len(data)):
         with pytest.raises(ValueError):
             check_plan(data[:end])
@@ -357,7 +357,7 @@ def test_no_steps_crash_the_decoder(parts: list[bytes]) -> None:
 @given(st.data())
 def test_no_mutation_crashes_the_decoder(data: st.DataObject) -> None:
     """A good plan with bytes changed, left out, doubled or moved."""
-    plan = bytearray(plan_of().encode())
+    plan = bytearray(plan_of().encoded)
     for _ in range(data.draw(st.integers(1, 6), label="how often")):
         at = data.draw(st.integers(0, len(plan) - 1), label="where")
         size = data.draw(st.integers(1, 40), label="how much")
@@ -403,7 +403,7 @@ def test_every_plan_that_can_be_asked_for_is_one(
     """What passes the checks of the arguments passes the helper's: the two agree on what a path and a name are."""
     mounts = tuple(Mount("/", target, writable=bool(number % 2)) for number, target in enumerate(targets))
     plan = plan_of(workdir=absolute(workdir), mounts=mounts, hostname=hostname, user=user, network=network)
-    assert check_plan(plan.encode()) == len(plan.steps)
+    assert check_plan(plan.encoded) == len(plan.steps)
     assert len(plan.describe().splitlines()) >= len(plan.steps) + 1
 
 

@@ -101,7 +101,7 @@ def mutations(plan: bytes) -> st.SearchStrategy[bytes]:
 
 
 @often
-@given(st.one_of(mutations(plan_of().encode()), mutations(steps.encode(plan_with(*SAMPLES.values())))))
+@given(st.one_of(mutations(plan_of().encoded), mutations(steps.encode(plan_with(*SAMPLES.values())))))
 def test_a_damaged_plan_is_understood_alike_or_refused(data: bytes) -> None:
     """What the helper takes means the same to Python, step by step, and privileges only fall in it; the rest has a reason."""
     try:

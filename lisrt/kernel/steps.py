@@ -313,9 +313,14 @@ class Disk(Step):
         return f"limit the writable layer to {' and '.join(amounts)}, by adding it up"
 
 
-def encode(steps: tuple[Step, ...]) -> bytes:
-    """The wire form that csrc/plan.c decodes."""
-    parts = [struct.pack("=II", MAGIC, len(steps))]
+def encode(steps: tuple[Step, ...], last: tuple[Step, ...] = (), encoded: bytes = b"") -> bytes:
+    """The wire form that csrc/plan.c decodes. `last`: steps that have been encoded by themselves, by `encode_some`."""
+    return struct.pack("=II", MAGIC, len(steps) + len(last)) + encode_some(steps) + encoded
+
+
+def encode_some(steps: tuple[Step, ...]) -> bytes:
+    """A part of it."""
+    parts = []
     for step in steps:
         strings = [os.fsencode(text) for text in step.strings()]
         parts.append(struct.pack("=HHQQQ", step.kind, len(strings), *step.numbers()))

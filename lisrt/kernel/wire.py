@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 MAGIC = 0x3153494C
 READY, FAULT, CREATE, KILL, DISCARD, TAKE, CGROUPS = 1, 2, 16, 17, 18, 19, 20
-EXEC, FILES, QUIT, DRAIN, MEMORY, BEQUEATH = 32, 33, 34, 35, 36, 38
+EXEC, FILES, QUIT, DRAIN, MEMORY, BEQUEATH, GO = 32, 33, 34, 35, 36, 38, 39
 EXITED, NOT_STARTED, TERMINAL, NETWORK, FILE = 48, 49, 50, 52, 64
 
 STDIN, STDOUT, STDERR, ON_TERMINAL, BODY = 1, 2, 4, 8, 16
@@ -21,7 +21,8 @@ EXACT_MODE = 0o10000
 
 _HEADER = struct.Struct("=II")
 _FAULT = struct.Struct("=IIii248s")
-_CREATE = struct.Struct("=II24s")
+_NAMED = struct.Struct("=II24s")
+_CREATE = struct.Struct("=II24s24sQ")
 _TAKE = struct.Struct("=II24s24s")
 _EXEC = struct.Struct("=IIIIIIQ")
 _EXIT = struct.Struct("=IIIiiiQQQQQ")
@@ -134,16 +135,17 @@ def encode_plain(number: int) -> bytes:
     return _HEADER.pack(MAGIC, number)
 
 
-def encode_create(name: str, plan: bytes) -> bytes:
-    return _CREATE.pack(MAGIC, CREATE, name.encode()) + plan
+def encode_create(name: str, plan: bytes, follows: str = "", *, inherits: bool = False) -> bytes:
+    """`follows`: who is to end before this one's files are touched, or "". `inherits`: that one's network may come with GO."""
+    return _CREATE.pack(MAGIC, CREATE, name.encode(), follows.encode(), inherits) + plan
 
 
 def encode_kill(name: str) -> bytes:
-    return _CREATE.pack(MAGIC, KILL, name.encode())
+    return _NAMED.pack(MAGIC, KILL, name.encode())
 
 
 def encode_discard(name: str) -> bytes:
-    return _CREATE.pack(MAGIC, DISCARD, name.encode())
+    return _NAMED.pack(MAGIC, DISCARD, name.encode())
 
 
 def encode_take(name: str, layer: str) -> bytes:

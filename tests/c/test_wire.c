@@ -54,7 +54,7 @@ int main(void) {
               !lis_stage_words(LIS_STAGE_COUNT),
           "stages have names, and others have none");
 
-    struct lis_create_message named = {.header = {LIS_MAGIC, LIS_KILL}, .id = "b0-9"};
+    struct lis_named_message named = {.header = {LIS_MAGIC, LIS_KILL}, .id = "b0-9"};
     struct lis_exec_message exec = {.header = {LIS_MAGIC, LIS_EXEC}};
     check(lis_message_kind(&named, sizeof named) == LIS_KILL, "a message has a kind");
     check(lis_message_kind(&named, sizeof(struct lis_header) - 1) == 0 && lis_message_kind(&named, -EMSGSIZE) == 0,

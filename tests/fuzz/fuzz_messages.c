@@ -159,8 +159,8 @@ static void take(const char *message, ssize_t size, int fds[LIS_MAX_FDS], int nf
         kind == LIS_CREATE || kind == LIS_KILL || kind == LIS_DISCARD ? lis_message_id(message, size) : NULL;
     if (id) /* it becomes a directory's name */
         require(strlen(id) > 0 && strlen(id) < LIS_ID_SIZE && !strpbrk(id, "/.\n "));
-    if (id && kind == LIS_CREATE) {
-        size_t head = sizeof(struct lis_create_message);
+    size_t head = sizeof(struct lis_create_message);
+    if (id && kind == LIS_CREATE && (size_t)size >= head) {
         void *plan = exact_copy(message + head, (size_t)size - head);
         check_plan_decoder(plan, (size_t)size - head);
         free(plan);

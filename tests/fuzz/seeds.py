@@ -16,7 +16,7 @@ IMAGE = Root(("/layers/skeleton",), (("/usr", "usr"), ("/lib64", "lib64")))
 
 def plan(**changes: object) -> bytes:
     options = {"root": IMAGE, "network": "none", "mounts": (), "workdir": "/testbed", "user": 0, "hostname": "sandbox"}
-    return make_plan(**{**options, **changes}).encode()  # type: ignore[arg-type]
+    return make_plan(**{**options, **changes}).encoded  # type: ignore[arg-type]
 
 
 def plans() -> dict[str, bytes]:

@@ -3,10 +3,11 @@
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from support.waiting import not_blocked
 
-from lisrt import Outcome, Sandbox
+from lisrt import Limits, Mount, Outcome, Sandbox
 
 from .bombs import DISK, FILES
 
@@ -99,6 +100,15 @@ def test_open_files(limited: Callable[..., Sandbox]) -> None:
     source = "import os\nfds = []\ntry:\n while True: fds.append(os.open('/', 0))\nexcept OSError: print(len(fds))"
     assert 20 <= int(box.run(["python3", "-c", source]).stdout) <= 32
     assert box.run(["sh", "-c", "ulimit -Hn"]).stdout == "32\n"
+
+
+def test_few_open_files_and_many_mounts(enforce: str, tmp_path: Path) -> None:
+    """What a creation itself needs is not held against the least limit there is."""
+    mounts = [Mount(str(tmp_path), f"/mnt/{number}") for number in range(16)]
+    with Sandbox(limits=Limits(open_files=16, enforce=enforce), mounts=mounts) as box:
+        assert box.run(["sh", "-c", "ulimit -Hn; ls -d /mnt/*"]).stdout.split()[:2] == ["16", "/mnt/0"]
+        box.snapshot()
+        assert box.run(["true"]).ok
 
 
 def test_unread_input(limited: Callable[..., Sandbox]) -> None:
