@@ -28,8 +28,8 @@ MOUNTS = 64
 """Of one sandbox, at most; the number that counts is per mount namespace."""
 
 SPARE_DESCRIPTORS = 64
-OUTER_NAMESPACES = 4
-"""Of the kind of which most are taken besides, mount namespaces: the spawner's two, and two for mounts not attached yet."""
+OUTER_NAMESPACES = 5
+"""Of the kind of which most are taken besides, mount namespaces: the spawner's two, and three for mounts not attached yet."""
 
 KINDS = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup")
 
