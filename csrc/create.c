@@ -77,7 +77,8 @@ static void become_sandbox(const struct lis_resources *resources, int sock) {
     if (dup3(sock, CONTROL, O_CLOEXEC) < 0)
         _exit(1);
     close(sock);
-    sys_close_range(OWNER, BASE_DIR, 0); /* nor have these; and with a low limit on open files their numbers are needed */
+    /* nor have these; and with a low limit on open files their numbers are needed */
+    sys_close_range(OWNER, BASE_DIR, 0);
     const struct lis_member *member = &resources->member;
     const struct lis_step *pids = lis_find_step(resources->plan, LIS_STEP_PIDS);
     const struct lis_step *ids = lis_find_step(resources->plan, LIS_STEP_USER);
