@@ -18,6 +18,7 @@ from lisrt import settings, uplink
 from lisrt.build.debian import paragraphs
 from lisrt.build.lock import Versions
 from lisrt.build.mirror import Source
+from lisrt.egress.trust import bundle
 from lisrt.errors import ImageError
 
 HERE = "/run/lisrt"
@@ -58,8 +59,8 @@ class Surroundings:
 
 def look() -> Surroundings:
     """Asks this host. ValueError for broken settings."""
-    bundle = uplink.bundle()
-    return Surroundings({**uplink.proxies(), **_pip()}, Path(bundle) if bundle else None, _apt_proxies())
+    trusted = bundle()
+    return Surroundings({**uplink.proxies(), **_pip()}, Path(trusted) if trusted else None, _apt_proxies())
 
 
 def _apt_proxies() -> tuple[str, ...]:

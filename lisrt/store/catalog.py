@@ -216,7 +216,7 @@ class Catalog:
         """The hexadecimal part of the id that a name stands for."""
         try:
             return _hex((self.home.part("names") / _quoted(name)).read_text().strip())
-        except (FileNotFoundError, NotADirectoryError, OSError):
+        except OSError:
             return None
 
     def _read(self, one: str) -> ImageRecord:
