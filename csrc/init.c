@@ -40,6 +40,7 @@ struct init {
     struct lis_watch control, signals, limit, lifeline;
     struct lis_meter meter;
     struct lis_user user;
+    struct lis_gateway gateway;
     int epoll, proc;
     uint32_t last_tag;
     struct lis_tag_base base;
@@ -330,6 +331,10 @@ static void serve(struct init *init) {
         return start_drain(init, fds, nfds);
     if (kind == LIS_MEMORY)
         return send_memory(fds, nfds);
+    if (kind == LIS_LISTEN && nfds == 1) {
+        lis_gateway_open(&init->gateway, init->epoll, fds[0]);
+        return;
+    }
     if (kind == LIS_QUIT || kind == LIS_BEQUEATH)
         quit(init, kind == LIS_BEQUEATH);
     for (int i = 0; i < nfds; i++)
@@ -450,6 +455,8 @@ void lis_init_main(int sock, int lifeline, const struct lis_meter *meter, const 
                 begin_kill(&init, (struct lis_command *)what, 0);
             else if (what->kind == LIS_WATCH_DRAIN)
                 continue_drain(&init, what);
+            else if (what->kind == LIS_WATCH_LISTENER)
+                lis_gateway_accept(&init.gateway, what);
         }
         if (looking && !reaping)
             look_at_limits(&init);

@@ -37,7 +37,8 @@ struct lis_watch {
         LIS_WATCH_COMMAND,
         LIS_WATCH_DRAIN,
         LIS_WATCH_LIMIT,
-        LIS_WATCH_LIFELINE
+        LIS_WATCH_LIFELINE,
+        LIS_WATCH_LISTENER
     } kind;
     int fd;
 };
@@ -115,6 +116,18 @@ int lis_file_request_decode(const struct lis_file_request *request, ssize_t size
 /* Receives one request and answers it; < 0 when the connection is over. */
 int lis_files_serve_one(int sock);
 void lis_files_serve(int sock) __attribute__((noreturn));
+
+/* ---- gateway.c: connections of programs, for the host's proxy ------------------------------------------------------ */
+
+enum { LIS_PORT_HTTP = 3128, LIS_PORT_SOCKS = 1080, LIS_GATEWAY_PORTS = 2 };
+struct lis_gateway {
+    struct lis_watch listeners[LIS_GATEWAY_PORTS];
+    int sock; /* to the gateway; 0: there is none */
+};
+/* Listens on the loopback and hands what connects there to the gateway, whom it tells how that went. Takes the socket over. */
+int lis_gateway_open(struct lis_gateway *gateway, int epoll, int sock);
+/* Somebody has connected. */
+void lis_gateway_accept(struct lis_gateway *gateway, const struct lis_watch *listener);
 
 /* ---- init.c: PID 1 of one sandbox ------------------------------------------------------------------------------- */
 

@@ -154,13 +154,16 @@ enum lis_message_kind {
     LIS_QUIT = 34,     /* to init: kill everything, then leave */
     LIS_DRAIN = 35,    /* to init: reading ends of pipes that children of a finished command still write to */
     LIS_MEMORY = 36,   /* to init: one descriptor, a socket; the answer is init's own smaps_rollup, a descriptor */
+    LIS_LISTEN = 37,   /* to init: one descriptor, a socket to the gateway: see gateway.c */
     LIS_BEQUEATH = 38, /* to init: the same as LIS_QUIT, and last of all LIS_NETWORK */
     LIS_GO = 39,     /* to one that is being made to follow another, before its READY; see struct lis_create_message */
     LIS_EXITED = 48, /* from init, on a command's socket */
     LIS_NOT_STARTED = 49,
     LIS_TERMINAL = 50, /* one descriptor: the master side */
-    LIS_NETWORK = 52,  /* from init: one descriptor, its network namespace, in which nothing lives any more */
-    LIS_FILE = 64,     /* from a file server: the answer to one request */
+    LIS_ACCEPTED =
+        51, /* from init, to the gateway: a connection, its descriptor; or without one, that it listens, or why not */
+    LIS_NETWORK = 52, /* from init: one descriptor, its network namespace, in which nothing lives any more */
+    LIS_FILE = 64,    /* from a file server: the answer to one request */
 };
 
 struct lis_header {
@@ -169,6 +172,11 @@ struct lis_header {
 struct lis_fault_message {
     struct lis_header header;
     struct lis_fault fault;
+};
+struct lis_accepted_message {
+    struct lis_header header;
+    uint32_t port;
+    int32_t err;
 };
 struct lis_cgroups_message {
     struct lis_header header;

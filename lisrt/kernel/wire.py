@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 MAGIC = 0x3153494C
 READY, FAULT, CREATE, KILL, DISCARD, TAKE, CGROUPS = 1, 2, 16, 17, 18, 19, 20
-EXEC, FILES, QUIT, DRAIN, MEMORY, BEQUEATH, GO = 32, 33, 34, 35, 36, 38, 39
-EXITED, NOT_STARTED, TERMINAL, NETWORK, FILE = 48, 49, 50, 52, 64
+EXEC, FILES, QUIT, DRAIN, MEMORY, LISTEN, BEQUEATH, GO = 32, 33, 34, 35, 36, 37, 38, 39
+EXITED, NOT_STARTED, TERMINAL, ACCEPTED, NETWORK, FILE = 48, 49, 50, 51, 52, 64
 
 STDIN, STDOUT, STDERR, ON_TERMINAL, BODY = 1, 2, 4, 8, 16
 AT_PROGRAM, AT_CWD, AT_SETUP = 1, 2, 3
@@ -27,6 +27,7 @@ _TAKE = struct.Struct("=II24s24s")
 _EXEC = struct.Struct("=IIIIIIQ")
 _EXIT = struct.Struct("=IIIiiiQQQQQ")
 _CREDENTIALS = struct.Struct("=iII")
+_ACCEPTED = struct.Struct("=IIIi")
 _CGROUPS = struct.Struct("=IIIII")
 _FILE_REQUEST = struct.Struct("=IIII")
 _FILE_REPLY = struct.Struct("=IIiIQI4x")
@@ -169,6 +170,12 @@ def encode_exec(
 
 def encode_file_request(op: int, path: bytes, mode: int = 0, target: bytes = b"") -> bytes:
     return _FILE_REQUEST.pack(MAGIC, FILE, op, mode) + path + b"\0" + target + b"\0"
+
+
+def decode_accepted(message: bytes) -> int:
+    """The port on which somebody has connected."""
+    _, _, port, _ = _ACCEPTED.unpack(message)
+    return int(port)
 
 
 def decode_fault(message: bytes) -> Fault:
