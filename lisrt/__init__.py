@@ -2,6 +2,8 @@
 
 from lisrt.aio import AsyncSandbox
 from lisrt.changes import Change
+from lisrt.egress.journal import Egress
+from lisrt.egress.proxy import Proxy
 from lisrt.errors import (
     CommandFailed,
     HostError,
@@ -21,6 +23,7 @@ __all__ = [
     "AsyncSandbox",
     "Change",
     "CommandFailed",
+    "Egress",
     "ExecResult",
     "HostError",
     "Image",
@@ -29,6 +32,7 @@ __all__ = [
     "LisrtError",
     "Mount",
     "Outcome",
+    "Proxy",
     "Sandbox",
     "SandboxBusy",
     "SandboxGone",

@@ -9,6 +9,8 @@ from typing import Self, overload
 from lisrt import process
 from lisrt.box import Box
 from lisrt.changes import Change
+from lisrt.egress.journal import Egress
+from lisrt.egress.proxy import Proxy
 from lisrt.limits import Limits
 from lisrt.result import ExecResult, Transfer
 from lisrt.sandbox import DEFAULT_MAX_READ
@@ -28,7 +30,7 @@ class AsyncSandbox:
         image: str | Image | None = None,
         *,
         limits: Limits | None = None,
-        network: str = "none",
+        network: str | Proxy = "none",
         mounts: Sequence[Mount] = (),
         env: Mapping[str, str] | None = None,
         workdir: str | None = None,
@@ -121,6 +123,15 @@ class AsyncSandbox:
     async def close(self) -> None:
         """See Sandbox.close."""
         await adrive(self._box.close())
+
+    async def set_network(self, network: Proxy | str) -> None:
+        """See Sandbox.set_network."""
+        await adrive(self._box.set_network(network))
+
+    @property
+    def egress(self) -> list[Egress]:
+        """See Sandbox.egress."""
+        return self._box.egress()
 
     @property
     def alive(self) -> bool:

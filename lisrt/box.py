@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from lisrt import channel, files, guarantees, identity, process, spawner, transfer, uplink
+from lisrt import channel, files, guarantees, identity, process, spawner, transfer
 from lisrt import idmap as subordinate
 from lisrt.changes import Change
-from lisrt.channel import Channel, Network
+from lisrt.channel import Channel, Heir, Order
+from lisrt.egress.journal import Egress
+from lisrt.egress.proxy import Proxy
 from lisrt.enforcement import Enforcement, choose, wants_groups
 from lisrt.errors import HostError, ImageError, LisrtError, SandboxGone
 from lisrt.explain import limit_error
@@ -23,7 +25,7 @@ from lisrt.image import Root, resolve_name
 from lisrt.kernel.bubblewrap import Program
 from lisrt.limits import Limits, shorter, writable_layer
 from lisrt.passwd import Account
-from lisrt.plan import DEFAULT_WORKDIR, NETWORKS, Plan, make_plan
+from lisrt.plan import DEFAULT_WORKDIR, Plan, make_plan
 from lisrt.result import ExecResult, Transfer
 from lisrt.snapshot import Image, coming, flattened, take, written
 from lisrt.spawned import Spawner
@@ -39,7 +41,9 @@ from lisrt.spec import (
     user_name,
 )
 from lisrt.store.catalog import checked_name
+from lisrt.uplink import Uplink, sums_of, with_egress
 from lisrt.waiting import Flow, Offload
+from lisrt.writable import check_kept, check_launcher
 
 
 class Box:
@@ -49,7 +53,7 @@ class Box:
         self,
         image: str | Image | None,
         limits: Limits | None,
-        network: str,
+        network: str | Proxy,
         mounts: Sequence[Mount],
         env: Mapping[str, str] | None,
         workdir: str | None,
@@ -68,22 +72,17 @@ class Box:
         self.image_name = image.name if isinstance(image, Image) else resolve_name(image)
         self.base = image if isinstance(image, Image) else None
         """What `reset` goes back to, when that is a snapshot."""
-        if network not in NETWORKS:
-            raise ValueError(f"network must be one of {', '.join(NETWORKS)}: {network!r}")
+        self.uplink = Uplink(network)
         self.launcher, self.idmap = spawner.resolve(launcher), idmap
         if idmap not in subordinate.IDMAPS:
             raise ValueError(f"idmap must be one of {', '.join(subordinate.IDMAPS)}: {idmap!r}")
         self.bubblewrap: Program | None = None
-        self.network = network
         if isinstance(mounts, Mount):
             raise TypeError("mounts is a list: mounts=[Mount('/data', '/data')]")
         self.mounts = tuple(mounts)
         if not all(isinstance(mount, Mount) for mount in self.mounts):
             raise TypeError("mounts are Mount objects: mounts=[Mount('/data', '/data')]")
-        self.uplink: Mapping[str, str] = {}
-        if network == "host":
-            self.mounts += uplink.mounts(self.mounts)
-            self.uplink = uplink.variables()
+        self.mounts += self.uplink.mounts(self.mounts)
         self.extra_env = environment(env)
         self.asked_workdir = None if workdir is None else absolute(workdir, what="workdir")
         self.asked_user = user_name(user)
@@ -126,7 +125,7 @@ class Box:
         for last_try in (False, True):
             home = yield from self._settle()
             try:
-                self._channel = yield from channel.create(home, self.plan(), trusted=self.root.trusted)
+                self._channel = yield from channel.create(self._order(home))
                 return
             except SandboxGone:
                 if last_try or not (yield Offload(partial(home.dead_within, 0.1))):
@@ -145,17 +144,12 @@ class Box:
                 found = yield Offload(partial(spawner.current, self.launcher, self.idmap))
                 root = yield Offload(partial(found.roots.get, self.image_name))
             home, self.root = found, root
-        if self.tmpfs and home.bubblewrap is not None:
-            raise HostError(
-                "bubblewrap can't bound a writable layer in memory",
-                check="bwrap",
-                fix='Use launcher="native", or writable="disk" with a scratch directory in memory ($LISRT_SCRATCH=/dev/shm)',
-            )
+        check_launcher(self.tmpfs, is_bubblewrap=home.bubblewrap is not None)
         self.by = choose(self.limits, (yield from self._controllers(home)))
         self.account = identity.account(self.root, self.asked_user, self.image_name, is_snapshot=self.base is not None)
         if self.idmap == "subuid":
             subordinate.require(self.account.uid, self.account.gid)
-        self.env = {**identity.variables(self.account, self.root, self.uplink), **self.extra_env}
+        self.env = {**identity.variables(self.account, self.root, self.uplink.variables()), **self.extra_env}
         self.home, self.bubblewrap = home, home.bubblewrap
         return home
 
@@ -173,7 +167,7 @@ class Box:
     def plan(self, root: Root | None = None) -> Plan:
         return make_plan(
             root or self.root,
-            network=self.network,
+            network=self.uplink.kind,
             mounts=self.mounts,
             workdir=self.workdir,
             user=self.account.uid,
@@ -184,6 +178,10 @@ class Box:
             by=self.by,
             real_ids=self.idmap == "subuid",
         )
+
+    def _order(self, home: Spawner, root: Root | None = None) -> Order:
+        root = root or self.root
+        return Order(home, self.plan(root), root.trusted, self.uplink.proxy)
 
     def close(self) -> Flow[None]:
         self._closed = True
@@ -210,28 +208,28 @@ class Box:
         return (yield from self._branch(count))[1]
 
     def _branch(self, count: int) -> Flow[tuple[Image, list[Box]]]:
-        self._check_kept()
+        check_kept(self.tmpfs)
         with self._gate.alone():
             home, old = (yield from self._home_here()), self.channel
-            image, network = coming(home, self.image_name, self.root, self.base), Network()
-            with Follower(home, old, trusted=False) as first:
-                yield from first.begin(self.plan(image.root), inherits=not count)
+            image, heir = coming(home, self.image_name, self.root, self.base), Heir(old.guest)
+            with Follower(old) as first:
+                yield from first.begin(self._order(home, image.root), inherits=not count)
                 take(home, old, image)
                 self.base, self.root = image, image.root
                 image.frozen[0].own()
-                made = yield from self._replace(home, old, self._grow(home, old, count, first, network), network)
+                made = yield from self._replace(home, old, self._grow(home, old, count, first, heir), heir)
             return self.base, [self._twin(one) for one in made]
 
-    def _grow(self, home: Spawner, old: Channel, count: int, first: Follower, network: Network) -> Flow[list[Channel]]:
+    def _grow(self, home: Spawner, old: Channel, count: int, first: Follower, heir: Heir) -> Flow[list[Channel]]:
         """This sandbox again, with its network, and others like it."""
         assert self.base is not None, "it has just been frozen"
         self.base = yield from flattened(self.base)
         self.root = self.base.root
-        plan = self.plan()
+        order = self._order(home)
         if not count:
-            return (yield from self._go_on(plan, first, network))
-        first.go(plan)
-        made, self._channel = yield from twins(home, plan, count, first, old, network)
+            return (yield from self._go_on(order, first, heir))
+        yield from first.go(order)
+        made, self._channel = yield from twins(order, count, first, old, heir)
         return made
 
     def reset(self, to: Image | None) -> Flow[None]:
@@ -240,20 +238,20 @@ class Box:
             home, old = (yield from self._home_here()), self.channel
             if to is not None and to.ready(self.launcher, self.idmap) is not home:
                 raise ImageError("the snapshot belongs to sandboxes of another launcher")
-            root = to.root if to else self.root
-            plan = self.plan(root)
-            with Follower(home, old, trusted=root.trusted) as other:
-                yield from other.begin(plan)
+            root, heir = to.root if to else self.root, Heir(old.guest, is_wanted=False)
+            order = self._order(home, root)
+            with Follower(old) as other:
+                yield from other.begin(order)
                 if to is not None:
                     self.base, self.root = to, root
-                yield from self._replace(home, old, self._go_on(plan, other, None), Network(is_wanted=False))
+                yield from self._replace(home, old, self._go_on(order, other, heir), heir)
 
-    def _go_on(self, plan: Plan, other: Follower, network: Network | None) -> Flow[list[Channel]]:
-        other.go(plan, network)
-        self._channel = yield from other.arrive(plan)
+    def _go_on(self, order: Order, other: Follower, heir: Heir) -> Flow[list[Channel]]:
+        yield from other.go(order, heir)
+        self._channel = yield from other.arrive(order)
         return []
 
-    def _replace(self, home: Spawner, old: Channel, make: Flow[list[Channel]], heir: Network) -> Flow[list[Channel]]:
+    def _replace(self, home: Spawner, old: Channel, make: Flow[list[Channel]], heir: Heir) -> Flow[list[Channel]]:
         """Ends a sandbox and makes what is to follow. Whatever goes wrong, or interrupts: it is started again on its files.
 
         `heir` gets its network meanwhile.
@@ -269,9 +267,8 @@ class Box:
             raise
         except BaseException as error:
             if is_dead and self._channel is old:
-                options = {"trusted": self.root.trusted, "is_patient": isinstance(error, Exception)}
                 with contextlib.suppress(LisrtError, OSError):
-                    self._channel = yield from restart(home, self.plan(), old, heir, **options)
+                    self._channel = yield from restart(self._order(home), old, heir, is_patient=isinstance(error, Exception))
             if isinstance(error, OSError):
                 raise limit_error(error, "make a sandbox") or error from None
             raise
@@ -289,18 +286,10 @@ class Box:
 
     def diff(self) -> Flow[list[Change]]:
         """What was written since the last snapshot, or since the start."""
-        self._check_kept()
+        check_kept(self.tmpfs)
         with self._gate.using():
             home = yield from self._home_here()
             return (yield from written(home, self.channel, self.root))
-
-    def _check_kept(self) -> None:
-        if self.tmpfs:
-            raise HostError(
-                "what this sandbox writes is in memory of its own, and goes with its processes",
-                check="scratch",
-                fix='For snapshots, forks and diff use writable="disk"; $LISRT_SCRATCH=/dev/shm is memory, too',
-            )
 
     def _home_here(self) -> Flow[Spawner]:
         yield from self.channel.arrived()
@@ -309,7 +298,7 @@ class Box:
 
     def _twin(self, one: Channel) -> Box:
         twin = copy.copy(self)
-        twin._channel, twin._gate = one, Gate()
+        twin._channel, twin._gate, twin.uplink = one, Gate(), copy.copy(self.uplink)
         return twin
 
     # Commands and files
@@ -347,7 +336,12 @@ class Box:
 
     def run(self, command: process.Command) -> Flow[ExecResult]:
         with self._gate.using():
-            return (yield from process.execute(self.channel, command))
+            return (yield from self._execute(command))
+
+    def _execute(self, command: process.Command) -> Flow[ExecResult]:
+        guest = self.channel.guest
+        before = sums_of(guest)
+        return with_egress((yield from process.execute(self.channel, command)), guest, before)
 
     def sh(self, script: str, command: process.Command) -> Flow[ExecResult]:
         with self._gate.using():
@@ -356,7 +350,7 @@ class Box:
     def _sh(self, script: str, command: process.Command) -> Flow[ExecResult]:
         for shell in ([self.shell] if self.shell else [[b"bash", b"-c"], [b"sh", b"-c"]]):
             command.argv[:] = [*shell, os.fsencode(script)]
-            result = yield from process.execute(self.channel, command)
+            result = yield from self._execute(command)
             if result.started:
                 self.shell = shell
                 break
@@ -383,13 +377,21 @@ class Box:
         with self._gate.using():
             return (yield from transfer.download(self.channel, source, os.fsdecode(host_path), max_bytes))
 
+    def set_network(self, network: Proxy | str) -> Flow[None]:
+        yield from self.uplink.change(network, self.channel.guest)
+
+    def egress(self) -> list[Egress]:
+        guest = self.channel.guest
+        return guest.journal.records() if guest is not None else []
+
     def guarantees(self) -> Mapping[str, str]:
         if self._channel is None:
             _ = self.channel  # raises: nothing has been chosen yet
         return guarantees.rows(
             limits=self.limits,
             by=self.by,
-            network=self.network,
+            network=self.uplink.kind,
+            proxy=self.uplink.proxy,
             user=self.account.uid,
             real_ids=self.idmap == "subuid",
             mounts=self.mounts,

@@ -10,16 +10,21 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from lisrt import spawner
+from lisrt.egress.proxy import Proxy
 from lisrt.errors import SandboxGone
 from lisrt.explain import fault_error, limit_error
 from lisrt.kernel import wire
 from lisrt.plan import Plan
 from lisrt.spawned import Spawner
 from lisrt.waiting import Flow, Offload, Ready
+
+if TYPE_CHECKING:
+    from lisrt.egress.guest import Guest
 
 T = TypeVar("T")
 
@@ -32,10 +37,12 @@ FLIGHT_PAUSES = 0.005, 0.1
 receiver slow. Nothing tells when that is over: so tries begin with the shorter pause, which grows to the longer one."""
 
 
-class Network:
-    """The network namespace of a sandbox that has ended, for the one that goes on with its files."""
+class Heir:
+    """What a sandbox that ends leaves to the one that takes its place: its guest at the gateway (limits on bytes, and what was
+    written down, are the sandbox's for life), and its network namespace, where that is wanted."""
 
-    def __init__(self, *, is_wanted: bool = True) -> None:
+    def __init__(self, guest: Guest | None = None, *, is_wanted: bool = True) -> None:
+        self.guest = guest
         self.fd = -1
         self._is_wanted = is_wanted
         spawner.keep_from_children(self)
@@ -54,6 +61,17 @@ class Network:
             os.close(fd)
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be made."""
+
+    home: Spawner
+    plan: Plan
+    trusted: bool = True
+    proxy: Proxy | None = None
+    """The way out; None where there is none, or where the plan has one."""
+
+
 class Channel:
     """Safe to use from many threads and several event loops at once.
 
@@ -61,9 +79,13 @@ class Channel:
     they fail as if it had died, with the reason.
     """
 
-    def __init__(self, name: str, home: Spawner, sock: socket.socket, *, is_ready: bool = True) -> None:
+    def __init__(
+        self, name: str, home: Spawner, sock: socket.socket, guest: Guest | None = None, *, is_ready: bool = True
+    ) -> None:
         self._is_ready = is_ready
         self.name = name
+        self.guest = guest
+        """It at the gateway, where it has a proxy."""
         self._home = home
         self._sock = sock
         self._lock = threading.Lock()
@@ -116,18 +138,19 @@ class Channel:
                 self._sock.shutdown(socket.SHUT_RDWR)  # not closed: close() may be waiting on it in another thread
         return self.gone()
 
-    def close(self, heir: Network | None = None) -> Flow[bool]:
+    def close(self, heir: Heir | None = None) -> Flow[bool]:
         """Kills everything in the sandbox and waits until it is dead. Again is allowed, and does nothing.
 
         False when it was not seen dead: it was closed before, or has been given up to the spawner. `heir` gets its network
         namespace, if there is one to be had; then all but PID 1 are dead, and that is about to be: see `ended`, and `forget` it.
         """
+        bequeath = heir is not None
         with self._lock:
             if self._closed or self._generation != spawner.generation():
                 return False
             self._closed = True
             try:
-                wire.send(self._sock, wire.encode_plain(wire.QUIT if heir is None else wire.BEQUEATH))
+                wire.send(self._sock, wire.encode_plain(wire.BEQUEATH if bequeath else wire.QUIT))
             except OSError:
                 with contextlib.suppress(OSError):  # nobody is at the other end any more
                     self._sock.shutdown(socket.SHUT_WR)  # full: end of file says the same
@@ -146,7 +169,7 @@ class Channel:
         with contextlib.suppress(SandboxGone, OSError):
             self._home.kill(self.name)
 
-    def _last_words(self, heir: Network | None) -> Flow[bool]:
+    def _last_words(self, heir: Heir | None) -> Flow[bool]:
         deadline = time.monotonic() + CLOSE_TIMEOUT
         is_heard = False
         try:
@@ -250,23 +273,74 @@ def landing(task: str, send: Callable[[], T]) -> Flow[T]:
         pause = min(2 * pause, longest)
 
 
-def create(home: Spawner, plan: Plan, *, trusted: bool = True, network: Network | None = None) -> Flow[Channel]:
+def create(order: Order, heir: Heir | None = None) -> Flow[Channel]:
     """Has the spawner make a sandbox and waits for its PID 1. HostError, SetupError, SandboxGone."""
-    started = yield from start(home, plan, trusted, network)
-    return (yield from arrive(home, *started))
+    started = yield from start(order, heir)
+    yield from started.admit(order, heir)
+    return (yield from started.arrive(order.home))
 
 
-def again(home: Spawner, plan: Plan, *, trusted: bool = True, network: Network | None = None) -> Flow[Channel]:
+def again(order: Order, heir: Heir | None = None) -> Flow[Channel]:
     """One that is not waited for: see Channel. SandboxGone."""
-    name, sock = yield from start(home, plan, trusted, network)
-    return Channel(name, home, sock, is_ready=False)
+    started = yield from start(order, heir)
+    yield from started.admit(order, heir)
+    return started.later(order.home)
 
 
-def start(
-    home: Spawner, plan: Plan, trusted: bool, network: Network | None, *, follows: str = "", inherits: bool = False
-) -> Flow[tuple[str, socket.socket]]:
-    """Has the spawner begin with a sandbox: its name, and the socket for `arrive`. `follows`, `inherits`: see follower.py."""
-    inherited = -1 if network is None else network.fd
+@dataclass(slots=True)
+class Started:
+    """A sandbox that the spawner makes. The socket is closed when anything fails."""
+
+    name: str
+    sock: socket.socket
+    guest: Guest | None = None
+
+    def admit(self, order: Order, heir: Heir | None) -> Flow[None]:
+        """Has PID 1 listen for programs that want out, if it has a proxy: before it is there, so that no command can come first."""
+        if order.proxy is None:
+            return
+        from lisrt.egress import gateway  # asyncio and HTTP, for those alone who have a proxy
+
+        doorman = gateway.current()
+        guest = doorman.admit(order.proxy, heir.guest if heir else None)
+        self.guest = guest
+
+        def introduce() -> None:
+            with doorman.connect(guest) as end:
+                wire.send(self.sock, wire.encode_plain(wire.LISTEN), (end.fileno(),))
+
+        try:
+            yield from landing("make a sandbox", introduce)
+        except BaseException:
+            self.sock.close()
+            raise
+
+    def arrive(self, home: Spawner) -> Flow[Channel]:
+        """Waits for PID 1. HostError, SetupError, SandboxGone."""
+        try:
+            deadline = time.monotonic() + CREATE_TIMEOUT
+            ready = yield Ready(readers=(self.sock.fileno(),), deadline=deadline)
+            if not ready:
+                home.kill(self.name)
+                raise SandboxGone(f"the sandbox was not ready within {CREATE_TIMEOUT:.0f} s")
+            message, _ = wire.receive(self.sock)
+            if wire.kind(message) == wire.FAULT:
+                raise fault_error(wire.decode_fault(message))
+            if wire.kind(message) != wire.READY:
+                raise SandboxGone("the sandbox died while it was being set up (killed from outside, or out of memory)")
+            return Channel(self.name, home, self.sock, self.guest)
+        except BaseException:
+            self.sock.close()
+            raise
+
+    def later(self, home: Spawner) -> Channel:
+        """Not waited for: see Channel."""
+        return Channel(self.name, home, self.sock, self.guest, is_ready=False)
+
+
+def start(order: Order, heir: Heir | None, *, follows: str = "", inherits: bool = False) -> Flow[Started]:
+    """Has the spawner begin with a sandbox. `follows`, `inherits`: see follower.py."""
+    network = -1 if heir is None else heir.fd
     name = f"b{os.urandom(8).hex()}"
     ours, theirs = wire.pair()
     spawner.keep_from_children(ours)
@@ -274,30 +348,11 @@ def start(
         with theirs:
             while True:
                 try:
-                    send = partial(home.create, name, plan, theirs, trusted=trusted, network=inherited)
+                    send = partial(order.home.create, name, order.plan, theirs, trusted=order.trusted, network=network)
                     yield from landing("make a sandbox", partial(send, follows=follows, inherits=inherits))
-                    return name, ours
+                    return Started(name, ours)
                 except BlockingIOError:
-                    yield Offload(lambda: _wait(home.control, select.POLLOUT))
-    except BaseException:
-        ours.close()
-        raise
-
-
-def arrive(home: Spawner, name: str, ours: socket.socket) -> Flow[Channel]:
-    """Waits for PID 1 of what was started; closes the socket when that does not come. HostError, SetupError, SandboxGone."""
-    try:
-        deadline = time.monotonic() + CREATE_TIMEOUT
-        ready = yield Ready(readers=(ours.fileno(),), deadline=deadline)
-        if not ready:
-            home.kill(name)
-            raise SandboxGone(f"the sandbox was not ready within {CREATE_TIMEOUT:.0f} s")
-        message, _ = wire.receive(ours)
-        if wire.kind(message) == wire.FAULT:
-            raise fault_error(wire.decode_fault(message))
-        if wire.kind(message) != wire.READY:
-            raise SandboxGone("the sandbox died while it was being set up (killed from outside, or out of memory)")
-        return Channel(name, home, ours)
+                    yield Offload(lambda: _wait(order.home.control, select.POLLOUT))
     except BaseException:
         ours.close()
         raise

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from types import TracebackType
 
-from lisrt.channel import CLOSE_TIMEOUT, Channel, Network, again, arrive, create, start
+from lisrt.channel import CLOSE_TIMEOUT, Channel, Heir, Order, Started, again, create, start
 from lisrt.errors import LisrtError, SetupError
 from lisrt.kernel import wire
-from lisrt.plan import Plan
-from lisrt.spawned import Spawner
 from lisrt.waiting import Flow, Ready
 
 
@@ -33,63 +30,65 @@ class Follower:
     What goes wrong before `arrive` is no failure: it is made anew there, as any other sandbox.
     """
 
-    def __init__(self, home: Spawner, old: Channel, *, trusted: bool) -> None:
-        self._home, self._old, self._trusted = home, old, trusted
-        self._is_native = home.bubblewrap is None
-        self._begun: tuple[Plan, str, socket.socket] | None = None
-        self._network: Network | None = None
+    def __init__(self, old: Channel) -> None:
+        self._old = old
+        self._begun: tuple[Order, Started] | None = None
+        self._heir: Heir | None = None
 
-    def begin(self, plan: Plan, *, inherits: bool = False, is_over: bool = False) -> Flow[None]:
+    def begin(self, order: Order, *, inherits: bool = False, is_over: bool = False) -> Flow[None]:
         """Has the spawner begin. `inherits`: the other's network comes with `go`. `is_over`: the other has ended, or is about to:
         only then can bubblewrap begin."""
-        if self._is_native or is_over:
-            follows = self._old.name if self._is_native else ""
+        is_native = order.home.bubblewrap is None
+        if is_native or is_over:
             with Forgiving():
-                begun = yield from start(self._home, plan, self._trusted, None, follows=follows, inherits=inherits)
-                self._begun = plan, *begun
+                begun = yield from start(order, None, follows=self._old.name if is_native else "", inherits=inherits)
+                self._begun = order, begun
 
-    def go(self, plan: Plan, network: Network | None = None) -> None:
-        """Has it go on, unless it was begun with another plan."""
-        self._network = network
+    def go(self, order: Order, heir: Heir | None = None) -> Flow[None]:
+        """Has it go on, unless it was begun with another order."""
+        self._heir = heir
         if self._begun is None:
             return
-        begun, _, sock = self._begun
+        begun, one = self._begun
+        if begun != order:
+            self.close()
+            return
         try:
-            if begun != plan:
-                self.close()
-            elif self._is_native:
-                wire.send(sock, wire.encode_plain(wire.GO), () if network is None or network.fd < 0 else (network.fd,))
+            if order.home.bubblewrap is None:
+                wire.send(one.sock, wire.encode_plain(wire.GO), () if heir is None or heir.fd < 0 else (heir.fd,))
+            yield from one.admit(order, heir)
         except OSError:
             self.close()
 
-    def arrive(self, plan: Plan) -> Flow[Channel]:
+    def arrive(self, order: Order) -> Flow[Channel]:
         """Waits for its PID 1. HostError, SetupError, SandboxGone."""
         if self._begun is not None:
-            _, name, sock = self._begun
+            _, one = self._begun
             arrived: Channel | None = None
             with Forgiving():
-                if self._is_native and not (yield Ready((sock.fileno(),), (), time.monotonic() + CLOSE_TIMEOUT)):
+                deadline = time.monotonic() + CLOSE_TIMEOUT
+                if order.home.bubblewrap is None and not (yield Ready((one.sock.fileno(),), (), deadline)):
                     self._old.kill()  # it waits for the other's PID 1, which said that it ends: somebody has taken that over
                 self._begun = None
-                arrived = yield from arrive(self._home, name, sock)
+                arrived = yield from one.arrive(order.home)
             if arrived is not None:
                 return arrived
             self.close()
         yield from self._old.ended()
-        return (yield from create(self._home, plan, trusted=self._trusted, network=self._network))
+        return (yield from create(order, self._heir))
 
-    def later(self) -> Channel:
+    def later(self, order: Order) -> Channel:
         """Not waited for: see Channel. SandboxGone when it could not be begun."""
         if self._begun is None:
             raise self._old.gone()
-        _, name, sock = self._begun
+        _, one = self._begun
         self._begun = None
-        return Channel(name, self._home, sock, is_ready=False)
+        return one.later(order.home)
 
     def close(self) -> None:
         """Ends what was begun and has not arrived. Again is allowed."""
         if self._begun is not None:
-            self._begun[2].close()
+            self._begun[1].sock.close()
             self._begun = None
 
     def __enter__(self) -> Follower:
@@ -99,30 +98,28 @@ class Follower:
         self.close()
 
 
-def restart(home: Spawner, plan: Plan, old: Channel, network: Network, *, trusted: bool, is_patient: bool) -> Flow[Channel]:
+def restart(order: Order, old: Channel, heir: Heir, *, is_patient: bool) -> Flow[Channel]:
     """Another one, on its files, after `old` has been closed and something has gone wrong. Who was interrupted is not patient."""
-    with Follower(home, old, trusted=trusted) as one:
+    with Follower(old) as one:
         if not is_patient:
-            yield from one.begin(plan, inherits=True, is_over=True)
-        one.go(plan, network)
-        return (yield from one.arrive(plan)) if is_patient else one.later()
+            yield from one.begin(order, inherits=True, is_over=True)
+        yield from one.go(order, heir)
+        return (yield from one.arrive(order)) if is_patient else one.later(order)
 
 
-def twins(
-    home: Spawner, plan: Plan, count: int, first: Follower, old: Channel, network: Network
-) -> Flow[tuple[list[Channel], Channel]]:
-    """So many at once of a root that is not trusted, or none: the first has gone on. And one more, last, which is not waited for
-    (see Channel) and gets `network`."""
-    others = [Follower(home, old, trusted=False) for _ in range(count - 1)]
+def twins(order: Order, count: int, first: Follower, old: Channel, heir: Heir) -> Flow[tuple[list[Channel], Channel]]:
+    """So many at once, or none: the first has gone on. And one more, last, which is not waited for (see Channel) and is the
+    heir's."""
+    others = [Follower(old) for _ in range(count - 1)]
     arrived: list[Channel] = []
     try:
         for one in others:
-            yield from one.begin(plan, is_over=True)
-            one.go(plan)
+            yield from one.begin(order, is_over=True)
+            yield from one.go(order)
         for one in (first, *others):
-            arrived.append((yield from one.arrive(plan)))
+            arrived.append((yield from one.arrive(order)))
         # only now: it would take a CPU from those that are waited for
-        return arrived, (yield from again(home, plan, trusted=False, network=network))
+        return arrived, (yield from again(order, heir))
     except BaseException:
         for one in others:
             one.close()  # its PID 1 ends, or never comes to be

@@ -31,6 +31,12 @@ class Usage:
     before Linux 6.12: since the sandbox was made). Without: of the largest single process (getrusage's ru_maxrss)."""
     written: int = 0
     """Bytes that were to go to a disk (getrusage's ru_oublock), of the command and the children that it waited for."""
+    sent: int = 0
+    """Bytes that went out through the sandbox's Proxy meanwhile, whichever of its commands has sent them."""
+    received: int = 0
+    """Likewise, that came in."""
+    denied: int = 0
+    """Connections and requests that the Proxy has denied meanwhile."""
 
 
 @dataclass(frozen=True)

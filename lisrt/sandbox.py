@@ -9,6 +9,8 @@ from typing import Self, overload
 from lisrt import process
 from lisrt.box import Box
 from lisrt.changes import Change
+from lisrt.egress.journal import Egress
+from lisrt.egress.proxy import Proxy
 from lisrt.limits import Limits
 from lisrt.result import ExecResult, Transfer
 from lisrt.snapshot import Image
@@ -26,7 +28,8 @@ class Sandbox:
             and the rest are this sandbox's own. None means `$LISRT_IMAGE`, then the settings file, then `host`. One that
             is new on this host is unpacked first.
         limits: how much memory, CPU, processes, disk it may use; by default 1024 processes and threads, and nothing else.
-        network: "none" (own loopback only, the default) or "host" (no isolation; with the host's resolv.conf and hosts).
+        network: "none" (own loopback only, the default); a Proxy, through which programs reach what it allows; or "host" (no
+            isolation; with the host's resolv.conf and hosts).
         mounts: host directories and files to show, see Mount.
         env: variables for all commands, over the image's. Nothing of the host's environment is passed on.
         workdir: where commands start; made if it is missing. By default the image's, or /testbed.
@@ -57,7 +60,7 @@ class Sandbox:
         image: str | Image | None = None,
         *,
         limits: Limits | None = None,
-        network: str = "none",
+        network: str | Proxy = "none",
         mounts: Sequence[Mount] = (),
         env: Mapping[str, str] | None = None,
         workdir: str | None = None,
@@ -203,6 +206,16 @@ class Sandbox:
     def close(self) -> None:
         """Kills everything in the sandbox and forgets its files. Again is allowed, and does nothing."""
         drive(self._box.close())
+
+    def set_network(self, network: Proxy | str) -> None:
+        """Other rules from now on, for a sandbox that was made with a Proxy; "none" for none. Connections that they would not
+        allow have ended when it returns. ValueError for one that was not."""
+        drive(self._box.set_network(network))
+
+    @property
+    def egress(self) -> list[Egress]:
+        """What programs have asked of a Proxy, allowed and denied: the last 10,000."""
+        return self._box.egress()
 
     @property
     def alive(self) -> bool:

@@ -119,6 +119,7 @@ class _Run:
         self._started = time.monotonic()
         self._turns = 0
         self._usage = TokenUsage()
+        self._egress = 0
         self._reason = ExitReason.SANDBOX_ERROR
         self._errors: list[str] = []
         self._answer: str | None = None
@@ -235,9 +236,19 @@ class _Run:
                 return ExitReason.NO_TOOL_CALLS
             if not reply.tool_calls:
                 self._remind(reply)
-            elif await self._carry_out(reply, tools):
-                return ExitReason.SUBMITTED
+            else:
+                submitted = await self._carry_out(reply, tools)
+                self._log_egress(box)
+                if submitted:
+                    return ExitReason.SUBMITTED
         return ExitReason.MAX_TURNS
+
+    def _log_egress(self, box: AsyncSandbox) -> None:
+        """What programs have asked of the network since the last time, where there is a proxy to ask."""
+        for one in box.egress:
+            if one.number > self._egress:
+                self._egress = one.number
+                self._log.write("egress", turn=self._turns, **asdict(one))
 
     def _take(self, reply: Reply) -> None:
         self._turns += 1

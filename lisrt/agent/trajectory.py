@@ -8,6 +8,8 @@ Each line is an object with `type` and `time` (UTC). In order of appearance:
     retry     turn, attempt, reason, delay in seconds
     tool      turn, id, name, arguments as sent, observation, outcome, duration in seconds, a command's figures;
               no observation where the outcome is `sandbox_error` or `interrupted`
+    egress    turn, host, port, method, allowed, rule, why, at, sent, received: what programs have asked of a Proxy since the last
+              tool; the bytes of connections that go on are those so far
     reminder  turn, content: the user message that answers a reply without a tool call
     output    files, directories, bytes and skipped entries of the download
     end       exit_reason, answer, turns, usage, duration in seconds, error, output

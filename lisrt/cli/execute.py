@@ -17,11 +17,13 @@ from lisrt.box import Box
 from lisrt.cli.names import Names
 from lisrt.cli.options import require_disk, sandbox_arguments, sandbox_options, save_option, seconds
 from lisrt.cli.streams import tell, write_all
+from lisrt.cli.words import printable
 from lisrt.kernel import wire
 from lisrt.store.catalog import Catalog
 from lisrt.waiting import Flow, drive
 
 TIMED_OUT = 124
+MOST_TOLD = 5
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
@@ -59,6 +61,7 @@ def _execute(box: Box, ask: Callable[[], process.Command], save: str | None) -> 
             return 126
         status = _status(exit, request)
         _hint_at_network(box, request, status)
+        _tell_denied(box)
         if save is not None:
             yield from _save(box, save, status)
         return status
@@ -100,8 +103,18 @@ _FETCHES = re.compile(rb"\b(apt|apt-get|pip3?|npm|curl|wget|git clone|git fetch)
 
 def _hint_at_network(box: Box, request: process.Command, status: int) -> None:
     """Who has just installed the image will try `apt-get update` first, and read of names that can't be resolved."""
-    if status not in (0, 127) and box.network == "none" and _FETCHES.search(b" ".join(request.argv)):
-        tell("lisrt: this sandbox has no network; --network host gives it this machine's")
+    without = box.uplink.kind == "none" and box.uplink.proxy is None
+    if without and status not in (0, 127) and _FETCHES.search(b" ".join(request.argv)):
+        tell("lisrt: this sandbox has no network; --allow HOST lets it reach one, --network host gives it this machine's")
+
+
+def _tell_denied(box: Box) -> None:
+    """The first few hosts that the rules have kept it from: what the program itself says of that may be anything."""
+    denied = list(dict.fromkeys((one.host, one.port, one.why) for one in box.egress() if not one.allowed))
+    for host, port, why in denied[:MOST_TOLD]:
+        tell(f"lisrt: denied {printable(host)}:{port}: {printable(why)}")
+    if len(denied) > MOST_TOLD:
+        tell(f"lisrt: and {len(denied) - MOST_TOLD} more")
 
 
 def _explain(box: Box) -> int:

@@ -9,6 +9,7 @@ import click
 
 from lisrt import roots, spawner, spec
 from lisrt.cli.streams import tell
+from lisrt.egress.proxy import Proxy
 from lisrt.idmap import IDMAPS
 from lisrt.image import HOST, resolve_name
 from lisrt.limits import DEFAULT_PIDS, ENFORCERS, Limits, size, writable_layer
@@ -52,6 +53,22 @@ def _workdir(_context: click.Context, option: click.Parameter, value: str | None
         raise click.BadParameter(str(error), param=option) from None
 
 
+def _rules(_context: click.Context, option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        Proxy(allow=value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=option) from None
+    return value
+
+
+def _network(network: str, allow: tuple[str, ...], deny: tuple[str, ...]) -> str | Proxy:
+    if not allow and not deny:
+        return network
+    if network != "none":
+        raise click.UsageError("--allow and --deny are rules for a proxy; --network host has none")
+    return Proxy(allow, deny)
+
+
 def _size(_context: click.Context, option: click.Parameter, value: str | None) -> int | None:
     try:
         return None if value is None else size(int(value) if value.isdecimal() else value, what=f"--{option.name}")
@@ -75,6 +92,25 @@ def require_disk(save: str | None, writable: str) -> None:
     """What is to be saved must not lie in memory that goes with its processes. click.UsageError."""
     if save is not None and writable != "disk":
         raise click.UsageError("--save keeps what was written to disk: leave out --writable")
+
+
+def _network_options(function: Decorated) -> Decorated:
+    """--network, --allow, --deny."""
+    for option in (
+        click.option(
+            "--deny", multiple=True, metavar="RULE", callback=_rules, help="What --allow allows but for this; again for more."
+        ),
+        click.option(
+            "--allow",
+            multiple=True,
+            metavar="RULE",
+            callback=_rules,
+            help="A proxy to this host: example.org, *.example.org:8443, 10.0.0.0/8; again for more.",
+        ),
+        click.option("--network", type=click.Choice(NETWORKS), default="none", show_default=True, help="host: NOT isolated."),
+    ):
+        function = option(function)
+    return function
 
 
 def sandbox_options(function: Decorated) -> Decorated:
@@ -129,7 +165,7 @@ def sandbox_options(function: Decorated) -> Decorated:
         click.option(
             "--mount", "-m", multiple=True, metavar="SOURCE:TARGET[:rw]", help="Show a host path, read-only unless :rw."
         ),
-        click.option("--network", type=click.Choice(NETWORKS), default="none", show_default=True, help="host: NOT isolated."),
+        _network_options,
         click.option("--image", "-i", help=IMAGE_HELP),
     ):
         function = option(function)
@@ -144,6 +180,8 @@ def sandbox_arguments(
     disk: int | None,
     enforce: str,
     network: str,
+    allow: tuple[str, ...],
+    deny: tuple[str, ...],
     mount: tuple[str, ...],
     env: tuple[str, ...],
     workdir: str | None,
@@ -158,7 +196,7 @@ def sandbox_arguments(
     return {
         "image": image,
         "limits": _limits(memory=memory, cpus=cpus, pids=pids or None, disk=disk, enforce=enforce),
-        "network": network,
+        "network": _network(network, allow, deny),
         "mounts": [_mount(text) for text in mount],
         "env": dict(_variable(text) for text in env),
         "workdir": workdir,

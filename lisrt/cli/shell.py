@@ -29,7 +29,7 @@ def command(save: str | None, **options: Any) -> int:
     box = Box(**arguments)
     drive(box.open())
     try:
-        if box.network == "host":
+        if box.uplink.kind == "host":
             click.echo("lisrt: this sandbox is on the host's network", err=True)
         status = interact(box, ["bash", "--norc", "-i"], sys.stdin.fileno(), sys.stdout.fileno())
         if save is not None:
