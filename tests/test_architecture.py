@@ -26,9 +26,9 @@ LEVELS = (
     (
         "session", "box", "follower", "snapshot", "changes", "process", "pipes", "transfer", "files", "channel", "plan", "image",
         "hostimage", "roots", "stored", "spawner", "spawned", "bwrap", "explain", "enforcement", "guarantees", "emulation",
-        "uplink", "gate", "identity",
+        "uplink", "gate", "identity", "writable",
     ),
-    ("store",),
+    ("store", "egress"),
     ("waiting", "kernel"),
     ("kernel.native",),
     ("kernel._native",),

@@ -409,6 +409,20 @@ def test_the_network_is_a_choice(cli: Cli) -> None:
     assert cli("exec", "--network", "bridge", "--", "true").returncode == 2
 
 
+def test_rules_for_a_network(cli: Cli) -> None:
+    """What was denied is told; what are no rules, or rules for no proxy, is a mistake."""
+    ask = 'import http.client as h; p = h.HTTPConnection("127.0.0.1", 3128); p.request("GET", "http://no.test/"); p.getresponse()'
+    done = cli("exec", "--allow", "example.org", "--", "python3", "-c", ask)
+    assert (done.returncode, done.stderr) == (0, "lisrt: denied no.test:80: no rule allows no.test:80\n")
+    for arguments, said in (
+        (("--allow", "a/b"), "is no rule"),
+        (("--allow", "a.test", "--network", "host"), "rules for a proxy"),
+        (("--deny", "::1"), "stands in brackets"),
+    ):
+        done = cli("exec", *arguments, "--", "true")
+        assert (done.returncode, said in done.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("timeout", ["0", "-1", "nan", "inf", "soon"])
 def test_an_impossible_time_limit_is_refused(cli: Cli, timeout: str) -> None:
     """With a message, before anything runs."""

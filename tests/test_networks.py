@@ -23,8 +23,8 @@ def home() -> Spawner:
 
 
 @pytest.fixture
-def handed_on() -> Iterator[channel.Network]:
-    network = channel.Network()
+def handed_on() -> Iterator[channel.Heir]:
+    network = channel.Heir(wants_network=True)
     yield network
     network.close()
 
@@ -34,19 +34,19 @@ def plan(home: Spawner) -> Plan:
     return make_plan(home.roots.get("host"), network="none", mounts=(), workdir="/", user=0, hostname="sandbox")
 
 
-def test_what_is_no_network(home: Spawner, plan: Plan, handed_on: channel.Network) -> None:
+def test_what_is_no_network(home: Spawner, plan: Plan, handed_on: channel.Heir) -> None:
     """Handed on by a PID 1 that somebody has taken over, say: the next one makes its own, and nothing else happens."""
     handed_on.take(os.open("/dev/null", os.O_RDONLY))
-    box = drive(channel.create(home, plan, network=handed_on))
+    box = drive(channel.create(channel.Order(home, plan), handed_on))
     assert box.alive
     drive(box.close())
 
 
-def test_a_network_that_is_nobodys(home: Spawner, plan: Plan, handed_on: channel.Network) -> None:
+def test_a_network_that_is_nobodys(home: Spawner, plan: Plan, handed_on: channel.Heir) -> None:
     """The host's own, over which the spawner has no power: likewise."""
     handed_on.take(os.open("/proc/self/ns/net", os.O_RDONLY))
-    box = drive(channel.create(home, plan, network=handed_on))
-    own = channel.Network()
+    box = drive(channel.create(channel.Order(home, plan), handed_on))
+    own = channel.Heir(wants_network=True)
     drive(box.close(own))
     drive(box.ended())
     assert os.fstat(own.fd).st_ino != os.fstat(handed_on.fd).st_ino
@@ -55,7 +55,7 @@ def test_a_network_that_is_nobodys(home: Spawner, plan: Plan, handed_on: channel
 
 def test_only_who_asks_gets_one(home: Spawner, plan: Plan) -> None:
     """An end without an heir hands nothing over."""
-    box = drive(channel.create(home, plan))
+    box = drive(channel.create(channel.Order(home, plan)))
     wire.send(box._sock, wire.encode_plain(wire.QUIT))
     assert wire.receive(wait_for(box._sock), with_fd=True) == (b"", -1)
     box.abandon()

@@ -197,6 +197,9 @@ class Box:
         made = [self._twin(one) for one in (self._call("fork", count) if count else [self._call("fork")])]
         return made if count else made[0]
 
+    def set_network(self, network: Any) -> None:
+        self._call("set_network", network)
+
     def reset(self, to: lisrt.Image | None = None) -> None:
         self._call("reset", to)
 
