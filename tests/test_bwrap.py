@@ -290,7 +290,7 @@ HOSTILE_ROOT = """
         ):
             asked = {"network": "none", "mounts": (), "workdir": "/", "user": 0, "hostname": "x", **options}
             try:
-                drive((drive(channel.create(home, make_plan(image, **asked)))).close())
+                drive((drive(channel.create(channel.Order(home, make_plan(image, **asked))))).close())
                 print(name, *options, "made")
             except LisrtError as error:
                 print(name, *options, type(error).__name__, getattr(error, "stage", ""))
