@@ -33,16 +33,11 @@ static int listen_on(uint16_t port) {
     return lis_take_fd(&fd);
 }
 
-static int answer(int sock, int err) {
-    struct lis_accepted_message message = {.header = {LIS_MAGIC, LIS_ACCEPTED}, .err = err};
-    return lis_send(sock, &message, sizeof message, NULL, 0);
-}
-
 int lis_gateway_open(struct lis_gateway *gateway, int epoll, int sock) {
     if (gateway->sock > 0) { /* another one takes over; the listeners stay */
         lis_close(gateway->sock);
         gateway->sock = sock;
-        return answer(sock, 0);
+        return 0;
     }
     int r = 0;
     for (size_t i = 0; r == 0 && i < LIS_COUNT(ports); i++) {
@@ -52,14 +47,14 @@ int lis_gateway_open(struct lis_gateway *gateway, int epoll, int sock) {
         if (fd < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0)
             r = fd < 0 ? fd : -errno;
     }
-    if (r == 0)
+    if (r == 0) { /* nothing is said: it would wake the gateway at the moment at which the sandbox gets ready */
         gateway->sock = sock;
-    for (size_t i = 0; r < 0 && i < LIS_COUNT(ports); i++)
+        return 0;
+    }
+    for (size_t i = 0; i < LIS_COUNT(ports); i++)
         lis_close(lis_take_fd(&gateway->listeners[i].fd));
-    int told = answer(sock, -r);
-    if (r < 0)
-        lis_close(sock);
-    return r < 0 ? r : told;
+    lis_close(sock);
+    return r;
 }
 
 void lis_gateway_accept(struct lis_gateway *gateway, const struct lis_watch *listener) {

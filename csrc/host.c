@@ -94,7 +94,8 @@ static int make_dev(int root, struct lis_fault *fault) {
     for (size_t i = 0; i < LIS_COUNT(device_links); i++)
         if (symlinkat(device_links[i].target, tmpfs, device_links[i].name) < 0)
             return lis_fail(fault, LIS_STAGE_DEV, errno, device_links[i].name);
-    if (mkdirat(tmpfs, "pts", 0755) < 0 || mkdirat(tmpfs, "shm", 01777) < 0)
+    if (mknodat(tmpfs, LIS_DEV_CERTIFICATES, S_IFREG | 0444, 0) < 0 || mkdirat(tmpfs, "pts", 0755) < 0 ||
+        mkdirat(tmpfs, "shm", 01777) < 0)
         return lis_fail(fault, LIS_STAGE_DEV, errno, "/dev");
     /* The devices' own mounts, too: they are the host's nodes, and one that root has started could chmod them. What is
      * written to a device is no write to its file system. */

@@ -41,6 +41,7 @@ struct init {
     struct lis_meter meter;
     struct lis_user user;
     struct lis_gateway gateway;
+    struct lis_dialler dialler;
     int epoll, proc;
     uint32_t last_tag;
     struct lis_tag_base base;
@@ -335,6 +336,9 @@ static void serve(struct init *init) {
         lis_gateway_open(&init->gateway, init->epoll, fds[0]);
         return;
     }
+    if (kind == LIS_DIAL && nfds == 1)
+        return lis_dial_begin(&init->dialler, init->epoll, (const struct lis_dial_message *)init->buffer, (size_t)size,
+                              fds[0]);
     if (kind == LIS_QUIT || kind == LIS_BEQUEATH)
         quit(init, kind == LIS_BEQUEATH);
     for (int i = 0; i < nfds; i++)
@@ -457,6 +461,8 @@ void lis_init_main(int sock, int lifeline, const struct lis_meter *meter, const 
                 continue_drain(&init, what);
             else if (what->kind == LIS_WATCH_LISTENER)
                 lis_gateway_accept(&init.gateway, what);
+            else if (what->kind == LIS_WATCH_DIAL)
+                lis_dial_continue(init.epoll, (struct lis_dial *)what);
         }
         if (looking && !reaping)
             look_at_limits(&init);

@@ -38,7 +38,8 @@ struct lis_watch {
         LIS_WATCH_DRAIN,
         LIS_WATCH_LIMIT,
         LIS_WATCH_LIFELINE,
-        LIS_WATCH_LISTENER
+        LIS_WATCH_LISTENER,
+        LIS_WATCH_DIAL
     } kind;
     int fd;
 };
@@ -128,6 +129,23 @@ struct lis_gateway {
 int lis_gateway_open(struct lis_gateway *gateway, int epoll, int sock);
 /* Somebody has connected. */
 void lis_gateway_accept(struct lis_gateway *gateway, const struct lis_watch *listener);
+
+/* ---- dial.c: connections of the host, to what listens inside ------------------------------------------------------- */
+
+#define LIS_MOST_DIALS 64 /* that are not decided; more are refused */
+struct lis_dial {
+    struct lis_watch watch; /* the socket of whoever has asked; 0: nobody */
+    int sock;
+};
+struct lis_dialler {
+    struct lis_dial at[LIS_MOST_DIALS];
+};
+/* Connects, and answers on the socket that came with the message, now or later; never waits. Takes that socket over, and gives
+ * up when its other end is closed. A message that is too short is answered by closing it. */
+void lis_dial_begin(struct lis_dialler *dialler, int epoll, const struct lis_dial_message *message, size_t size,
+                    int asked);
+/* Something has happened to one of its descriptors, or to both of them. */
+void lis_dial_continue(int epoll, struct lis_dial *dial);
 
 /* ---- init.c: PID 1 of one sandbox ------------------------------------------------------------------------------- */
 

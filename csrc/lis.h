@@ -148,7 +148,11 @@ enum lis_message_kind {
     LIS_KILL = 17,    /* to the spawner: id */
     LIS_DISCARD = 18, /* to the spawner: name of a layer in the owner's directory that nobody needs any more */
     LIS_TAKE = 19, /* to the spawner: what a sandbox has written gets a name of its own. A socket, for READY or FAULT */
-    LIS_CGROUPS = 20,  /* to the spawner: a descriptor for each control group directory that sandboxes get theirs in */
+    LIS_CGROUPS = 20, /* to the spawner: a descriptor for each control group directory that sandboxes get theirs in */
+    LIS_NAMESPACE =
+        21, /* to the spawner: a descriptor, a socket, on which comes LIS_NETWORK: a new network namespace and a socket
+                           of rtnetlink in it; or FAULT; or its end: again, then */
+    LIS_HUB = 22,      /* the same, and one of nfnetlink, if the kernel has that */
     LIS_EXEC = 32,     /* to init */
     LIS_FILES = 33,    /* to init: one descriptor, a socket on which file requests follow */
     LIS_QUIT = 34,     /* to init: kill everything, then leave */
@@ -157,12 +161,15 @@ enum lis_message_kind {
     LIS_LISTEN = 37,   /* to init: one descriptor, a socket to the gateway: see gateway.c */
     LIS_BEQUEATH = 38, /* to init: the same as LIS_QUIT, and last of all LIS_NETWORK */
     LIS_GO = 39,     /* to one that is being made to follow another, before its READY; see struct lis_create_message */
+    LIS_DIAL = 40,   /* to init: one descriptor, a socket, on which comes LIS_DIALLED: see dial.c */
     LIS_EXITED = 48, /* from init, on a command's socket */
     LIS_NOT_STARTED = 49,
     LIS_TERMINAL = 50, /* one descriptor: the master side */
     LIS_ACCEPTED =
-        51, /* from init, to the gateway: a connection, its descriptor; or without one, that it listens, or why not */
-    LIS_NETWORK = 52, /* from init: one descriptor, its network namespace, in which nothing lives any more */
+        51, /* from init, to the gateway: a connection, its descriptor. Its end without one: it does not listen */
+    LIS_NETWORK =
+        52, /* from init: one descriptor, its network namespace, in which nothing lives any more; or LIS_NAMESPACE's */
+    LIS_DIALLED = 53, /* from init: a connection to that port of its loopback, a descriptor; or why there is none */
     LIS_FILE = 64,    /* from a file server: the answer to one request */
 };
 
@@ -174,6 +181,12 @@ struct lis_fault_message {
     struct lis_fault fault;
 };
 struct lis_accepted_message {
+    struct lis_header header;
+    uint32_t port;
+    int32_t err;
+};
+/* Question and answer: the port is the question's, the error, 0 if it is none, the answer's. */
+struct lis_dial_message {
     struct lis_header header;
     uint32_t port;
     int32_t err;
@@ -257,7 +270,9 @@ enum {
     LIS_FILTER_EMULATE_ROOT = 1, /* chown, set*id, mknod of a device and their like succeed, and do nothing */
     LIS_FILTER_KEEP_CPUS = 2,    /* the set of CPUs that a process may use is a limit: nobody changes it */
     LIS_FILTER_REAL_IDS = 4,     /* and yet chown and set*id are the kernel's: there are ids */
-    LIS_FILTER_FLAGS = 7
+    LIS_FILTER_LOCAL_SOCKETS =
+        8, /* no others: where there is no network namespace. With Landlock, if the kernel has that */
+    LIS_FILTER_FLAGS = 15
 };
 #define LIS_MAX_FILTER 1024
 struct lis_filter {
@@ -267,6 +282,8 @@ struct lis_filter {
 int lis_filter_build(unsigned flags, struct lis_filter *ret_filter);
 /* From now on, for this process and its children. Wants no_new_privs. */
 int lis_filter_load(struct lis_filter *filter);
+/* landlock.c: abstract Unix sockets but those made from now on are out of reach. -errno where the kernel has no such thing. */
+int lis_stay_among_own_sockets(void);
 
 /* ---- names.c: strings with numbers -------------------------------------------------------------------------------- */
 

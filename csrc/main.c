@@ -5,7 +5,8 @@
  *   Python ──exec──> spawner ──clone──> init (PID 1 of one sandbox) ──clone──> commands
  *
  * Modes: spawn, and spawn-bwrap where bubblewrap makes the sandboxes; init, which bubblewrap executes; run, for programs of
- * the host that are asked about bubblewrap; collect-subuid, which deletes what other ids have left.
+ * the host that are asked about bubblewrap; tether, for the one that runs beside; collect-subuid, which deletes what other ids
+ * have left.
  *
  * spawner  one per Python process, small and single-threaded, so that cloning it is cheap and safe while Python has many
  *          threads and gigabytes. Owns the outer user namespace U0 and PID 1 of a pid namespace around all sandboxes.
@@ -16,11 +17,13 @@
  *
  * Sockets, all SEQPACKET:
  *   Python–spawner   CREATE carries a new socket's end, which becomes the sandbox's control socket
- *   Python–init      GO, if it follows another sandbox; READY or FAULT; then EXEC and FILES, each of which carries an end of a socket of its own
+ *   Python–init      GO, if it follows another sandbox; READY or FAULT; then EXEC, FILES and DIAL, each of which carries an end of
+ *                    a socket of its own
  *   Python–command   the answer (EXITED, NOT_STARTED); closing or shutting it down kills the command and all it started
  *
  * So nobody has to sort answers by request, requests from many threads need no lock, and to forget one is to end it.
- * stdin, stdout and stderr travel with EXEC as descriptors: no byte of them passes through init.
+ * stdin, stdout and stderr travel with EXEC as descriptors: no byte of them passes through init. Nor of connections: those that
+ * programs make to the proxy are handed out (gateway.c), and so are those that the host asks for (dial.c).
  *
  * Files: plan.c decodes and checks a Plan with no side effect; host.c, ahead.c and setup.c carry it out, or
  * bwrap.c and copy.c do; seccomp.c and assembly.c make the filter; target.c, process.c, wire.c, fault.c serve all; command.c and
@@ -80,6 +83,8 @@ int main(int argc, char **argv) {
     }
     if (mode && argc > 2 && strcmp(mode, "run") == 0)
         return lis_run_main(argv + 2);
+    if (mode && argc > 2 && (strcmp(mode, "tether") == 0 || strcmp(mode, "tether-inside") == 0))
+        return lis_tether_main(argv + 2, mode[strlen("tether")] != 0);
     fprintf(stderr, "lisrt-helper is started by lisrt; it has no use by hand.\n");
     return 100;
 }

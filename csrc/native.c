@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "lis.h"
@@ -66,6 +67,11 @@ long long lis_cached_bytes(int fd) {
 /* Some milliseconds at a time, so that Python serves signals in between: -ETIME when something is left. */
 int lis_remove_tree_within(int dir, const char *name, unsigned milliseconds) {
     return lis_remove_tree_until(dir, name, lis_now_ns() + milliseconds * (uint64_t)1000000);
+}
+
+/* Whether Landlock can keep a sandbox among its own abstract sockets: its ABI 6. */
+int lis_landlock_scopes(void) {
+    return syscall(444 /* landlock_create_ruleset */, NULL, 0, 1 /* which version */) >= 6;
 }
 
 /* The names below /proc that are hidden in sandboxes, one after the other; NULL at the end. */

@@ -10,4 +10,5 @@ long long lis_cached_bytes(int fd);
 int lis_remove_tree_within(int dir, const char *name, unsigned milliseconds);
 int lis_owner_is_of_here(int base, const char *name);
 int lis_owner_remove_within(int base, const char *name, unsigned milliseconds);
+int lis_landlock_scopes(void);
 const char *lis_private_in_proc(size_t number);

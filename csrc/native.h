@@ -10,4 +10,5 @@ int lis_open_in_root(int root, const char *path, int flags);
 int lis_sync_filesystem(int fd);
 long long lis_cached_bytes(int fd);
 int lis_remove_tree_within(int dir, const char *name, unsigned milliseconds);
+int lis_landlock_scopes(void);
 const char *lis_private_in_proc(size_t number);

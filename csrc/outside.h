@@ -39,6 +39,9 @@ int lis_host_open(struct lis_host *host, const char *owner_path, int owner_dir, 
 /* For root under bubblewrap: from now on this process sees the host's devices read-only, and so do bubblewrap's binds of
  * them. Who owns them could set their modes and times otherwise. Needs CAP_SYS_ADMIN. */
 int lis_host_protect_devices(struct lis_fault *fault);
+/* A file in /dev, empty: to mount one on that every sandbox with a way out has. In the sandbox's own layer the two calls that make
+ * its place took a tenth of the time that making the sandbox takes. */
+#define LIS_DEV_CERTIFICATES "lisrt-ca.pem"
 /* Where layers of images lie unpacked, beside the owners' directories: lisrt/store/cache.py. */
 #define LIS_TREES "/.layers"
 /* A layer that lies in the owner's directory: a snapshot. They come and go, and are under /s by their own names. */
@@ -52,15 +55,25 @@ int lis_host_mount(struct lis_host *host, const char *path, bool writable, struc
 
 #define LIS_SPARE_NETWORKS 4
 
+/* A namespace; a socket of rtnetlink in it; one of nfnetlink. */
+#define LIS_NETWORK_PARTS 3
+
+struct lis_spare_network {
+    int network, links; /* links: below 0 where none was wanted */
+};
+
 struct lis_networks {
     pid_t pid; /* of the process that makes them; 0: none yet, or it has died */
     int sock;
     uint32_t count, asked;
-    int spares[LIS_SPARE_NETWORKS];
+    bool keeps_links;
+    struct lis_spare_network spares[LIS_SPARE_NETWORKS];
 };
 
 /* One that nobody has used, its loopback up, or a number below 0. Never waits. */
 int lis_network_take(struct lis_networks *networks);
+/* Has one handed over on that socket, as LIS_NAMESPACE says, or LIS_HUB. -errno; what goes wrong later is told to the asker. */
+int lis_network_hand_over(struct lis_networks *networks, bool with_rules, int asker);
 /* Whether there should be more; and has them made. Best when nothing else is to be done: it takes a CPU and the kernel's locks
  * from the sandbox that is being made. When none is left, that is seen to without. */
 bool lis_network_wanted(const struct lis_networks *networks);
@@ -205,3 +218,10 @@ void lis_kill_children(bool (*is_spared)(void *context, pid_t pid), void *contex
 
 /* Helper mode `run`: argv[0] is a path. */
 int lis_run_main(char *const argv[]);
+
+/* ---- tether.c: a program of the host beside a Python ------------------------------------------------------------- */
+
+/* Descriptors that the program gets under the numbers that they have. */
+#define LIS_TETHER_PASSED 5
+#define LIS_TETHER_COUNT 2
+int lis_tether_main(char *const argv[], bool inside);

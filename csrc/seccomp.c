@@ -137,9 +137,12 @@ static void judge_ioctl(struct lis_filter *filter, unsigned flags) {
 static void judge_socket(struct lis_filter *filter, unsigned flags) {
     static const uint32_t types[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_RAW};
     static const uint32_t protocols[] = {0, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMPV6};
-    (void)flags;
     load_argument(filter, 0);
     answer_if_equal(filter, AF_UNIX, SECCOMP_RET_ALLOW);
+    if (flags & LIS_FILTER_LOCAL_SOCKETS) {
+        answer(filter, DENY(EAFNOSUPPORT));
+        return;
+    }
     emit(filter, BPF_JMP | BPF_JEQ | BPF_K, AF_NETLINK, 0, 3);
     load_argument(filter, 2);
     answer_if_equal(filter, NETLINK_ROUTE, SECCOMP_RET_ALLOW); /* one instruction to load, two to answer */

@@ -225,7 +225,10 @@ static int step_no_nesting(struct context *ctx, const struct lis_step *step) {
 }
 
 static int step_filter(struct context *ctx, const struct lis_step *step) {
-    (void)step; /* the spawner has assembled it */
+    /* without it, abstract sockets of the host are in reach: Python says which it is */
+    int scoped = step->a & LIS_FILTER_LOCAL_SOCKETS ? lis_stay_among_own_sockets() : 0;
+    if (scoped < 0 && scoped != -ENOSYS && scoped != -EOPNOTSUPP && scoped != -EINVAL && scoped != -E2BIG)
+        return lis_fail(ctx->fault, LIS_STAGE_FILTER, -scoped, "landlock");
     int r = lis_filter_load(ctx->resources->filter);
     return r < 0 ? lis_fail(ctx->fault, LIS_STAGE_FILTER, -r, NULL) : 0;
 }

@@ -78,6 +78,15 @@ static void take_and_tell(const struct spawner *spawner, size_t size, int sock) 
         lis_send(sock, &ready, sizeof ready, NULL, 0);
 }
 
+static void hand_network_over(struct spawner *spawner, bool with_rules, int sock) {
+    struct lis_fault fault;
+    int r = lis_network_hand_over(&spawner->networks, with_rules, sock);
+    if (r < 0) {
+        lis_fail(&fault, LIS_STAGE_NETWORK_NAMESPACE, -r, NULL);
+        lis_send_fault(sock, &fault);
+    }
+}
+
 /* Where sandboxes get their control groups from now on. */
 static void take_cgroups(struct spawner *spawner, size_t size, int fds[LIS_MAX_FDS], int *nfds) {
     const struct lis_cgroups_message *message = (const struct lis_cgroups_message *)spawner->buffer;
@@ -111,6 +120,8 @@ static bool serve(struct spawner *spawner) {
         discard(spawner, (size_t)size);
     else if (kind == LIS_TAKE && nfds == 1)
         take_and_tell(spawner, (size_t)size, fds[0]);
+    else if ((kind == LIS_NAMESPACE || kind == LIS_HUB) && nfds == 1)
+        hand_network_over(spawner, kind == LIS_HUB, fds[0]);
     else if (kind == LIS_CGROUPS)
         take_cgroups(spawner, (size_t)size, fds, &nfds);
     for (int i = 0; i < nfds; i++)

@@ -121,14 +121,16 @@ def test_a_damaged_plan_is_understood_alike_or_refused(data: bytes) -> None:
 
 # Messages
 
-ANSWERS = (wire.FAULT, wire.EXITED, wire.NOT_STARTED, wire.FILE)
+ANSWERS = (wire.FAULT, wire.EXITED, wire.NOT_STARTED, wire.FILE, wire.DIALLED)
 MESSAGES = st.one_of(
     st.binary(max_size=320),
     st.builds(lambda kind, rest: wire.encode_plain(kind) + rest, st.integers(0, 70), st.binary(max_size=320)),
     # of just the right length, else few would ever be
     st.builds(
         lambda kind, rest: wire.encode_plain(kind[0]) + rest[: kind[1] - 8],
-        st.sampled_from([(wire.FAULT, 264), (wire.EXITED, 64), (wire.NOT_STARTED, 64), (wire.FILE, 32)]),
+        st.sampled_from(
+            [(wire.FAULT, 264), (wire.EXITED, 64), (wire.NOT_STARTED, 64), (wire.FILE, 32), (wire.DIALLED, 16)]
+        ),
         st.binary(min_size=256, max_size=256),
     ),
 )
@@ -144,6 +146,8 @@ def test_a_message_that_has_a_kind_can_be_decoded(message: bytes) -> None:
             assert isinstance(error, LisrtError) and str(error)
         case wire.EXITED | wire.NOT_STARTED:
             assert wire.decode_exit(message).kind == wire.kind(message)
+        case wire.DIALLED:
+            assert isinstance(wire.decode_dialled(message), int)
         case wire.FILE:
             reply = wire.decode_file_reply(message)
             assert b"\0" not in reply.name + reply.target
@@ -152,7 +156,7 @@ def test_a_message_that_has_a_kind_can_be_decoded(message: bytes) -> None:
 @pytest.mark.parametrize("kind", ANSWERS)
 def test_an_answer_that_is_cut_is_no_message(kind: int) -> None:
     """Down to the last byte of its fixed part."""
-    whole = {wire.FAULT: 264, wire.FILE: 32}.get(kind, 64)
+    whole = {wire.FAULT: 264, wire.FILE: 32, wire.DIALLED: 16}.get(kind, 64)
     message = wire.encode_plain(kind) + bytes(whole - 8)
     assert wire.kind(message) == kind
     assert {wire.kind(message[:end]) for end in range(whole)} == {0}

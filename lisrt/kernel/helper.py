@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import select
+import socket
 import struct
 import time
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ _MFD_EXEC = 0x10
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 NO_USE_BY_HAND = 100
 """What the helper exits with when it is told nothing that it knows: whoever sees that has run it."""
+TETHERED = 5, 6
+"""What a program that `tether` runs finds its two descriptors under: csrc/tether.c."""
 RUN_HELPER = 3
 """What a program that `run` has run finds the helper under: csrc/run.c."""
 # Clear of the numbers 3 to 6 that the helper expects its descriptors under.
@@ -68,6 +71,21 @@ def start(arguments: list[str], fds: tuple[int, ...]) -> None:
         os.waitpid(pid, 0)
     except ChildProcessError:
         pass  # SIGCHLD is ignored in this program, or its own wait(-1) loop was faster: either way it is reaped
+
+
+def tether(argv: list[str], fds: tuple[int, int], output: int, *, inside: bool = False) -> socket.socket:
+    """Runs a program of the host beside this process, with `fds` as its 5 and 6; `inside` the user namespace that the first is.
+
+    It ends, at the latest, with the other end of the socket that this returns; an end of file there is its end. OSError when the
+    helper can't be started."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with theirs:
+            start(["tether-inside" if inside else "tether", *argv], (theirs.fileno(), output, *fds))
+    except BaseException:
+        ours.close()
+        raise
+    return ours
 
 
 def output(arguments: list[str], timeout: float) -> str:

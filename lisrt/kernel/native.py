@@ -92,3 +92,8 @@ def private_in_proc() -> list[str]:
     while (name := lib.lis_private_in_proc(len(names))) != ffi.NULL:
         names.append(ffi.string(name).decode())
     return names
+
+
+def landlock_scopes() -> bool:
+    """Whether this kernel can keep processes among abstract sockets of their own (Linux 6.12, Landlock)."""
+    return bool(lib.lis_landlock_scopes())

@@ -242,6 +242,7 @@ class Filter(Step):
     EMULATE_ROOT: ClassVar[int] = 1
     KEEP_CPUS: ClassVar[int] = 2
     REAL_IDS: ClassVar[int] = 4
+    LOCAL_SOCKETS: ClassVar[int] = 8
 
     def numbers(self) -> Numbers:
         return (self.flags, 0, 0)
@@ -251,7 +252,8 @@ class Filter(Step):
         if self.flags & self.REAL_IDS:
             emulation = "; chown and setuid are real" + ("; mknod succeeds and does nothing" if emulation else "")
         cpus = "; the set of CPUs can't be changed" if self.flags & self.KEEP_CPUS else ""
-        return f"allow the system calls of an ordinary program only{emulation}{cpus}"
+        sockets = "; no sockets but local ones" if self.flags & self.LOCAL_SOCKETS else ""
+        return f"allow the system calls of an ordinary program only{emulation}{cpus}{sockets}"
 
 
 BY_OURSELVES, BY_CGROUP = 0, 1

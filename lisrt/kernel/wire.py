@@ -9,9 +9,9 @@ import struct
 from dataclasses import dataclass
 
 MAGIC = 0x3153494C
-READY, FAULT, CREATE, KILL, DISCARD, TAKE, CGROUPS = 1, 2, 16, 17, 18, 19, 20
-EXEC, FILES, QUIT, DRAIN, MEMORY, LISTEN, BEQUEATH, GO = 32, 33, 34, 35, 36, 37, 38, 39
-EXITED, NOT_STARTED, TERMINAL, ACCEPTED, NETWORK, FILE = 48, 49, 50, 51, 52, 64
+READY, FAULT, CREATE, KILL, DISCARD, TAKE, CGROUPS, NAMESPACE, HUB = 1, 2, 16, 17, 18, 19, 20, 21, 22
+EXEC, FILES, QUIT, DRAIN, MEMORY, LISTEN, BEQUEATH, GO, DIAL = 32, 33, 34, 35, 36, 37, 38, 39, 40
+EXITED, NOT_STARTED, TERMINAL, ACCEPTED, NETWORK, DIALLED, FILE = 48, 49, 50, 51, 52, 53, 64
 
 STDIN, STDOUT, STDERR, ON_TERMINAL, BODY = 1, 2, 4, 8, 16
 AT_PROGRAM, AT_CWD, AT_SETUP = 1, 2, 3
@@ -28,12 +28,13 @@ _EXEC = struct.Struct("=IIIIIIQ")
 _EXIT = struct.Struct("=IIIiiiQQQQQ")
 _CREDENTIALS = struct.Struct("=iII")
 _ACCEPTED = struct.Struct("=IIIi")
+_DIAL = struct.Struct("=IIIi")
 _CGROUPS = struct.Struct("=IIIII")
 _FILE_REQUEST = struct.Struct("=IIII")
 _FILE_REPLY = struct.Struct("=IIiIQI4x")
 
 # How long the answers are: just so long, but for those of a file server, which may go on with a name.
-_SIZES = {FAULT: _FAULT.size, EXITED: _EXIT.size, NOT_STARTED: _EXIT.size}
+_SIZES = {FAULT: _FAULT.size, EXITED: _EXIT.size, NOT_STARTED: _EXIT.size, DIALLED: _DIAL.size}
 
 MAX_MESSAGE = 128 * 1024
 # Above this a message's strings travel in a memory file: a socket takes about 200 kB at once, an argv may be larger.
@@ -113,6 +114,15 @@ def receive(sock: socket.socket, *, with_fd: bool = False) -> tuple[bytes, int]:
     return data, received[0] if received else -1
 
 
+def receive_fds(sock: socket.socket) -> tuple[bytes, list[int]]:
+    """One message, without blocking, and all descriptors that came with it. b"" at end of file."""
+    try:
+        data, fds, _, _ = socket.recv_fds(sock, MAX_MESSAGE, 8, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        return b"", []
+    return data, fds
+
+
 def receive_from(sock: socket.socket) -> tuple[bytes, int]:
     """One message that is there, and the pid of who sent it, as this process sees it. Wants SO_PASSCRED on the socket."""
     data, ancillary, _, _ = sock.recvmsg(MAX_MESSAGE, socket.CMSG_SPACE(_CREDENTIALS.size), socket.MSG_CMSG_CLOEXEC)
@@ -170,6 +180,16 @@ def encode_exec(
 
 def encode_file_request(op: int, path: bytes, mode: int = 0, target: bytes = b"") -> bytes:
     return _FILE_REQUEST.pack(MAGIC, FILE, op, mode) + path + b"\0" + target + b"\0"
+
+
+def encode_dial(port: int) -> bytes:
+    return _DIAL.pack(MAGIC, DIAL, port, 0)
+
+
+def decode_dialled(message: bytes) -> int:
+    """Why there is no connection; 0 if there is one."""
+    _, _, _, errno = _DIAL.unpack(message)
+    return int(errno)
 
 
 def decode_accepted(message: bytes) -> int:
