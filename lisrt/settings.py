@@ -1,7 +1,7 @@
 """Defaults of this user: environment variables (`LISRT_IMAGE`, `LISRT_SCRATCH`, ...) first, then the settings file.
 
 The file is `$XDG_CONFIG_HOME/lisrt/config.toml` (`~/.config/lisrt/config.toml`). Keys: `home`, `image`, `scratch`, `cgroup`,
-`launcher`, `bwrap`, `mirrors`.
+`launcher`, `bwrap`, `mirrors`, `uplink`, `cache`, `cache_size`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import os
 import tomllib
 from pathlib import Path
 
-KEYS = ("bwrap", "cgroup", "home", "image", "launcher", "mirrors", "scratch")
-PATHS = ("scratch", "bwrap", "home")
+KEYS = ("bwrap", "cache", "cache_size", "cgroup", "home", "image", "launcher", "mirrors", "scratch", "uplink")
+PATHS = ("scratch", "bwrap", "cache", "home")
 
 
 def path() -> Path:

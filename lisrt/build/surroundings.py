@@ -5,7 +5,6 @@ Variables are set for the build's commands alone; files lie in a directory that 
 
 from __future__ import annotations
 
-import configparser
 import os
 import re
 import shutil
@@ -18,12 +17,12 @@ from lisrt import settings, uplink
 from lisrt.build.debian import paragraphs
 from lisrt.build.lock import Versions
 from lisrt.build.mirror import Source
+from lisrt.egress.registries import pip_variables
 from lisrt.egress.trust import bundle
 from lisrt.errors import ImageError
 
 HERE = "/run/lisrt"
 """In the sandboxes of a build: read-only, and gone from the layers."""
-_PIP = ("index-url", "extra-index-url", "trusted-host", "timeout", "retries")
 _APT_PROXY = re.compile(r"^Acquire::https?::Proxy(::\S+)? \"[^\"]*\";$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -60,7 +59,7 @@ class Surroundings:
 def look() -> Surroundings:
     """Asks this host. ValueError for broken settings."""
     trusted = bundle()
-    return Surroundings({**uplink.proxies(), **_pip()}, Path(trusted) if trusted else None, _apt_proxies())
+    return Surroundings({**uplink.proxies(), **pip_variables()}, Path(trusted) if trusted else None, _apt_proxies())
 
 
 def _apt_proxies() -> tuple[str, ...]:
@@ -69,28 +68,6 @@ def _apt_proxies() -> tuple[str, ...]:
         return ()
     done = subprocess.run([program, "dump"], capture_output=True, text=True, errors="replace")
     return tuple(match[0] for match in _APT_PROXY.finditer(done.stdout))
-
-
-def _pip() -> dict[str, str]:
-    """pip's own settings, its variables before its files. Those that name files of the host mean nothing in there."""
-    found: dict[str, str] = {}
-    home, config = os.path.expanduser("~"), os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    for path in ("/etc/pip.conf", f"{home}/.pip/pip.conf", f"{config}/pip/pip.conf", os.environ.get("PIP_CONFIG_FILE", "")):
-        parser = configparser.RawConfigParser()
-        try:
-            parser.read(path or [])
-        except (configparser.Error, UnicodeDecodeError):
-            continue  # pip itself would stop at it; here it is only not used
-        for section in ("global", "install"):
-            for key in _PIP if parser.has_section(section) else ():
-                if parser.has_option(section, key):
-                    found[key] = parser.get(section, key)
-    for key in _PIP:
-        name = "PIP_DEFAULT_TIMEOUT" if key == "timeout" else f"PIP_{key.upper().replace('-', '_')}"
-        found[key] = os.environ.get(name) or found.get(key, "")
-    urls = {key: " ".join(url for url in found[key].split() if url.startswith("http")) for key in _PIP if key.endswith("url")}
-    names = {key: "PIP_" + ("default-" if key == "timeout" else "") + key for key in _PIP}
-    return {names[key].upper().replace("-", "_"): text for key, text in {**found, **urls}.items() if text}
 
 
 def mirror_of(source: Source, distribution: str) -> str:

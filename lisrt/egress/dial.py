@@ -51,6 +51,8 @@ class Connection:
     sock: socket.socket
     verdict: Verdict
     upstream: Upstream | None = None
+    address: Address | None = None
+    """Where it ends; None at a proxy of the site's, or here."""
 
 
 class Dialler:
@@ -71,21 +73,42 @@ class Dialler:
         if upstream is not None:
             return await self._through(upstream, verdict, host, port, tunnel)
         last = Unreachable(f"{host} has no address")
-        refused: Verdict | None = None
-        for address in (await self._addresses(host))[:MOST_TRIED]:
-            allowed = policy.of_address(address, port, method, by_name=None if literal(host) else verdict)
-            if allowed.allowed and not allowed.by_address and is_own(address):
-                allowed = Verdict(False, "", f"{address} is this host itself, and no rule allows it")
-            if not allowed.allowed:
-                refused = allowed
-                continue
+        found, refused = await self._allowed(policy, host, port, method, verdict)
+        for address, allowed in found:
             try:
-                return Connection(await connect(address, port), allowed)
+                return Connection(await connect(address, port), allowed, address=address)
             except Unreachable as error:
                 last = error
         if refused is not None:
             raise Refused(refused)
         raise last
+
+    async def check(self, policy: Policy, host: str, port: int, method: str | None, *, tunnel: bool) -> Verdict:
+        """What lets a host be dialled, without doing so. Refused, Unreachable where the name has no address."""
+        verdict = policy.of_host(host, port, method)
+        if not verdict.allowed:
+            raise Refused(verdict)
+        if upstream_of("https" if tunnel else "http", host) is not None:
+            return verdict
+        found, refused = await self._allowed(policy, host, port, method, verdict)
+        if found:
+            return found[0][1]
+        if refused is not None:
+            raise Refused(refused)
+        raise Unreachable(f"{host} has no address")
+
+    async def _allowed(
+        self, policy: Policy, host: str, port: int, method: str | None, verdict: Verdict
+    ) -> tuple[list[tuple[Address, Verdict]], Verdict | None]:
+        """The addresses of a host that may be dialled, and what the last one was refused for."""
+        found, refused = [], None
+        for address in (await self._addresses(host))[:MOST_TRIED]:
+            allowed = _of(policy, address, host, port, method, verdict)
+            if allowed.allowed:
+                found.append((address, allowed))
+            else:
+                refused = allowed
+        return found, refused
 
     async def _addresses(self, host: str) -> list[Address]:
         address = literal(host)
@@ -116,6 +139,22 @@ class Dialler:
 
     def close(self) -> None:
         self._resolver.close()
+
+
+def still_allowed(policy: Policy, connection: Connection, host: str, port: int, method: str | None) -> bool:
+    """Whether it could be made by these rules."""
+    verdict = policy.of_host(host, port, method)
+    if connection.address is None or not verdict.allowed:
+        return verdict.allowed
+    return _of(policy, connection.address, host, port, method, verdict).allowed
+
+
+def _of(policy: Policy, address: Address, host: str, port: int, method: str | None, verdict: Verdict) -> Verdict:
+    """Of one address of a host; `verdict`: the host's own."""
+    found = policy.of_address(address, port, method, by_name=None if literal(host) else verdict)
+    if found.allowed and not found.by_address and is_own(address):
+        return Verdict(False, "", f"{address} is this host itself, and no rule allows it")
+    return found
 
 
 async def connect(address: Address, port: int) -> socket.socket:

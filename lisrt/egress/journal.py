@@ -30,6 +30,8 @@ class Egress:
     received: int = 0
     """Bytes to the sandbox."""
     ended: bool = False
+    cached: bool = False
+    """The answer is a file that this host had already, or was fetching for another sandbox."""
     number: int = 0
     """Of the sandbox's records, from 1 on."""
 

@@ -165,6 +165,8 @@ def unwrapped(address: Address) -> list[Address]:
 
 def is_public(address: Address) -> bool:
     """A host on the internet: not this host, its network, a private one, a group of hosts, or a cloud's metadata."""
+    if isinstance(address, ipaddress.IPv6Address) and address.is_site_local:
+        return False  # fec0::/10, global for some Pythons
     return address.is_global and not address.is_multicast and not address.is_reserved and address not in _METADATA
 
 
@@ -195,6 +197,8 @@ _NEVER_ADDED = frozenset(("host", "connection", "content-length", "transfer-enco
 def additions(headers: Mapping[str, Mapping[str, str]]) -> dict[str, Additions]:
     """By host's name. ValueError for what is no host, or no header; a value is never in its words."""
     found = {}
+    if not all(isinstance(added, Mapping) for added in headers.values()):
+        raise TypeError('headers are by host: headers={"api.example.org": {"Authorization": "Bearer ..."}}')
     for where, added in headers.items():
         rule = parse(where)
         if rule.network or rule.name[0] in "*." or rule.methods:
