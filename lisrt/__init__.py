@@ -14,6 +14,7 @@ from lisrt.errors import (
     SetupError,
 )
 from lisrt.limits import Limits
+from lisrt.nat.policy import Nat, NetworkGroup
 from lisrt.result import ExecResult, Outcome, Transfer, Usage
 from lisrt.sandbox import Sandbox
 from lisrt.snapshot import Image
@@ -31,6 +32,8 @@ __all__ = [
     "Limits",
     "LisrtError",
     "Mount",
+    "Nat",
+    "NetworkGroup",
     "Outcome",
     "Proxy",
     "Sandbox",

@@ -12,10 +12,13 @@ from lisrt.changes import Change
 from lisrt.egress.journal import Egress
 from lisrt.egress.proxy import Proxy
 from lisrt.limits import Limits
+from lisrt.nat.policy import Nat
+from lisrt.publish import AnyPorts
 from lisrt.result import ExecResult, Transfer
 from lisrt.sandbox import DEFAULT_MAX_READ
 from lisrt.snapshot import Image
 from lisrt.spec import Argument, Mount
+from lisrt.uplink import AnyNetwork
 from lisrt.waiting import adrive
 
 
@@ -30,7 +33,7 @@ class AsyncSandbox:
         image: str | Image | None = None,
         *,
         limits: Limits | None = None,
-        network: str | Proxy = "none",
+        network: AnyNetwork = "none",
         mounts: Sequence[Mount] = (),
         env: Mapping[str, str] | None = None,
         workdir: str | None = None,
@@ -39,8 +42,9 @@ class AsyncSandbox:
         launcher: str = "auto",
         writable: str = "disk",
         idmap: str = "single",
+        ports: AnyPorts = (),
     ) -> None:
-        self._box = Box(image, limits, network, mounts, env, workdir, user, hostname, launcher, writable, idmap)
+        self._box = Box(image, limits, network, mounts, env, workdir, user, hostname, launcher, writable, idmap, ports)
 
     async def run(
         self,
@@ -124,9 +128,22 @@ class AsyncSandbox:
         """See Sandbox.close."""
         await adrive(self._box.close())
 
-    async def set_network(self, network: Proxy | str) -> None:
+    async def set_network(self, network: Proxy | Nat | str) -> None:
         """See Sandbox.set_network."""
         await adrive(self._box.set_network(network))
+
+    async def publish(self, port: int, host_port: int = 0) -> int:
+        """See Sandbox.publish."""
+        return await adrive(self._box.publish(port, host_port))
+
+    async def unpublish(self, port: int) -> None:
+        """See Sandbox.unpublish."""
+        await adrive(self._box.ports.unpublish(port))
+
+    @property
+    def ports(self) -> Mapping[int, int]:
+        """See Sandbox.ports."""
+        return self._box.ports.listening()
 
     @property
     def egress(self) -> list[Egress]:

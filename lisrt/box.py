@@ -10,38 +10,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from lisrt import channel, files, guarantees, identity, process, spawner, transfer
+from lisrt import channel, files, guarantees, identity, process, spawner, spec, transfer
 from lisrt import idmap as subordinate
 from lisrt.changes import Change
 from lisrt.channel import Channel, Heir, Order
 from lisrt.egress.journal import Egress
 from lisrt.egress.proxy import Proxy
 from lisrt.enforcement import Enforcement, choose, wants_groups
-from lisrt.errors import HostError, ImageError, LisrtError, SandboxGone
+from lisrt.errors import ImageError, LisrtError, SandboxGone
 from lisrt.explain import limit_error
 from lisrt.follower import Follower, restart, twins
 from lisrt.gate import Gate
 from lisrt.image import Root, resolve_name
 from lisrt.kernel.bubblewrap import Program
 from lisrt.limits import Limits, shorter, writable_layer
+from lisrt.nat.policy import Nat
 from lisrt.passwd import Account
 from lisrt.plan import DEFAULT_WORKDIR, Plan, make_plan
+from lisrt.publish import AnyPorts, Ports, finished
 from lisrt.result import ExecResult, Transfer
 from lisrt.snapshot import Image, coming, flattened, take, written
 from lisrt.spawned import Spawner
-from lisrt.spec import (
-    Argument,
-    Mount,
-    absolute,
-    arguments,
-    environment,
-    located,
-    permissions,
-    seconds,
-    user_name,
-)
+from lisrt.spec import Argument, Mount
 from lisrt.store.catalog import checked_name
-from lisrt.uplink import Uplink, sums_of, with_egress
+from lisrt.uplink import AnyNetwork, Uplink, counted
 from lisrt.waiting import Flow, Offload
 from lisrt.writable import check_kept, check_launcher
 
@@ -53,7 +45,7 @@ class Box:
         self,
         image: str | Image | None,
         limits: Limits | None,
-        network: str | Proxy,
+        network: AnyNetwork,
         mounts: Sequence[Mount],
         env: Mapping[str, str] | None,
         workdir: str | None,
@@ -62,6 +54,7 @@ class Box:
         launcher: str,
         writable: str,
         idmap: str = "single",
+        ports: AnyPorts = (),
     ) -> None:
         if limits is not None and not isinstance(limits, Limits):
             raise TypeError('limits is a Limits object: limits=Limits(memory="200MiB")')
@@ -77,21 +70,17 @@ class Box:
         if idmap not in subordinate.IDMAPS:
             raise ValueError(f"idmap must be one of {', '.join(subordinate.IDMAPS)}: {idmap!r}")
         self.bubblewrap: Program | None = None
-        if isinstance(mounts, Mount):
-            raise TypeError("mounts is a list: mounts=[Mount('/data', '/data')]")
-        self.mounts = tuple(mounts)
-        if not all(isinstance(mount, Mount) for mount in self.mounts):
-            raise TypeError("mounts are Mount objects: mounts=[Mount('/data', '/data')]")
+        self.mounts = spec.mounts_of(mounts)
         self.mounts += self.uplink.mounts(self.mounts)
-        self.extra_env = environment(env)
-        self.asked_workdir = None if workdir is None else absolute(workdir, what="workdir")
-        self.asked_user = user_name(user)
+        self.extra_env = spec.environment(env)
+        self.asked_workdir = None if workdir is None else spec.absolute(workdir, what="workdir")
+        self.asked_user = spec.user_name(user)
         self.tmpfs = writable_layer(writable)
         if self.tmpfs and (self.limits.disk is not None or self.limits.files is not None):
             raise ValueError("a writable layer in memory is limited by its own size: leave out limits on disk and files")
-        self.hostname = hostname or "sandbox"
-        if not 0 < len(os.fsencode(self.hostname)) <= 64 or "\0" in self.hostname:
-            raise ValueError(f"a host name has 1 to 64 bytes: {self.hostname!r}")
+        self.hostname = spec.host_name(hostname)
+        self.files: tuple[Mount, ...] = ()
+        """Of a network, beside what was asked for."""
         self.root = Root(())
         self.account = Account("root", 0, 0, "/root")
         self.env: dict[bytes, bytes] = {}
@@ -100,6 +89,7 @@ class Box:
         self._channel: channel.Channel | None = None
         self._closed = False
         self._gate = Gate()
+        self.ports = Ports(self, ports, self.uplink.kind)
 
     @property
     def channel(self) -> channel.Channel:
@@ -122,6 +112,9 @@ class Box:
     # Its life
 
     def open(self) -> Flow[None]:
+        yield from self.ports.around(self._open())
+
+    def _open(self) -> Flow[None]:
         for last_try in (False, True):
             home = yield from self._settle()
             try:
@@ -144,6 +137,7 @@ class Box:
                 found = yield Offload(partial(spawner.current, self.launcher, self.idmap))
                 root = yield Offload(partial(found.roots.get, self.image_name))
             home, self.root = found, root
+        self.files = yield from self.uplink.prepare(home, self.mounts)
         check_launcher(self.tmpfs, is_bubblewrap=home.bubblewrap is not None)
         self.by = choose(self.limits, (yield from self._controllers(home)))
         self.account = identity.account(self.root, self.asked_user, self.image_name, is_snapshot=self.base is not None)
@@ -167,8 +161,8 @@ class Box:
     def plan(self, root: Root | None = None) -> Plan:
         return make_plan(
             root or self.root,
-            network=self.uplink.kind,
-            mounts=self.mounts,
+            network=self.uplink.namespace,
+            mounts=self.mounts + self.files,
             workdir=self.workdir,
             user=self.account.uid,
             group=self.account.gid,
@@ -181,13 +175,15 @@ class Box:
 
     def _order(self, home: Spawner, root: Root | None = None) -> Order:
         root = root or self.root
-        return Order(home, self.plan(root), root.trusted, self.uplink.proxy)
+        return Order(home, self.plan(root), root.trusted, self.uplink.proxy, self.uplink.line(self.hostname))
 
     def close(self) -> Flow[None]:
         self._closed = True
+        ending = self.ports.close()
         if self._channel is not None:
             yield from self._channel.close()
         self.base = None  # and with it, perhaps, the layers that it was the last to need
+        yield from finished(ending)
 
     # Its files as a whole
 
@@ -211,7 +207,8 @@ class Box:
         check_kept(self.tmpfs)
         with self._gate.alone():
             home, old = (yield from self._home_here()), self.channel
-            image, heir = coming(home, self.image_name, self.root, self.base), Heir(old.guest)
+            yield from self.uplink.prepare(home, ())
+            image, heir = coming(home, self.image_name, self.root, self.base), Heir(old.guest, old.wire)
             with Follower(old) as first:
                 yield from first.begin(self._order(home, image.root), inherits=not count)
                 take(home, old, image)
@@ -238,10 +235,12 @@ class Box:
             home, old = (yield from self._home_here()), self.channel
             if to is not None and to.ready(self.launcher, self.idmap) is not home:
                 raise ImageError("the snapshot belongs to sandboxes of another launcher")
-            root, heir = to.root if to else self.root, Heir(old.guest, is_wanted=False)
+            yield from self.uplink.prepare(home, ())
+            root, keeps = to.root if to else self.root, old.wire is not None  # bytes that it has used up count on
+            heir = Heir(old.guest, old.wire, is_wanted=keeps)
             order = self._order(home, root)
             with Follower(old) as other:
-                yield from other.begin(order)
+                yield from other.begin(order, inherits=keeps)
                 if to is not None:
                     self.base, self.root = to, root
                 yield from self._replace(home, old, self._go_on(order, other, heir), heir)
@@ -260,6 +259,7 @@ class Box:
         made: list[Channel] = []
         try:
             is_dead = yield from old.close(heir)
+            self.ports.cut()
             if not is_dead:
                 raise SandboxGone(f"sandbox {old.name} did not end within some seconds, and its files can't be relied on")
             made = yield from make
@@ -299,6 +299,7 @@ class Box:
     def _twin(self, one: Channel) -> Box:
         twin = copy.copy(self)
         twin._channel, twin._gate, twin.uplink = one, Gate(), copy.copy(self.uplink)
+        twin.ports = Ports(twin, (), twin.uplink.kind)
         return twin
 
     # Commands and files
@@ -313,18 +314,14 @@ class Box:
         merge_stderr: bool,
         max_output: int,
     ) -> process.Command:
-        stdin = b"" if stdin is None else stdin
-        if not isinstance(stdin, (str, bytes, bytearray, memoryview)):
-            raise TypeError(f"stdin is str, bytes or None, not {type(stdin).__name__}")
-        if max_output < 0:
-            raise ValueError(f"max_output must be 0 or above: {max_output!r}")
-        variables = {**self.env, **environment(env)}
+        data = b"" if stdin is None else spec.octets(stdin, what="stdin is str, bytes or None")
+        variables = {**self.env, **spec.environment(env)}
         return process.Command(
-            argv=arguments(argv),
+            argv=spec.arguments(argv),
             env=[name + b"=" + value for name, value in variables.items()],
-            cwd=os.fsencode(self.workdir) if cwd is None else located(cwd, base=self.workdir),
-            stdin=stdin.encode() if isinstance(stdin, str) else bytes(stdin),
-            timeout=shorter(seconds(timeout), self.limits.wall_time),
+            cwd=os.fsencode(self.workdir) if cwd is None else spec.located(cwd, base=self.workdir),
+            stdin=data,
+            timeout=shorter(spec.seconds(timeout), self.limits.wall_time),
             merge_stderr=merge_stderr,
             max_output=max_output,
             limits=self.limits,
@@ -339,9 +336,7 @@ class Box:
             return (yield from self._execute(command))
 
     def _execute(self, command: process.Command) -> Flow[ExecResult]:
-        guest = self.channel.guest
-        before = sums_of(guest)
-        return with_egress((yield from process.execute(self.channel, command)), guest, before)
+        return (yield from counted(process.execute(self.channel, command), self.channel))
 
     def sh(self, script: str, command: process.Command) -> Flow[ExecResult]:
         with self._gate.using():
@@ -357,28 +352,31 @@ class Box:
         return result
 
     def write(self, path: Argument, data: str | bytes, mode: int) -> Flow[None]:
-        if not isinstance(data, (str, bytes, bytearray, memoryview)):
-            raise TypeError("data is str or bytes")
-        raw = data.encode() if isinstance(data, str) else bytes(data)
+        raw = spec.octets(data)
         with self._gate.using():
-            yield from files.write(self.channel, located(path, base=self.workdir), raw, permissions(mode))
+            yield from files.write(self.channel, spec.located(path, base=self.workdir), raw, spec.permissions(mode))
 
     def read(self, path: Argument, max_bytes: int | None) -> Flow[bytes]:
         with self._gate.using():
-            return (yield from files.read(self.channel, located(path, base=self.workdir), max_bytes))
+            return (yield from files.read(self.channel, spec.located(path, base=self.workdir), max_bytes))
 
     def upload(self, host_path: Argument, path: Argument) -> Flow[Transfer]:
-        target = located(path, base=self.workdir)
+        target = spec.located(path, base=self.workdir)
         with self._gate.using():
             return (yield from transfer.upload(self.channel, os.fsdecode(host_path), target))
 
     def download(self, path: Argument, host_path: Argument, max_bytes: int | None) -> Flow[Transfer]:
-        source = located(path, base=self.workdir)
+        source = spec.located(path, base=self.workdir)
         with self._gate.using():
             return (yield from transfer.download(self.channel, source, os.fsdecode(host_path), max_bytes))
 
-    def set_network(self, network: Proxy | str) -> Flow[None]:
-        yield from self.uplink.change(network, self.channel.guest)
+    def publish(self, port: int, host_port: int) -> Flow[int]:
+        with self._gate.using():
+            yield from self.channel.arrived()
+            return self.ports.publish(port, host_port)
+
+    def set_network(self, network: Proxy | Nat | str) -> Flow[None]:
+        yield from self.uplink.change(network, self.channel)
 
     def egress(self) -> list[Egress]:
         guest = self.channel.guest
@@ -390,8 +388,7 @@ class Box:
         return guarantees.rows(
             limits=self.limits,
             by=self.by,
-            network=self.uplink.kind,
-            proxy=self.uplink.proxy,
+            network=self.uplink.describe(),
             user=self.account.uid,
             real_ids=self.idmap == "subuid",
             mounts=self.mounts,

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from lisrt import spawner
+from lisrt import hubs, spawner
 from lisrt.egress.proxy import Proxy
 from lisrt.errors import SandboxGone
 from lisrt.explain import fault_error, limit_error
+from lisrt.hubs import Line
 from lisrt.kernel import wire
 from lisrt.plan import Plan
 from lisrt.spawned import Spawner
@@ -25,6 +26,7 @@ from lisrt.waiting import Flow, Offload, Ready
 
 if TYPE_CHECKING:
     from lisrt.egress.guest import Guest
+    from lisrt.nat.hub import Namespace, Wire
 
 T = TypeVar("T")
 
@@ -41,8 +43,9 @@ class Heir:
     """What a sandbox that ends leaves to the one that takes its place: its guest at the gateway (limits on bytes, and what was
     written down, are the sandbox's for life), and its network namespace, where that is wanted."""
 
-    def __init__(self, guest: Guest | None = None, *, is_wanted: bool = True) -> None:
+    def __init__(self, guest: Guest | None = None, wire: Wire | None = None, *, is_wanted: bool = True) -> None:
         self.guest = guest
+        self.wire = wire
         self.fd = -1
         self._is_wanted = is_wanted
         spawner.keep_from_children(self)
@@ -69,7 +72,9 @@ class Order:
     plan: Plan
     trusted: bool = True
     proxy: Proxy | None = None
-    """The way out; None where there is none, or where the plan has one."""
+    """The way out; None where there is none, or another one."""
+    line: Line | None = None
+    """What it is to be connected with; None where its network is its own, or the host's."""
 
 
 class Channel:
@@ -80,12 +85,21 @@ class Channel:
     """
 
     def __init__(
-        self, name: str, home: Spawner, sock: socket.socket, guest: Guest | None = None, *, is_ready: bool = True
+        self,
+        name: str,
+        home: Spawner,
+        sock: socket.socket,
+        guest: Guest | None = None,
+        wire: Wire | None = None,
+        *,
+        is_ready: bool = True,
     ) -> None:
         self._is_ready = is_ready
         self.name = name
         self.guest = guest
         """It at the gateway, where it has a proxy."""
+        self.wire = wire
+        """Its end of a hub, where it is connected to one."""
         self._home = home
         self._sock = sock
         self._lock = threading.Lock()
@@ -154,7 +168,10 @@ class Channel:
             except OSError:
                 with contextlib.suppress(OSError):  # nobody is at the other end any more
                     self._sock.shutdown(socket.SHUT_WR)  # full: end of file says the same
-        return (yield from self._last_words(heir))
+        is_dead = yield from self._last_words(heir)
+        if self.wire is not None and (heir is None or heir.wire is not self.wire):
+            self.wire.close()
+        return is_dead
 
     def ended(self) -> Flow[bool]:
         """After `close` with an heir: waits for what that has not waited for. False as there."""
@@ -289,31 +306,48 @@ def again(order: Order, heir: Heir | None = None) -> Flow[Channel]:
 
 @dataclass(slots=True)
 class Started:
-    """A sandbox that the spawner makes. The socket is closed when anything fails."""
+    """A sandbox that the spawner makes. Closed when anything fails."""
 
     name: str
     sock: socket.socket
+    namespace: Namespace | None = None
+    """Its network's, until that is connected."""
     guest: Guest | None = None
+    wire: Wire | None = None
 
     def admit(self, order: Order, heir: Heir | None) -> Flow[None]:
-        """Has PID 1 listen for programs that want out, if it has a proxy: before it is there, so that no command can come first."""
-        if order.proxy is None:
-            return
+        """Connects it, while its root is being made. Has PID 1 listen for programs that want out, if it has a proxy: before it is
+        there, so that no command comes first."""
+        try:
+            if self.namespace is not None and order.line is not None:
+                self.wire = hubs.attach(order.home, self.namespace, order.line)
+            elif heir is not None:
+                self.wire = heir.wire
+            if order.proxy is not None:
+                yield from self._admit_to(order.proxy, heir)
+        except BaseException:
+            self.close()
+            raise
+
+    def _admit_to(self, proxy: Proxy, heir: Heir | None) -> Flow[None]:
         from lisrt.egress import gateway  # asyncio and HTTP, for those alone who have a proxy
 
         doorman = gateway.current()
-        guest = doorman.admit(order.proxy, heir.guest if heir else None)
+        guest = doorman.admit(proxy, heir.guest if heir else None)
         self.guest = guest
 
         def introduce() -> None:
-            with doorman.connect(guest) as end:
+            # it has failed already: `arrive` has the reason
+            with doorman.connect(guest) as end, contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 wire.send(self.sock, wire.encode_plain(wire.LISTEN), (end.fileno(),))
 
-        try:
-            yield from landing("make a sandbox", introduce)
-        except BaseException:
-            self.sock.close()
-            raise
+        yield from landing("make a sandbox", introduce)
+
+    def close(self) -> None:
+        """Its PID 1 ends, or never comes to be. Again is allowed."""
+        self.sock.close()
+        if self.namespace is not None:
+            self.namespace.close()
 
     def arrive(self, home: Spawner) -> Flow[Channel]:
         """Waits for PID 1. HostError, SetupError, SandboxGone."""
@@ -328,19 +362,24 @@ class Started:
                 raise fault_error(wire.decode_fault(message))
             if wire.kind(message) != wire.READY:
                 raise SandboxGone("the sandbox died while it was being set up (killed from outside, or out of memory)")
-            return Channel(self.name, home, self.sock, self.guest)
+            return Channel(self.name, home, self.sock, self.guest, self.wire)
         except BaseException:
             self.sock.close()
             raise
 
     def later(self, home: Spawner) -> Channel:
         """Not waited for: see Channel."""
-        return Channel(self.name, home, self.sock, self.guest, is_ready=False)
+        return Channel(self.name, home, self.sock, self.guest, self.wire, is_ready=False)
 
 
 def start(order: Order, heir: Heir | None, *, follows: str = "", inherits: bool = False) -> Flow[Started]:
     """Has the spawner begin with a sandbox. `follows`, `inherits`: see follower.py."""
-    network = -1 if heir is None else heir.fd
+    network, namespace = (-1 if heir is None else heir.fd), None
+    if heir is not None and heir.fd < 0:
+        heir.wire = None
+    if order.line is not None and not inherits and (heir is None or heir.wire is None):
+        namespace = yield from hubs.new_namespace(order.home)
+        network = namespace.fd
     name = f"b{os.urandom(8).hex()}"
     ours, theirs = wire.pair()
     spawner.keep_from_children(ours)
@@ -350,9 +389,11 @@ def start(order: Order, heir: Heir | None, *, follows: str = "", inherits: bool 
                 try:
                     send = partial(order.home.create, name, order.plan, theirs, trusted=order.trusted, network=network)
                     yield from landing("make a sandbox", partial(send, follows=follows, inherits=inherits))
-                    return Started(name, ours)
+                    return Started(name, ours, namespace)
                 except BlockingIOError:
                     yield Offload(lambda: _wait(order.home.control, select.POLLOUT))
     except BaseException:
         ours.close()
+        if namespace is not None:
+            namespace.close()
         raise

@@ -57,7 +57,7 @@ _HOST_FAULTS: dict[tuple[str, int | None], tuple[str, str]] = {
     ("network-namespace", errno.ENOSPC): (
         "network-namespace",
         "This host forbids network namespaces, or their number is used up (user.max_net_namespaces)."
-        ' Ask for more, or give up network isolation by name: network="host"',
+        ' Ask for more; or network="filtered" refuses sockets by a filter, which is weaker; network="host" isolates nothing',
     ),
     ("namespaces", errno.ENOSPC): ("user-namespaces", _NAMESPACES),
     ("nested-user-namespace", errno.ENOSPC): ("user-namespaces", _NAMESPACES),

@@ -50,7 +50,9 @@ class Follower:
         if self._begun is None:
             return
         begun, one = self._begun
-        if begun != order:
+        if order.line is not None and heir is not None and heir.fd < 0:
+            heir.wire = None  # it has not come with its other end
+        if begun != order or (one.namespace is None and order.line is not None and (heir is None or heir.wire is None)):
             self.close()
             return
         try:
@@ -88,7 +90,7 @@ class Follower:
     def close(self) -> None:
         """Ends what was begun and has not arrived. Again is allowed."""
         if self._begun is not None:
-            self._begun[1].sock.close()
+            self._begun[1].close()
             self._begun = None
 
     def __enter__(self) -> Follower:

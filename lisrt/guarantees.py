@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from lisrt import spawner
-from lisrt.egress.proxy import Proxy
 from lisrt.enforcement import Enforcement, describe
 from lisrt.kernel.bubblewrap import Program
 from lisrt.limits import Limits
@@ -18,7 +17,6 @@ def rows(
     limits: Limits,
     by: Enforcement,
     network: str,
-    proxy: Proxy | None,
     user: int,
     real_ids: bool,
     mounts: Sequence[Mount],
@@ -45,21 +43,13 @@ def rows(
             "files": "own root; "
             + (f"the host's files are WRITABLE below {', '.join(writable)}" if writable else "no host file is writable")
             + arriving,
-            "network": _network(network, proxy),
+            "network": network,
             "system calls": "an allow-list; other architectures and new kinds of sockets refused"
             + _pretended(user, real_ids),
         }
         | describe(limits, by, f"{root} in {scratch}", real_ids=real_ids)
         | ({"disk": f"{tmpfs >> 20} MiB of memory, by a tmpfs's size; gone with its processes"} if tmpfs else {})
     )
-
-
-def _network(network: str, proxy: Proxy | None) -> str:
-    if proxy is not None:
-        rules = ", ".join(proxy.allow) or "nothing"
-        denied = f", but not {', '.join(proxy.deny)}" if proxy.deny else ""
-        return f"loopback only; through this process's proxy: {rules}{denied}"
-    return "loopback only" if network == "none" else "NOT ISOLATED: the host's network"
 
 
 def _powers(user: int) -> str:

@@ -13,7 +13,6 @@ from lisrt.limits import Limits
 from lisrt.spec import Mount
 
 SHM_BYTES, SHM_INODES = 64 << 20, 16384
-NETWORKS = ("none", "host")
 DEFAULT_WORKDIR = "/testbed"
 NO_LIMITS, NOBODY = Limits(pids=None), Enforcement()
 
@@ -113,6 +112,7 @@ def _rest(
     if limits.pids is not None and by.pids is not None:
         plan.append(steps.Pids(limits.pids, by.pids))
     flags = 0 if user else steps.Filter.EMULATE_ROOT
+    flags |= steps.Filter.LOCAL_SOCKETS if network == "filtered" else 0
     flags |= steps.Filter.KEEP_CPUS if by.cpus == steps.BY_OURSELVES else 0
     plan.append(steps.Filter(flags | (steps.Filter.REAL_IDS if real_ids else 0)))
     return tuple(plan), steps.encode_some(tuple(plan))

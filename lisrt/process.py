@@ -39,6 +39,10 @@ class Command:
     max_output: int
     limits: Limits = field(default_factory=Limits)
 
+    def __post_init__(self) -> None:
+        if self.max_output < 0:
+            raise ValueError(f"max_output must be 0 or above: {self.max_output!r}")
+
 
 class Running:
     """A command that was handed to PID 1: its socket and its streams."""

@@ -12,9 +12,12 @@ from lisrt.changes import Change
 from lisrt.egress.journal import Egress
 from lisrt.egress.proxy import Proxy
 from lisrt.limits import Limits
+from lisrt.nat.policy import Nat
+from lisrt.publish import AnyPorts
 from lisrt.result import ExecResult, Transfer
 from lisrt.snapshot import Image
 from lisrt.spec import Argument, Mount
+from lisrt.uplink import AnyNetwork
 from lisrt.waiting import drive
 
 DEFAULT_MAX_READ = 64 << 20
@@ -28,8 +31,9 @@ class Sandbox:
             and the rest are this sandbox's own. None means `$LISRT_IMAGE`, then the settings file, then `host`. One that
             is new on this host is unpacked first.
         limits: how much memory, CPU, processes, disk it may use; by default 1024 processes and threads, and nothing else.
-        network: "none" (own loopback only, the default); a Proxy, through which programs reach what it allows; or "host" (no
-            isolation; with the host's resolv.conf and hosts).
+        network: "none" (own loopback only, the default); a Proxy, through which programs reach what it allows; "nat" or a Nat
+            (any public address); a NetworkGroup, with other sandboxes; "filtered" (none, where the site forbids network
+            namespaces: weaker); or "host" (no isolation; with the host's resolv.conf and hosts).
         mounts: host directories and files to show, see Mount.
         env: variables for all commands, over the image's. Nothing of the host's environment is passed on.
         workdir: where commands start; made if it is missing. By default the image's, or /testbed.
@@ -44,6 +48,8 @@ class Sandbox:
         idmap: "single", one user, whatever programs call themselves, or "subuid": as many as /etc/subuid gives this user, where
             newuidmap is installed. Then chown and setuid are real, and `user` is who commands and files are. An image that is
             kept in the store has root's files only, and can't be made where other users' are unreadable to all others.
+        ports: of the sandbox that programs of this host reach, see `publish`: a list of them, each on any free port of the
+            host, or a dict that says on which, {8080: 18080}. OSError where that is taken; ValueError with network="host".
 
     Raises:
         ValueError, TypeError: an argument that can't be right.
@@ -60,7 +66,7 @@ class Sandbox:
         image: str | Image | None = None,
         *,
         limits: Limits | None = None,
-        network: str | Proxy = "none",
+        network: AnyNetwork = "none",
         mounts: Sequence[Mount] = (),
         env: Mapping[str, str] | None = None,
         workdir: str | None = None,
@@ -69,8 +75,9 @@ class Sandbox:
         launcher: str = "auto",
         writable: str = "disk",
         idmap: str = "single",
+        ports: AnyPorts = (),
     ) -> None:
-        self._box = Box(image, limits, network, mounts, env, workdir, user, hostname, launcher, writable, idmap)
+        self._box = Box(image, limits, network, mounts, env, workdir, user, hostname, launcher, writable, idmap, ports)
         drive(self._box.open())
 
     def run(
@@ -207,10 +214,36 @@ class Sandbox:
         """Kills everything in the sandbox and forgets its files. Again is allowed, and does nothing."""
         drive(self._box.close())
 
-    def set_network(self, network: Proxy | str) -> None:
-        """Other rules from now on, for a sandbox that was made with a Proxy; "none" for none. Connections that they would not
-        allow have ended when it returns. ValueError for one that was not."""
+    def set_network(self, network: Proxy | Nat | str) -> None:
+        """Other rules from now on: a Proxy for a sandbox that was made with one, a Nat or "nat" for one that was made with that;
+        "none" for none. Connections that they would not allow have ended when it returns (Proxy), or get no packet through any
+        more (nat). ValueError for any other."""
         drive(self._box.set_network(network))
+
+    def publish(self, port: int, host_port: int = 0) -> int:
+        """Has programs of this host reach what listens on a port of the sandbox. Returns the port of the host that leads there,
+        the given one or any free one; `ports` has it, too.
+
+        TCP only, and loopback only: it listens on 127.0.0.1 of this host, where each of the host's users can connect, and what
+        is reached is what listens on 127.0.0.1 (or on all addresses) inside. Programs there see a client of their own loopback;
+        nothing they do makes this host connect anywhere. Who connects while nobody listens inside sees the connection end at
+        once. At most 256 connections are served at a time, more wait; one on which no byte goes either way for 600 s is ended. A
+        snapshot or reset ends connections, as it ends the programs, and keeps the port; forks have none.
+
+        Raises OSError with the address (EADDRINUSE, EACCES), ValueError for what is no port, is published already, or with
+        network="host", SandboxBusy, SandboxGone.
+        """
+        return drive(self._box.publish(port, host_port))
+
+    def unpublish(self, port: int) -> None:
+        """That port of the sandbox is not to be reached any more: its connections end, and that of the host is free. Does nothing
+        to one that is not published."""
+        drive(self._box.ports.unpublish(port))
+
+    @property
+    def ports(self) -> Mapping[int, int]:
+        """By port of the sandbox that is published, the one of the host, on 127.0.0.1."""
+        return self._box.ports.listening()
 
     @property
     def egress(self) -> list[Egress]:

@@ -144,6 +144,10 @@ class Spawner:
         finally:
             os.close(arguments)
 
+    def ask_for_network(self, sock: socket.socket, *, is_hub: bool = False) -> None:
+        """Has a network namespace made, and handed over on that socket: LIS_NAMESPACE and LIS_HUB in csrc/lis.h."""
+        self._send(wire.encode_plain(wire.HUB if is_hub else wire.NAMESPACE), (sock.fileno(),))
+
     def kill(self, name: str) -> None:
         """Kills a sandbox whose PID 1 no longer answers."""
         self._send(wire.encode_kill(name))

@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import posixpath
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -36,6 +37,38 @@ class Mount:
             raise ValueError("a mount can't replace the sandbox's root; choose a target below it")
         if self.target.split("/")[1] in ("proc", "dev"):
             raise ValueError(f"a mount can't lie on {self.target}: lisrt makes /proc and /dev itself")
+
+    @classmethod
+    def of_ours(cls, source: str, target: str) -> Mount:
+        """One of lisrt's own making, which may lie where others may not."""
+        made = cls(source, "/ours")
+        object.__setattr__(made, "target", target)
+        return made
+
+
+def mounts_of(mounts: Sequence[Mount]) -> tuple[Mount, ...]:
+    """TypeError for what are no mounts."""
+    if isinstance(mounts, Mount):
+        raise TypeError("mounts is a list: mounts=[Mount('/data', '/data')]")
+    found = tuple(mounts)
+    if not all(isinstance(mount, Mount) for mount in found):
+        raise TypeError("mounts are Mount objects: mounts=[Mount('/data', '/data')]")
+    return found
+
+
+def host_name(name: str | None) -> str:
+    """That of the sandbox. ValueError."""
+    name = name or "sandbox"
+    if not 0 < len(os.fsencode(name)) <= 64 or "\0" in name or name.split() != [name]:
+        raise ValueError(f"a host name has 1 to 64 bytes, and no blanks: {name!r}")
+    return name
+
+
+def octets(data: str | bytes, *, what: str = "data is str or bytes") -> bytes:
+    """What is to be written, text as UTF-8. TypeError with `what`."""
+    if not isinstance(data, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"{what}, not {type(data).__name__}")
+    return data.encode() if isinstance(data, str) else bytes(data)
 
 
 def absolute(path: str, *, what: str = "path", base: str | None = None) -> str:

@@ -15,7 +15,15 @@ import click
 from lisrt import process
 from lisrt.box import Box
 from lisrt.cli.names import Names
-from lisrt.cli.options import require_disk, sandbox_arguments, sandbox_options, save_option, seconds
+from lisrt.cli.options import (
+    publish_option,
+    require_disk,
+    sandbox_arguments,
+    sandbox_options,
+    save_option,
+    seconds,
+    tell_ports,
+)
 from lisrt.cli.streams import tell, write_all
 from lisrt.cli.words import printable
 from lisrt.kernel import wire
@@ -31,10 +39,17 @@ MOST_TOLD = 5
 @click.option("--timeout", type=float, callback=seconds, help="Seconds; then the command's whole tree is killed.")
 @click.option("--cwd", help="Where this command starts; relative to the workdir.")
 @click.option("--explain", is_flag=True, help="Print the plan of the sandbox, and run nothing.")
+@publish_option
 @save_option("Keep what the command leaves as an image, if it exits 0.")
 @click.argument("argv", nargs=-1, required=True, metavar="-- COMMAND [ARGUMENT]...", type=click.UNPROCESSED)
 def command(
-    argv: tuple[str, ...], timeout: float | None, cwd: str | None, explain: bool, save: str | None, **options: Any
+    argv: tuple[str, ...],
+    timeout: float | None,
+    cwd: str | None,
+    explain: bool,
+    publish: dict[int, int],
+    save: str | None,
+    **options: Any,
 ) -> int:
     """Run one command in a fresh sandbox, which is then destroyed.
 
@@ -42,17 +57,18 @@ def command(
     is no such program, 126 when it can't be executed, 124 at the time limit; 125 is a fault of the sandbox or the host.
     """
     require_disk(save, options["writable"])
-    box = Box(**sandbox_arguments(**options))
+    box = Box(**sandbox_arguments(**options), ports=publish)
     ask = partial(box.command, argv, timeout, b"", None, cwd, False, 0)
     ask()  # before anything is started: a mistake costs nothing
     if explain:
         return _explain(box)
-    return drive(_execute(box, ask, save))
+    return drive(_execute(box, ask, publish, save))
 
 
-def _execute(box: Box, ask: Callable[[], process.Command], save: str | None) -> Flow[int]:
+def _execute(box: Box, ask: Callable[[], process.Command], ports: dict[int, int], save: str | None) -> Flow[int]:
     try:
         yield from box.open()
+        tell_ports(box, ports)
         request = replace(ask(), stdin=0)  # again: now it is known what the image has to say
         try:
             exit = yield from process.stream(box.channel, request, (partial(write_all, 1), partial(write_all, 2)))
@@ -103,7 +119,7 @@ _FETCHES = re.compile(rb"\b(apt|apt-get|pip3?|npm|curl|wget|git clone|git fetch)
 
 def _hint_at_network(box: Box, request: process.Command, status: int) -> None:
     """Who has just installed the image will try `apt-get update` first, and read of names that can't be resolved."""
-    without = box.uplink.kind == "none" and box.uplink.proxy is None
+    without = box.uplink.kind == "none"
     if without and status not in (0, 127) and _FETCHES.search(b" ".join(request.argv)):
         tell("lisrt: this sandbox has no network; --allow HOST lets it reach one, --network host gives it this machine's")
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
 
-from lisrt import roots, spawner, spec
+from lisrt import publish, roots, spawner, spec
+from lisrt.box import Box
 from lisrt.cli.streams import tell
 from lisrt.egress.proxy import Proxy
 from lisrt.idmap import IDMAPS
 from lisrt.image import HOST, resolve_name
 from lisrt.limits import DEFAULT_PIDS, ENFORCERS, Limits, size, writable_layer
-from lisrt.plan import NETWORKS
+from lisrt.nat.policy import Nat
 from lisrt.spec import Mount
 from lisrt.store.catalog import Catalog, checked_name
+from lisrt.uplink import NETWORKS
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -53,6 +55,9 @@ def _workdir(_context: click.Context, option: click.Parameter, value: str | None
         raise click.BadParameter(str(error), param=option) from None
 
 
+NETWORK_HELP = "nat: any public address. filtered: none, without a namespace (weaker). host: NOT isolated."
+
+
 def _rules(_context: click.Context, option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     try:
         Proxy(allow=value)
@@ -61,12 +66,19 @@ def _rules(_context: click.Context, option: click.Parameter, value: tuple[str, .
     return value
 
 
-def _network(network: str, allow: tuple[str, ...], deny: tuple[str, ...]) -> str | Proxy:
+def _network(network: str, allow: tuple[str, ...], deny: tuple[str, ...], cache: bool) -> str | Proxy | Nat:
+    if cache and not allow:
+        raise click.UsageError("--cache keeps what a proxy fetches: say with --allow what that may be")
     if not allow and not deny:
         return network
+    if network == "nat" and not deny and not cache:
+        try:
+            return Nat(allow)
+        except ValueError as error:
+            raise click.UsageError(f"with --network nat, --allow takes addresses and ranges: {error}") from None
     if network != "none":
-        raise click.UsageError("--allow and --deny are rules for a proxy; --network host has none")
-    return Proxy(allow, deny)
+        raise click.UsageError(f"--allow and --deny are rules for a proxy; --network {network} has none")
+    return Proxy(allow, deny, cache=cache)
 
 
 def _size(_context: click.Context, option: click.Parameter, value: str | None) -> int | None:
@@ -88,6 +100,39 @@ def save_option(help: str) -> Callable[[Decorated], Decorated]:
     return click.option("--save", metavar="NAME", callback=_free_name, help=help)
 
 
+def _ports(_context: click.Context, option: click.Parameter, value: tuple[str, ...]) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for text in value:
+        host_port, colon, port = text.rpartition(":")
+        if not port.isdecimal() or (colon and not host_port.isdecimal()):
+            raise click.BadParameter(f"{text!r} is not SANDBOX or HOST:SANDBOX, two numbers", param=option)
+        if int(port) in found:
+            raise click.BadParameter(f"port {port} of the sandbox twice", param=option)
+        try:
+            found |= publish.wanted({int(port): int(host_port or 0)}, "none")
+        except ValueError as error:
+            raise click.BadParameter(str(error), param=option) from None
+    return found
+
+
+def publish_option(function: Decorated) -> Decorated:
+    """--publish"""
+    return click.option(
+        "--publish",
+        multiple=True,
+        metavar="[HOST:]SANDBOX",
+        callback=_ports,
+        help="Let 127.0.0.1:HOST of this machine lead to that port of the sandbox; without HOST to any free one. Again for more.",
+    )(function)
+
+
+def tell_ports(box: Box, asked: Mapping[int, int]) -> None:
+    """On stderr: those that nobody has chosen."""
+    for port, host_port in box.ports.listening().items():
+        if not asked[port]:
+            tell(f"lisrt: port {port} of the sandbox is 127.0.0.1:{host_port}")
+
+
 def require_disk(save: str | None, writable: str) -> None:
     """What is to be saved must not lie in memory that goes with its processes. click.UsageError."""
     if save is not None and writable != "disk":
@@ -95,8 +140,9 @@ def require_disk(save: str | None, writable: str) -> None:
 
 
 def _network_options(function: Decorated) -> Decorated:
-    """--network, --allow, --deny."""
+    """--network, --allow, --deny, --cache."""
     for option in (
+        click.option("--cache", is_flag=True, help="With --allow: packages are fetched once for all sandboxes of yours."),
         click.option(
             "--deny", multiple=True, metavar="RULE", callback=_rules, help="What --allow allows but for this; again for more."
         ),
@@ -105,9 +151,9 @@ def _network_options(function: Decorated) -> Decorated:
             multiple=True,
             metavar="RULE",
             callback=_rules,
-            help="A proxy to this host: example.org, *.example.org:8443, 10.0.0.0/8; again for more.",
+            help="A proxy to this host: example.org, *.example.org:8443, 10.0.0.0/8; with nat, an address. Again for more.",
         ),
-        click.option("--network", type=click.Choice(NETWORKS), default="none", show_default=True, help="host: NOT isolated."),
+        click.option("--network", type=click.Choice(NETWORKS), default="none", show_default=True, help=NETWORK_HELP),
     ):
         function = option(function)
     return function
@@ -182,6 +228,7 @@ def sandbox_arguments(
     network: str,
     allow: tuple[str, ...],
     deny: tuple[str, ...],
+    cache: bool,
     mount: tuple[str, ...],
     env: tuple[str, ...],
     workdir: str | None,
@@ -196,7 +243,7 @@ def sandbox_arguments(
     return {
         "image": image,
         "limits": _limits(memory=memory, cpus=cpus, pids=pids or None, disk=disk, enforce=enforce),
-        "network": _network(network, allow, deny),
+        "network": _network(network, allow, deny, cache),
         "mounts": [_mount(text) for text in mount],
         "env": dict(_variable(text) for text in env),
         "workdir": workdir,

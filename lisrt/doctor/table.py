@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lisrt.doctor import ceilings, isolation, limits, surroundings
+from lisrt.doctor import ceilings, isolation, limits, networks, surroundings
 from lisrt.doctor.host import Judge
 from lisrt.doctor.rows import Group
 
@@ -85,9 +85,12 @@ _HOST = (
         surroundings.noted("tmpfs-attributes"),
     ),
     ("fuse", "For file systems in user space; lisrt needs none.", surroundings.device("/dev/fuse")),
-    ("tun", "For a network with a way out; not needed without.", surroundings.device("/dev/net/tun")),
-    ("veth", "For a network with a way out; not needed without.", surroundings.noted("veth")),
-    ("nft", "For a network with a way out; not needed without.", surroundings.noted("nft")),
+    ("tun", 'For network="nat"; a Proxy needs none.', surroundings.device("/dev/net/tun")),
+    ("veth", 'For network="nat"; a Proxy needs none.', surroundings.noted("veth")),
+    ("nft", 'For network="nat"; a Proxy needs none.', surroundings.noted("nft")),
+    ("uplink", 'For network="nat"; a Proxy needs none.', networks.uplink),
+    ("nat", "The proof: a sandbox with a way out was made and used.", networks.nat),
+    ("proxy", "The proof: a sandbox with a proxy was made and used.", networks.proxy),
     ("id-ranges", "lisrt maps one id: programs inside are one user, but with idmap=subuid.", surroundings.id_ranges),
     (
         "bwrap",
