@@ -26,9 +26,9 @@ LEVELS = (
     (
         "session", "box", "follower", "snapshot", "changes", "process", "pipes", "transfer", "files", "channel", "plan", "image",
         "hostimage", "roots", "stored", "spawner", "spawned", "bwrap", "explain", "enforcement", "guarantees", "emulation",
-        "uplink", "gate", "identity", "writable",
+        "uplink", "hubs", "gate", "identity", "writable", "publish", "published",
     ),
-    ("store", "egress"),
+    ("store", "egress", "nat"),
     ("waiting", "kernel"),
     ("kernel.native",),
     ("kernel._native",),

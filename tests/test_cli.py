@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -630,3 +631,38 @@ def test_the_module_and_the_program_are_the_same(cli: Cli) -> None:
         pytest.skip("lisrt is importable here but not installed")
     done = subprocess.run([program, "--version"], env=cli.environment(), capture_output=True, text=True, timeout=WITHIN)
     assert done.stdout == cli("--version").stdout
+
+
+def test_published_ports(cli: Cli) -> None:
+    """One that was chosen, and one that lisrt has chosen and says; with the host's network there is nothing to publish."""
+    serve = """if True:
+        import socket
+        servers = [socket.create_server(("", port)) for port in (7000, 7001)]
+        print("listening", flush=True)
+        for server in servers:
+            server.accept()[0].sendall(b"hello")
+    """
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        chosen = probe.getsockname()[1]
+        taken = cli("exec", "--publish", f"{chosen}:7000", "--", "true")
+        assert taken.returncode == 125 and f"Address already in use: '127.0.0.1:{chosen}'" in taken.stderr
+    options = ("--publish", f"{chosen}:7000", "--publish", "7001")
+    with cli.started("exec", *options, "--", "python3", "-c", serve) as process:
+        assert process.stdout and process.stderr
+        said = process.stderr.readline().decode()
+        assert said.startswith("lisrt: port 7001 of the sandbox is 127.0.0.1:")
+        assert process.stdout.readline() == b"listening\n"
+        for port in (chosen, int(said.rpartition(":")[2])):
+            with socket.create_connection(("127.0.0.1", port), timeout=WITHIN) as client:
+                assert client.recv(5) == b"hello"
+        assert process.wait(timeout=WITHIN) == 0
+    for arguments, mistake in (
+        (("--publish", "80:x"), "is not SANDBOX or HOST:SANDBOX"),
+        (("--publish", "127.0.0.1:80:80"), "is not SANDBOX or HOST:SANDBOX"),
+        (("--publish", "70000"), "a port is a number from 1 to 65535"),
+        (("--publish", "1:80", "--publish", "2:80"), "port 80 of the sandbox twice"),
+    ):
+        done = cli("exec", *arguments, "--", "true")
+        assert (done.returncode, mistake in done.stderr) == (2, True)
+    refused = cli("exec", "--network", "host", "--publish", "7000", "--", "true")
+    assert refused.returncode == 125 and "a port of the sandbox is one of the host already" in refused.stderr

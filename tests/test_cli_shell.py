@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -330,3 +331,17 @@ def test_a_bad_option_leaves_the_terminal_alone(cli: Cli) -> None:
         assert waiting[0] == 0, "nothing was printed on it"
     finally:
         terminal.close()
+
+
+def test_a_published_port(cli: Cli) -> None:
+    """What listens in the background of the shell is reached at the port that was chosen."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with opened(cli, "--publish", f"{port}:7000", columns=200) as (terminal, process):
+        listen = "import socket; s = socket.create_server(('', 7000)); print('listening'); s.accept()[0].sendall(b'hello')"
+        terminal.type(f'python3 -u -c "{listen}" &\r')
+        terminal.expect(r"listening\r\n")
+        with socket.create_connection(("127.0.0.1", port), timeout=WITHIN) as client:
+            assert client.recv(5) == b"hello"
+        terminal.type("exit 0\r")
+        assert finish(terminal, process) == 0

@@ -12,7 +12,7 @@ from support.waiting import eventually
 
 from lisrt import Sandbox, box, channel
 from lisrt import follower as followers
-from lisrt.channel import Channel
+from lisrt.channel import Channel, Order
 from lisrt.errors import SetupError
 from lisrt.follower import Follower, Forgiving
 from lisrt.kernel import wire
@@ -40,21 +40,22 @@ def plan_of(home: Spawner, hostname: str = "sandbox") -> Plan:
 
 @pytest.fixture
 def old(home: Spawner, plan: Plan) -> Iterator[Channel]:
-    box = drive(channel.create(home, plan))
+    box = drive(channel.create(Order(home, plan)))
     yield box
     drive(box.close())
 
 
 @pytest.fixture
 def follower(home: Spawner, old: Channel) -> Iterator[Follower]:
-    with Follower(home, old, trusted=True) as one:
+    with Follower(old) as one:
         yield one
 
 
 def begun(follower: Follower) -> tuple[str, socket.socket]:
     """Its name and its socket."""
     assert follower._begun is not None
-    return follower._begun[1:]
+    _, started = follower._begun
+    return started.name, started.sock
 
 
 def has_directory(home: Spawner, name: str) -> bool:
@@ -67,31 +68,31 @@ def waiting_process(home: Spawner) -> int:
     return found
 
 
-def test_it_waits_for_the_end(plan: Plan, old: Channel, follower: Follower) -> None:
+def test_it_waits_for_the_end(home: Spawner, plan: Plan, old: Channel, follower: Follower) -> None:
     """Told to go on, it touches nothing while the other one lives: its overlay would be mounted on what is still written to."""
-    drive(follower.begin(plan))
-    follower.go(plan)
+    drive(follower.begin(Order(home, plan, trusted=False)))
+    drive(follower.go(Order(home, plan, trusted=False)))
     assert select.select([begun(follower)[1]], [], [], 0.3)[0] == []
     drive(old.close())
-    arrived = drive(follower.arrive(plan))
+    arrived = drive(follower.arrive(Order(home, plan, trusted=False)))
     assert arrived.alive
     drive(arrived.close())
 
 
-def test_it_waits_until_it_is_told(plan: Plan, old: Channel, follower: Follower) -> None:
+def test_it_waits_until_it_is_told(home: Spawner, plan: Plan, old: Channel, follower: Follower) -> None:
     """The end of the other one is not enough: its files may be moved after that."""
-    drive(follower.begin(plan))
+    drive(follower.begin(Order(home, plan, trusted=False)))
     drive(old.close())
     assert select.select([begun(follower)[1]], [], [], 0.3)[0] == []
 
 
 def test_another_plan(home: Spawner, plan: Plan, old: Channel, follower: Follower) -> None:
     """What was begun with one plan is not used for another."""
-    drive(follower.begin(plan_of(home, "other")))
+    drive(follower.begin(Order(home, plan_of(home, "other"), trusted=False)))
     name, _ = begun(follower)
     drive(old.close())
-    follower.go(plan)
-    arrived = drive(follower.arrive(plan))
+    drive(follower.go(Order(home, plan, trusted=False)))
+    arrived = drive(follower.arrive(Order(home, plan, trusted=False)))
     assert arrived.alive
     assert arrived.name != name
     drive(arrived.close())
@@ -99,13 +100,13 @@ def test_another_plan(home: Spawner, plan: Plan, old: Channel, follower: Followe
 
 def test_one_that_dies_is_made_anew(home: Spawner, plan: Plan, old: Channel, follower: Follower) -> None:
     """Whatever becomes of what was begun, the sandbox goes on."""
-    drive(follower.begin(plan))
+    drive(follower.begin(Order(home, plan, trusted=False)))
     name, _ = begun(follower)
     eventually(lambda: has_directory(home, name))
     os.kill(waiting_process(home), signal.SIGKILL)
     drive(old.close())
-    follower.go(plan)
-    arrived = drive(follower.arrive(plan))
+    drive(follower.go(Order(home, plan, trusted=False)))
+    arrived = drive(follower.arrive(Order(home, plan, trusted=False)))
     assert arrived.alive
     drive(arrived.close())
     eventually(lambda: not has_directory(home, name))
@@ -113,7 +114,7 @@ def test_one_that_dies_is_made_anew(home: Spawner, plan: Plan, old: Channel, fol
 
 def test_one_that_is_not_wanted_leaves_nothing(home: Spawner, plan: Plan, old: Channel, follower: Follower) -> None:
     """Not its process, and not its directory."""
-    drive(follower.begin(plan))
+    drive(follower.begin(Order(home, plan, trusted=False)))
     name, _ = begun(follower)
     eventually(lambda: has_directory(home, name))
     follower.close()
@@ -123,7 +124,7 @@ def test_one_that_is_not_wanted_leaves_nothing(home: Spawner, plan: Plan, old: C
 
 def test_any_other_message_is_an_end(home: Spawner, plan: Plan, old: Channel, follower: Follower) -> None:
     """LIS_GO, or nothing."""
-    drive(follower.begin(plan))
+    drive(follower.begin(Order(home, plan, trusted=False)))
     name, sock = begun(follower)
     eventually(lambda: has_directory(home, name))
     wire.send(sock, wire.encode_plain(wire.QUIT))
@@ -131,13 +132,13 @@ def test_any_other_message_is_an_end(home: Spawner, plan: Plan, old: Channel, fo
 
 
 def test_a_pid_1_that_says_it_ends_and_stays(
-    plan: Plan, old: Channel, follower: Follower, monkeypatch: pytest.MonkeyPatch
+    home: Spawner, plan: Plan, old: Channel, follower: Follower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody has taken it over: it is killed, and until that is seen nothing is mounted on what it writes to."""
     monkeypatch.setattr(followers, "CLOSE_TIMEOUT", 0.2)
-    drive(follower.begin(plan))
-    follower.go(plan)
-    arrived = drive(follower.arrive(plan))
+    drive(follower.begin(Order(home, plan, trusted=False)))
+    drive(follower.go(Order(home, plan, trusted=False)))
+    arrived = drive(follower.arrive(Order(home, plan, trusted=False)))
     assert arrived.alive
     assert not old.alive
     drive(arrived.close())

@@ -24,7 +24,7 @@ def home() -> Spawner:
 
 @pytest.fixture
 def handed_on() -> Iterator[channel.Heir]:
-    network = channel.Heir(wants_network=True)
+    network = channel.Heir()
     yield network
     network.close()
 
@@ -46,7 +46,7 @@ def test_a_network_that_is_nobodys(home: Spawner, plan: Plan, handed_on: channel
     """The host's own, over which the spawner has no power: likewise."""
     handed_on.take(os.open("/proc/self/ns/net", os.O_RDONLY))
     box = drive(channel.create(channel.Order(home, plan), handed_on))
-    own = channel.Heir(wants_network=True)
+    own = channel.Heir()
     drive(box.close(own))
     drive(box.ended())
     assert os.fstat(own.fd).st_ino != os.fstat(handed_on.fd).st_ino

@@ -1,22 +1,20 @@
 """What agents did in the paper, each in a sandbox of the image `debian-12` as an ordinary user: packages fetched at run time,
 long documents searched, sentences found by a program, results that are no text."""
 
-import ipaddress
 import json
 import os
 import random
 import re
-import socket
 import struct
 import xml.etree.ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import registries
 from support.features import missing
 
-from lisrt import ExecResult, ImageError, Mount, Proxy, Sandbox
-from lisrt.egress.rules import is_public
+from lisrt import ExecResult, ImageError, Sandbox
 from lisrt.store.catalog import Catalog
 
 pytestmark = pytest.mark.slow
@@ -32,20 +30,10 @@ def debian(working_host: None) -> str:
     return "debian-12"
 
 
-REGISTRIES = ("deb.debian.org", "pypi.org", "files.pythonhosted.org")
-
-
-def registries() -> Proxy:
-    """What packages come from, and nothing else. A site's own mirrors may have addresses that are not public."""
-    addresses = {str(found[4][0]) for name in REGISTRIES for found in socket.getaddrinfo(name, 443, type=socket.SOCK_STREAM)}
-    own = {address for address in addresses if not is_public(ipaddress.ip_address(address))}
-    return Proxy(allow=[*REGISTRIES, *(f"[{address}]" if ":" in address else address for address in own)])
-
-
-@pytest.fixture(params=["host", "proxy"])
+@pytest.fixture(params=["host", "proxy", "nat"])
 def box(debian: str, request: pytest.FixtureRequest) -> Iterator[Sandbox]:
-    """With the host's network, or by way of the proxy; both have the certificates that this host trusts."""
-    with Sandbox(debian, network="host" if request.param == "host" else registries()) as made:
+    """With the host's network, by way of the proxy, and by NAT; each has the certificates that this host trusts."""
+    with Sandbox(debian, network=registries.network(request.param)) as made:
         yield made
 
 

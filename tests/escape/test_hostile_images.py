@@ -17,7 +17,7 @@ import pytest
 from support.procs import tree
 
 from lisrt import Mount, SetupError, spawner
-from lisrt.channel import Channel, create
+from lisrt.channel import Channel, Order, create
 from lisrt.plan import make_plan
 from lisrt.process import Command, execute
 from lisrt.waiting import drive
@@ -70,7 +70,7 @@ def started(layer: Layer, *, mounts: tuple[Mount, ...] = (), workdir: str = "/")
     root = home.roots.get("host")
     root = dataclasses.replace(root, layers=(str(layer.path), *root.layers))
     plan = make_plan(root, network="none", mounts=mounts, workdir=workdir, user=0, hostname="sandbox")
-    channel = drive(create(home, plan))
+    channel = drive(create(Order(home, plan)))
     try:
         yield channel
     finally:

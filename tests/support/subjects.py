@@ -200,6 +200,16 @@ class Box:
     def set_network(self, network: Any) -> None:
         self._call("set_network", network)
 
+    def publish(self, port: int, host_port: int = 0) -> int:
+        return cast(int, self._call("publish", port, host_port))
+
+    def unpublish(self, port: int) -> None:
+        self._call("unpublish", port)
+
+    @property
+    def ports(self) -> Mapping[int, int]:
+        return cast(Mapping[int, int], self.sandbox.ports)
+
     def reset(self, to: lisrt.Image | None = None) -> None:
         self._call("reset", to)
 

@@ -24,7 +24,7 @@ OUT = ROOT / "build" / "out"
 HOSTS = ("v2-none", "v2-delegated", "v2-user-bus")
 
 #: How long the machine may run. Suites that don't fit in are stopped a little earlier, so that results still come out.
-SECONDS = int(os.environ.get("LISRT_VM_SECONDS", "600"))
+SECONDS = int(os.environ.get("LISRT_VM_SECONDS", "900"))
 
 #: What takes part of the machine's memory: the disks' page cache, systemd, and what the suites allocate.
 MEMORY = os.environ.get("LISRT_VM_MEMORY", "2048")
