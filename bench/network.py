@@ -1,9 +1,10 @@
-"""What a Proxy costs: creations in turn with sandboxes that have no network; then as many sandboxes as are asked for fetch a
-megabyte each at the same moment, through the one proxy of this process.
+"""What networks cost: creations in turn, without one, with a Proxy and with nat; then as many sandboxes as are asked for fetch a
+megabyte each at the same moment, through the one proxy of this process, and through the one uplink.
 
-    python bench/proxy.py [SANDBOXES]
+    python bench/network.py [SANDBOXES]
 """
 
+import random
 import re
 import resource
 import statistics
@@ -14,7 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-from lisrt import Proxy, Sandbox
+from lisrt import Nat, Proxy, Sandbox
+from lisrt.nat.hub import own_addresses
+from lisrt.uplink import AnyNetwork
 
 ROUNDS = 200
 SIZE = 1 << 20
@@ -28,25 +31,30 @@ SERVER = f"""if True:
             self.wfile.write(bytes({SIZE}))
         def log_message(self, *_): pass
     http.server.ThreadingHTTPServer.request_queue_size = 1024
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = http.server.ThreadingHTTPServer(("0.0.0.0", 0), Handler)
     print(server.server_port, flush=True)
     server.serve_forever()
 """
 
 
-def creations(rules: Proxy) -> None:
+def creations(networks: dict[str, AnyNetwork]) -> None:
     """In turn, so that what else the machine does meets them alike."""
-    took: dict[str, list[float]] = {"none": [], "proxy": []}
+    took: dict[str, list[float]] = {name: [] for name in networks}
+    order = list(networks.items())
     for _ in range(ROUNDS):
-        for name, found in took.items():
+        random.Random(len(took["none"])).shuffle(order)  # the end of one is the next one's burden
+        for name, network in order:
             started = time.perf_counter()
-            box = Sandbox(network="none" if name == "none" else rules)
-            found.append(time.perf_counter() - started)
+            box = Sandbox(network=network)
+            took[name].append(time.perf_counter() - started)
             box.run(["true"]).check()
             box.close()
-    medians = {name: statistics.median(found) * 1000 for name, found in took.items()}
-    none, proxy = medians["none"], medians["proxy"]
-    print(f"create: none {none:.2f} ms, proxy {proxy:.2f} ms, {proxy / none:.3f} times")
+    none = statistics.median(took["none"])
+    for name, found in took.items():
+        found.sort()
+        middle = statistics.median(found)
+        p90 = found[len(found) * 9 // 10]
+        print(f"create {name:5}: p50 {middle * 1000:.2f} ms, p90 {p90 * 1000:.2f} ms, {middle / none:.3f} times none")
 
 
 def peak() -> int:
@@ -58,19 +66,19 @@ def forget() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def fetches(rules: Proxy, port: int, count: int) -> None:
+def fetches(name: str, rules: AnyNetwork, url: str, count: int) -> None:
     """All at once."""
-    command = ["curl", "--silent", "--noproxy", "", "--output", "/dev/null", "--write-out", "%{size_download}"]
+    command = ["curl", "--silent", "--show-error", "--output", "/dev/null", "--write-out", "%{size_download}"]
     with ExitStack() as stack, ThreadPoolExecutor(count) as threads:
         boxes = [stack.enter_context(Sandbox(network=rules)) for _ in range(count)]
         list(threads.map(lambda box: box.run(["true"]), boxes))  # the threads themselves are not the proxy's
         forget()
         before, started = peak(), time.perf_counter()
-        results = list(threads.map(lambda box: box.run([*command, f"http://127.0.0.1:{port}/"], timeout=120), boxes))
+        results = list(threads.map(lambda box: box.run([*command, url], timeout=120), boxes))
         took = time.perf_counter() - started
         served = sum(result.stdout == str(SIZE) for result in results)
         grown = (peak() - before) / 1024
-        print(f"{count} sandboxes, 1 MiB each: {served} served in {took:.1f} s; {grown:.1f} MiB more in this process")
+        print(f"{count} sandboxes with {name}, 1 MiB each: {served} served in {took:.1f} s; {grown:.1f} MiB more in this process")
         for result in results:
             if result.stdout != str(SIZE):
                 print(result.outcome, result.exit_code, result.stdout, result.stderr)
@@ -82,10 +90,11 @@ if __name__ == "__main__":
     server = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
-        chosen = int(server.stdout.readline())
-        allowed = Proxy(allow=[f"127.0.0.1:{chosen}"])
-        creations(allowed)
-        fetches(allowed, chosen, int(sys.argv[1]) if len(sys.argv) > 1 else 512)
+        port, own = int(server.stdout.readline()), own_addresses()[0]
+        proxy, nat = Proxy(allow=[f"{own}:{port}"]), Nat(allow=[own])
+        creations({"none": "none", "proxy": proxy, "nat": nat})
+        for name, network in (("proxy", proxy), ("nat", nat)):
+            fetches(name, network, f"http://{own}:{port}/", int(sys.argv[1]) if len(sys.argv) > 1 else 512)
     finally:
         server.kill()
         server.wait()
