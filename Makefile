@@ -11,7 +11,7 @@
 ARGS =
 SECONDS = 10
 USER_TARGETS = demo test test-vm lint types bench docs c-test c-asan c-arm64 fuzz
-C_FILES = $(wildcard csrc/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] tests/vm/*.c)
+C_FILES = $(wildcard csrc/*.[ch] bench/floor/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] tests/vm/*.c)
 VM_PACKAGES = qemu-system-x86 mmdebstrap fakechroot fakeroot e2fsprogs
 
 .PHONY: $(USER_TARGETS) venv format clean system system-arm64 system-vm clang
@@ -125,7 +125,7 @@ system-vm:
 
 venv: .venv/installed
 
-.venv/installed: pyproject.toml setup.py $(wildcard csrc/*.*) csrc/cflags
+.venv/installed: pyproject.toml setup.py $(wildcard csrc/*.* bench/floor/*.*) csrc/cflags
 	.ci/venv
 
 format: venv

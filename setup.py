@@ -18,6 +18,7 @@ from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 
 HELPER = Path("lisrt", "_helper", "lisrt-helper")
+FLOOR = Path("lisrt", "_helper", "lisrt-floor")
 
 # What brings a C compiler with the C library's headers, and Python's own headers, by package manager.
 COMPILER = {
@@ -99,15 +100,22 @@ class Compiler:
         return []
 
     def build_helper(self, path: Path) -> None:
-        sources = sorted(str(source) for source in Path("csrc").glob("*.c"))
+        self.build_program(path, sorted(Path("csrc").glob("*.c")))
+
+    def build_floor(self, path: Path) -> None:
+        """What `lisrt bench` measures beside lisrt. Of csrc/ it has what is done once, and never measured."""
+        library = sorted(source for source in Path("csrc").glob("*.c") if source.name != "main.c")
+        self.build_program(path, [*sorted(Path("bench", "floor").glob("*.c")), *library])
+
+    def build_program(self, path: Path, sources: list[Path]) -> None:
         flags = ["@csrc/cflags", "-O2", *self.hardening(), *self.linking(), "-Wl,-z,relro,-z,now"]
         own = ["-g", "-Werror"] if os.environ.get("LISRT_DEV") == "1" else ["-s"]
         users = shlex.split(os.environ.get("CFLAGS", "")) + shlex.split(os.environ.get("LDFLAGS", ""))
-        argv = [*self.argv, *flags, *own, *users, *sources, "-o", str(path)]
+        argv = [*self.argv, *flags, "-Icsrc", *own, *users, *map(str, sources), "-o", str(path)]
         print(shlex.join(argv), flush=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         if subprocess.run(argv).returncode != 0:
-            raise SystemExit("error: the compiler refused lisrt's csrc/, in the words above")
+            raise SystemExit("error: the compiler refused lisrt's C, in the words above")
         path.chmod(0o755)
 
 
@@ -126,7 +134,8 @@ class BuildNative(build_ext):
         os.environ.setdefault("CC", shlex.join(compiler.argv))
         super().run()
         in_place = self.inplace or self.editable_mode
-        compiler.build_helper(HELPER if in_place else Path(self.build_lib, HELPER))
+        for build, program in ((compiler.build_helper, HELPER), (compiler.build_floor, FLOOR)):
+            build(program if in_place else Path(self.build_lib, program))
         if not in_place:  # the recipes of the repository's root; in place they are found there
             shutil.copytree("rootfs", Path(self.build_lib, "lisrt", "rootfs"), dirs_exist_ok=True)
 

@@ -1,0 +1,44 @@
+/* The floor: what one create, exec, destroy and fork of a sandbox cost in system calls alone.
+ *
+ * These are the calls that give what lisrt gives (the same namespaces, mounts, limits, filter), in a straight line, without
+ * Python, messages, checks or choices. What is done once (U0, the lean mount namespace, layers, the filter's program) is
+ * lisrt's own code from csrc/; what is measured is in sandbox.c, and shares nothing with it but the numbers of the calls. */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "lis.h"
+#include "outside.h"
+
+struct world {
+    struct lis_host host;
+    struct lis_filter filter;
+    const char *lower;             /* as overlayfs takes it: what the lean namespace knows the layers by */
+    const struct floor_bind *binds; /* of the image */
+    int nbinds;
+};
+struct floor_bind {
+    const char *place, *target; /* in the lean namespace; below the new root */
+};
+struct box {
+    char id[16], lower[64]; /* the second, if it was forked: what lies below, above the image */
+    pid_t pid;
+    int sock;
+};
+
+/* 0 or -errno. `box->id` is given, and `box->lower` may be; the sandbox is there when its socket can be read: floor_ready. */
+int floor_create(const struct world *world, struct box *box);
+int floor_ready(struct box *box);
+
+/* A command that runs: /bin/true, its output in two pipes. */
+struct run {
+    int out[2];
+};
+int floor_exec_begin(struct box *box, struct run *run);
+/* The box's socket can be read: takes the answer and what is in the pipes. -errno, or the exit status. */
+int floor_exec_end(struct box *box, struct run *run);
+
+int floor_destroy(struct box *box);
+/* Its files are what two go on with: it again, and the twin. */
+int floor_fork(const struct world *world, struct box *box, struct box *twin);
