@@ -46,7 +46,11 @@ def close_end(owner: Stream | Input, name: str) -> None:
 
 
 class Stream:
-    """The reading end of a pipe whose writing end is the command's."""
+    """The reading end of a pipe whose writing end is the command's.
+
+    A copy of the writing end stays open here until the command has ended: so its output wakes us, and its end, which PID 1 tells
+    of a moment later, does not wake us a second time.
+    """
 
     def __init__(self, sink: Callable[[bytes], object]) -> None:
         self.fd, self.theirs = os.pipe2(os.O_CLOEXEC)
@@ -54,33 +58,36 @@ class Stream:
         self._sink = sink
         self.total = 0
 
-    def read(self) -> bool:
-        """Takes what is there, one chunk; False at end of file."""
+    def read(self) -> None:
+        """Takes what is there, one chunk."""
         try:
-            data = os.read(self.fd, CHUNK)
+            self._take(os.read(self.fd, CHUNK))
         except BlockingIOError:
-            return True
-        if data:
-            self.total += len(data)
-            self._sink(data)
-        return bool(data)
+            pass
 
     def drain(self) -> bool:
-        """Takes what was there when the command ended, and not what a child left behind goes on writing."""
-        waiting = array.array("i", [0])
-        fcntl.ioctl(self.fd, termios.FIONREAD, waiting)
-        left = waiting[0]
-        while left > 0:
-            data = os.read(self.fd, min(CHUNK, left))
-            if not data:
-                return False
-            self.total += len(data)
-            self._sink(data)
-            left -= len(data)
+        """Takes what was there when the command ended, and not what a child left behind goes on writing. Whether one may."""
+        close_end(self, "theirs")
         try:
+            if not self._take(os.read(self.fd, CHUNK)):
+                return False
+            waiting = array.array("i", [0])
+            fcntl.ioctl(self.fd, termios.FIONREAD, waiting)
+            left = waiting[0]
+            while left > 0:
+                taken = self._take(os.read(self.fd, min(CHUNK, left)))
+                if not taken:
+                    return False
+                left -= taken
             return os.read(self.fd, 1) != b""  # false: nobody holds it open any more
         except BlockingIOError:
             return True
+
+    def _take(self, data: bytes) -> int:
+        if data:
+            self.total += len(data)
+            self._sink(data)
+        return len(data)
 
     def close(self) -> None:
         close_end(self, "fd")

@@ -81,32 +81,33 @@ class Running:
         fds += [self.streams[0].theirs, self.streams[-1].theirs]
         yield from send_exec(self.channel, self.command, flags, tuple(fds))
         self.ctl_theirs.close()
-        ends: list[Stream | Input] = [*self.streams, *([self.input] if self.input else [])]
-        for end in ends:
-            close_end(end, "theirs")
+        if self.input:
+            close_end(self.input, "theirs")
 
     def wait(self) -> Flow[wire.Exit]:
         """Moves bytes until PID 1 says how the command ended."""
         timeout = self.command.timeout
         deadline = None if timeout is None else time.monotonic() + timeout + GRACE
-        open_streams = list(self.streams)
         ctl = self.ctl.fileno()
         if self.input:
             self.input.advance(frozenset())
+        outputs = (ctl, *(stream.fd for stream in self.streams))
         while True:
             source, sink = (self.input.readers(), self.input.writers()) if self.input else ((), ())
-            ready = yield Ready((ctl, *(stream.fd for stream in open_streams), *source), sink, deadline)
+            ready = yield Ready((*outputs, *source), sink, deadline)
             if not ready:
                 raise self.channel.give_up("its PID 1 has stopped answering")
             if self.input:
                 self.input.advance(ready)
-            open_streams = [stream for stream in open_streams if stream.fd not in ready or stream.read()]
+            answer = self.answer() if ctl in ready else None
+            if answer is not None:
+                self._leave([stream for stream in self.streams if stream.drain()])
+                self._check_output()
+                return answer
+            for stream in self.streams:
+                if stream.fd in ready:
+                    stream.read()
             self._check_output()
-            if ctl in ready:
-                answer = self.answer()
-                if answer is not None:
-                    self._leave([stream for stream in open_streams if stream.drain()])
-                    return answer
 
     def _check_output(self) -> None:
         limit = self.command.limits.output

@@ -9,8 +9,10 @@ flow may then yield again, to see its command dead, before it lets the exception
 
 from __future__ import annotations
 
+import contextlib
 import select
 import time
+import weakref
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -124,26 +126,63 @@ async def _offloaded(loop: asyncio.AbstractEventLoop, step: Offload) -> Any:
     raise interruption
 
 
+class _Watch:
+    """What flows of one loop wait for: an epoll of ours, which the loop watches as one descriptor. To have the loop watch each of
+    a command's descriptors, and forget it again, took as long as all else that is done for a command."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._epoll = select.epoll()
+        self._waits: dict[int, asyncio.Future[frozenset[int]]] = {}
+        loop.add_reader(self._epoll.fileno(), self._wake)
+
+    def begin(self, wait: Ready, future: asyncio.Future[frozenset[int]]) -> None:
+        """Each descriptor once: who it wakes has been told. OSError for one that can't be watched."""
+        for fd in wait.readers:
+            both = fd in wait.writers
+            self._epoll.register(fd, select.EPOLLONESHOT | select.EPOLLIN | (select.EPOLLOUT if both else 0))
+            self._waits[fd] = future
+        for fd in wait.writers:
+            if fd not in wait.readers:
+                self._epoll.register(fd, select.EPOLLONESHOT | select.EPOLLOUT)
+                self._waits[fd] = future
+
+    def end(self, wait: Ready, future: asyncio.Future[frozenset[int]]) -> None:
+        """Forgets those of a wait that `begin` has come to."""
+        for fd in (*wait.readers, *wait.writers):
+            if self._waits.get(fd) is future:
+                del self._waits[fd]
+                with contextlib.suppress(OSError):  # closed meanwhile: then the kernel has forgotten it
+                    self._epoll.unregister(fd)
+
+    def _wake(self) -> None:
+        woken: dict[asyncio.Future[frozenset[int]], list[int]] = {}
+        for fd, _ in self._epoll.poll(0):
+            woken.setdefault(self._waits[fd], []).append(fd)
+        for future, fds in woken.items():
+            if not future.done():
+                future.set_result(frozenset(fds))
+
+
+_watches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = weakref.WeakKeyDictionary()
+
+
 async def _ready(loop: asyncio.AbstractEventLoop, wait: Ready) -> frozenset[int]:
+    watch = _watches.get(loop)
+    if watch is None:
+        watch = _watches[loop] = _Watch(loop)
     future: asyncio.Future[frozenset[int]] = loop.create_future()
-
-    def wake(fds: frozenset[int]) -> None:
-        if not future.done():
-            future.set_result(fds)
-
     timer = None
     if wait.deadline is not None:
-        timer = loop.call_later(max(0.0, wait.deadline - time.monotonic()), wake, frozenset())
+        timer = loop.call_later(max(0.0, wait.deadline - time.monotonic()), _run_out, future)
     try:
-        for fd in wait.readers:
-            loop.add_reader(fd, wake, frozenset((fd,)))
-        for fd in wait.writers:
-            loop.add_writer(fd, wake, frozenset((fd,)))
+        watch.begin(wait, future)
         return await future
     finally:
         if timer is not None:
             timer.cancel()
-        for fd in wait.readers:
-            loop.remove_reader(fd)
-        for fd in wait.writers:
-            loop.remove_writer(fd)
+        watch.end(wait, future)
+
+
+def _run_out(future: asyncio.Future[frozenset[int]]) -> None:
+    if not future.done():
+        future.set_result(frozenset())

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import pytest
 from support.waiting import eventually, not_blocked
 
+from lisrt import waiting
 from lisrt.waiting import Flow, Offload, Ready, adrive, drive
 
 Driver: TypeAlias = Callable[[Flow[Any]], Any]
@@ -221,6 +222,17 @@ def test_what_a_flow_raises_comes_out(driver: Driver) -> None:
         driver(flow())
 
 
+def assert_unwatched(*fds: int) -> None:
+    """The running loop, and what flows have it watch, know nothing of them."""
+    loop = asyncio.get_running_loop()
+    assert not any(loop.remove_reader(fd) or loop.remove_writer(fd) for fd in fds)
+    watch = waiting._watches[loop]
+    assert not watch._waits
+    for fd in fds:
+        with pytest.raises(FileNotFoundError):
+            watch._epoll.unregister(fd)
+
+
 def test_a_descriptor_that_can_not_be_watched() -> None:
     """A closed one either counts as ready or raises in the flow; neither waits for ever nor stays registered."""
     with pipes(2) as [(read_end, _), (gone, _)]:
@@ -235,7 +247,7 @@ def test_a_descriptor_that_can_not_be_watched() -> None:
 
         async def asynchronous() -> None:
             assert await adrive(flow()) == "raised"
-            assert not asyncio.get_running_loop().remove_reader(read_end)
+            assert_unwatched(read_end)
 
         with not_blocked():
             assert drive(flow()) == "ready"
@@ -442,9 +454,7 @@ def test_no_watcher_stays_on_the_loop(how: str) -> None:
         async def main() -> None:
             with contextlib.suppress(LookupError):
                 await adrive(endings()[how](read_end, write_end))
-            loop = asyncio.get_running_loop()
-            assert not loop.remove_reader(read_end)
-            assert not loop.remove_writer(write_end)
+            assert_unwatched(read_end, write_end)
 
         asyncio.run(main())
 
@@ -460,7 +470,7 @@ def test_no_watcher_stays_after_a_cancellation() -> None:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert not asyncio.get_running_loop().remove_reader(silent)
+            assert_unwatched(silent)
 
         asyncio.run(main())
 

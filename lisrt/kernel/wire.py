@@ -36,7 +36,13 @@ _FILE_REPLY = struct.Struct("=IIiIQI4x")
 # How long the answers are: just so long, but for those of a file server, which may go on with a name.
 _SIZES = {FAULT: _FAULT.size, EXITED: _EXIT.size, NOT_STARTED: _EXIT.size, DIALLED: _DIAL.size}
 
-MAX_MESSAGE = 128 * 1024
+# Of answers: the longest are names of a directory's entries with what a link says, 4 KiB each at most. Not more room than that
+# takes: from 128 KiB on, malloc maps and unmaps pages for each message.
+MAX_MESSAGE = 16 * 1024
+_SEND_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+_RECEIVE_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
+_ROOM_FOR_FDS = socket.CMSG_SPACE(4 * 8)
+"""As numbers: two of Python's flags took longer to join than the message to send."""
 # Above this a message's strings travel in a memory file: a socket takes about 200 kB at once, an argv may be larger.
 LARGE = 64 * 1024
 
@@ -87,22 +93,20 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 def send(sock: socket.socket, message: bytes, fds: tuple[int, ...] = ()) -> None:
     """Sends one message without blocking; BlockingIOError when the other side is behind."""
-    flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
     if fds:
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-        sock.sendmsg([message], ancillary, flags)
+        sock.sendmsg([message], ancillary, _SEND_FLAGS)
     else:
-        sock.send(message, flags)
+        sock.send(message, _SEND_FLAGS)
 
 
 def receive(sock: socket.socket, *, with_fd: bool = False) -> tuple[bytes, int]:
     """One message, without blocking, and the descriptor that came with it (-1: none). b"" at end of file."""
-    flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
     try:
         if not with_fd:
-            return sock.recv(MAX_MESSAGE, flags), -1
+            return sock.recv(MAX_MESSAGE, _RECEIVE_FLAGS), -1
         # room for more than the one that is expected: what does not fit would be lost, what fits can be closed
-        data, ancillary, _, _ = sock.recvmsg(MAX_MESSAGE, socket.CMSG_SPACE(4 * 8), flags)
+        data, ancillary, _, _ = sock.recvmsg(MAX_MESSAGE, _ROOM_FOR_FDS, _RECEIVE_FLAGS)
     except ConnectionResetError:
         return b"", -1
     received = array.array("i")
@@ -117,7 +121,7 @@ def receive(sock: socket.socket, *, with_fd: bool = False) -> tuple[bytes, int]:
 def receive_fds(sock: socket.socket) -> tuple[bytes, list[int]]:
     """One message, without blocking, and all descriptors that came with it. b"" at end of file."""
     try:
-        data, fds, _, _ = socket.recv_fds(sock, MAX_MESSAGE, 8, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
+        data, fds, _, _ = socket.recv_fds(sock, MAX_MESSAGE, 8, _RECEIVE_FLAGS)
     except ConnectionResetError:
         return b"", []
     return data, fds
