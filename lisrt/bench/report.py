@@ -1,47 +1,128 @@
-"""The report, for people and for machines."""
+"""The report, for people and for machines. What the command line needs of it is here:
+
+    made = document(recorders, machine, config, seed, backends, order=..., command=...)     a dict, ready for JSON
+    dumps(made) -> str      load(path) -> dict      merge([made, ...]) -> dict
+    text(made) -> str       the terminal's report: table(made), then figures(made)
+    page(made) -> str       the HTML page; page([made, other]) puts several runs on one
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
+from lisrt.bench import compare
+from lisrt.bench.compare import DOCKER, FLOOR
+from lisrt.bench.documents import Document, document, dumps, load, merge
 from lisrt.bench.measure import Row
+from lisrt.bench.numbers import percent, significant
+
+__all__ = ["as_json", "document", "dumps", "figures", "load", "merge", "page", "table", "text"]
+
+Source = Sequence[Row] | Document
 
 
-def table(rows: list[Row]) -> Table:
-    """Latencies and rates, 78 columns wide at most: it has to fit where it is piped to."""
+def page(documents: Document | Sequence[Document]) -> str:
+    """The report as one HTML file that needs nothing else: of one run, or of several put together."""
+    from lisrt.bench.html import render
+
+    return render([documents] if isinstance(documents, dict) else list(documents))
+
+
+def text(source: Source, *, color: bool = False) -> str:
+    """The table and the other figures as wide as they are: a pipe has no width that they would have to be cut to."""
+    made = _document(source)
+    console = Console(width=200, highlight=False, color_system="standard" if color else None, force_terminal=color)
+    with console.capture() as shown:
+        console.print(table(made))
+        for line in figures(made):
+            console.print(line, markup=False)
+    return "".join(f"{line.rstrip()}\n" for line in shown.get().splitlines())
+
+
+def table(source: Source) -> Table:
+    """Latencies and rates. Of one backend 78 columns wide at most, since it has to fit where it is piped to; of several a line
+    for each, with how often it takes the floor's time, and how often docker takes its."""
+    made = _document(source)
+    timed = [figure for figure in compare.figures(made) if figure.timed]
+    names = {figure.backend for figure in timed}
+    medians = [one for one in made["ratios"] if one["of"] == "p50"]
+    ratios = {(one["backend"], one["workload"], one["metric"], one["reference"]): one for one in medians}
+    references = [name for name in (FLOOR, DOCKER) if name in names and names != {name}]
     shown = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    for name in ("", "operation"):
+    for name in ("", "operation", *(["backend"] if len(names) > 1 else [])):
         shown.add_column(name, no_wrap=True)
-    for name in ("n", "p50 ms", "p95 ms", "p99 ms", "per s", "failed"):
+    for name in ("n", "p50 ms", "p95 ms", "p99 ms", "per s", *(f"× {name}" for name in references), "failed"):
         shown.add_column(name, justify="right", no_wrap=True)
-    workload = None
-    for row in rows:
-        if row.unit != "ms":
-            continue
-        if workload not in (None, row.workload):
+    previous: compare.Figure | None = None
+    for figure in _grouped(timed):
+        if previous is not None and previous.workload != figure.workload:
             shown.add_section()
+        compared = [ratios.get((figure.backend, *figure.place, name)) for name in references]
         shown.add_row(
-            row.workload if row.workload != workload else "",
-            row.metric,
-            str(row.n),
-            *("" if value is None else f"{value:,.2f}" for value in (row.p50, row.p95, row.p99)),
-            f"{row.rate:,.0f}" if row.rate else "",
-            str(row.failures),
-            style="red" if row.failures else None,
+            figure.workload if previous is None or previous.workload != figure.workload else "",
+            figure.metric if previous is None or previous.place != figure.place else "",
+            *([figure.backend] if len(names) > 1 else []),
+            *_numbers(figure.row),
+            *(significant(one["value"], 2 if one["value"] >= 10 else 3) if one else "" for one in compared),
+            _failed(figure.row),
+            style="red" if figure.row["failures"] else None,
         )
-        workload = row.workload
+        previous = figure
     return shown
 
 
-def figures(rows: list[Row]) -> list[str]:
-    """What is not a duration, one line each."""
-    return [f"{row.metric}: {row.p50:,.0f} {row.unit} (n = {row.n})" for row in rows if row.unit != "ms" and row.p50 is not None]
+def _numbers(row: Mapping[str, Any]) -> list[str]:
+    latencies = ("" if row[name] is None else f"{row[name]:,.2f}" for name in ("p50", "p95", "p99"))
+    return [str(row["n"]), *latencies, f"{row['rate']:,.0f}" if row["rate"] else ""]
+
+
+def _failed(row: Mapping[str, Any]) -> str:
+    """How many, and what share came through where that is not all."""
+    attempts = row["n"] + row["failures"]
+    return f"{row['failures']} ({percent(row['n'] / attempts)} ok)" if row["failures"] else "0"
+
+
+def _grouped(timed: list[compare.Figure]) -> list[compare.Figure]:
+    """By workload and operation, each where it first came; so what is to be compared stands together."""
+    workloads = list(dict.fromkeys(figure.workload for figure in timed))
+    places = list(dict.fromkeys(figure.place for figure in timed))
+    return sorted(timed, key=lambda figure: (workloads.index(figure.workload), places.index(figure.place)))
+
+
+def figures(source: Source) -> list[str]:
+    """What is not a duration, one line each; then how the best rates compare."""
+    made = _document(source)
+    several = len({row["backend"] for row in made["rows"]}) > 1
+    lines = [
+        f"{row['backend'] + ', ' if several else ''}{row['metric']}: {row['p50']:,.0f} {row['unit']} (n = {row['n']})"
+        for row in made["rows"]
+        if row["unit"] != "ms" and row["p50"] is not None
+    ]
+    rates = {(row["backend"], row["workload"], row["metric"]): row["rate"] for row in made["rows"]}
+    for one in made["ratios"]:
+        if one["of"] == "rate" and one["reference"] == DOCKER:
+            own = rates[one["backend"], one["workload"], one["metric"]]
+            best = rates[one["reference"], one["reference_workload"], one["metric"]]
+            lines.append(
+                f"{one['backend']}, {one['workload']}, {one['metric']}: {significant(own)} per s, {significant(one['value'])} × "
+                f"docker's best, {significant(best)} per s ({one['reference_workload']})"
+            )
+    return lines
 
 
 def as_json(rows: list[Row], machine: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """The form that `lisrt bench --json` writes, and keeps."""
+    """The core of the form that `lisrt bench --json` writes, and keeps; `document` has more beside it."""
     return {"machine": machine, "config": config, "rows": [asdict(row) for row in rows]}
+
+
+def _document(source: Source) -> Document:
+    if isinstance(source, dict):
+        return source
+    rows = [asdict(row) for row in source]
+    return {"machine": {}, "config": {}, "rows": rows, "ratios": compare.ratios(compare.figures({"rows": rows}), 0)}
