@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -34,6 +35,7 @@ def document(
     were interleaved, `command` repeats the run. Paths and the name of this machine are taken out of all of these.
     """
     made: Document = {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": dict(machine),
         "config": dict(config),
         "command": anonymous(command),

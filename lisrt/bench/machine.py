@@ -9,6 +9,7 @@ import platform
 import re
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,19 @@ def facts() -> dict[str, Any]:
         "privileged": os.geteuid() == 0,
         "load_before": os.getloadavg()[0],
     }
+
+
+def described(known: Mapping[str, Any]) -> str:
+    """The most important of them in a line."""
+    gib = f"{known['memory_bytes'] / 2**30:.1f} GiB" if "memory_bytes" in known else None
+    kernel = f"Linux {known['kernel']}" if "kernel" in known else None
+    cpus = f"{known.get('cpus', '?')} × {known['cpu']}" if "cpu" in known else None
+    version = f"lisrt {known['lisrt']}" if "lisrt" in known else None
+    commit = f" ({known['commit']})" if known.get("commit") else ""
+    python = f"Python {known['python']}" if "python" in known else None
+    machine = "virtual machine" if known.get("virtualised") else None
+    parts = (cpus, gib, machine, kernel, known.get("scratch_filesystem"), python, version and version + commit)
+    return " · ".join(filter(None, parts))
 
 
 # What processes, mounts and namespaces are made of. The page cache, which files would fill anyway, is not in it.

@@ -42,9 +42,25 @@ def figure(value: float, unit: str) -> str:
     return duration(value) if unit == "ms" else size(value, unit)
 
 
-def times(ratio: float) -> str:
-    """1.40×, 26×, 1,310×."""
-    return f"{significant(ratio, 2 if ratio >= 10 else 3)}×"
+def tick(value: float) -> str:
+    """A round number at an axis, with no digits that say nothing: 0.5, 2, 1,000."""
+    return f"{value:,.10g}"
+
+
+def duration_tick(milliseconds: float) -> str:
+    """100 µs, 1 ms, 30 s."""
+    unit, size = next((pair for pair in (("µs", 0.001), ("ms", 1.0)) if milliseconds < 999.5 * pair[1]), ("s", 1000.0))
+    return f"{tick(round(milliseconds / size, 6))}{NARROW}{unit}"
+
+
+def ratio(value: float) -> str:
+    """1.40, 26, 1,310; below a tenth with two digits that count."""
+    return f"{value:,.0f}" if value >= 9.995 else f"{value:.2f}" if value >= 0.0995 else significant(value, 2)
+
+
+def times(value: float) -> str:
+    """The same with its sign: 1.40×."""
+    return f"{ratio(value)}×"
 
 
 def percent(share: float) -> str:
@@ -61,3 +77,15 @@ def percent(share: float) -> str:
 def span(low: float, high: float, digits: int = 3) -> str:
     """Both ends of an interval: 1.48–1.55."""
     return f"{significant(low, digits)}–{significant(high, digits)}"
+
+
+def duration_span(low: float, high: float) -> str:
+    """In one unit, which is that of the upper end: 837–974 µs."""
+    number, unit = duration(high).split(NARROW)
+    size = {"µs": 0.001, "ms": 1.0, "s": 1e3, "min": 60e3}[unit]
+    return f"{significant(low / size)}–{number}{NARROW}{unit}"
+
+
+def share(value: float) -> str:
+    """62 %, 120 %, of something that may be more than the whole."""
+    return f"{significant(100 * value, 3 if value < 0.995 else 2) if value < 0.0995 else f'{100 * value:,.0f}'}{NARROW}%"

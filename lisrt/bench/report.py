@@ -20,7 +20,7 @@ from lisrt.bench import compare
 from lisrt.bench.compare import DOCKER, FLOOR
 from lisrt.bench.documents import Document, document, dumps, load, merge
 from lisrt.bench.measure import Row
-from lisrt.bench.numbers import percent, significant
+from lisrt.bench.numbers import NARROW, percent, ratio, significant
 
 __all__ = ["as_json", "document", "dumps", "figures", "load", "merge", "page", "table", "text"]
 
@@ -55,21 +55,27 @@ def table(source: Source) -> Table:
     ratios = {(one["backend"], one["workload"], one["metric"], one["reference"]): one for one in medians}
     references = [name for name in (FLOOR, DOCKER) if name in names and names != {name}]
     shown = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    for name in ("", "operation", *(["backend"] if len(names) > 1 else [])):
+    for name in ("operation", "backend") if len(names) > 1 else ("", "operation"):
         shown.add_column(name, no_wrap=True)
     for name in ("n", "p50 ms", "p95 ms", "p99 ms", "per s", *(f"× {name}" for name in references), "failed"):
         shown.add_column(name, justify="right", no_wrap=True)
     previous: compare.Figure | None = None
     for figure in _grouped(timed):
-        if previous is not None and previous.workload != figure.workload:
+        new_workload = previous is None or previous.workload != figure.workload
+        new_place = previous is None or previous.place != figure.place
+        if new_workload and previous is not None:
             shown.add_section()
+        if len(names) > 1:  # a line for the workload: beside all others it would make the table too wide
+            if new_workload:
+                shown.add_row(figure.workload, style="bold")
+            named = (f"  {figure.metric}" if new_place else "", figure.backend)
+        else:
+            named = (figure.workload if new_workload else "", figure.metric)
         compared = [ratios.get((figure.backend, *figure.place, name)) for name in references]
         shown.add_row(
-            figure.workload if previous is None or previous.workload != figure.workload else "",
-            figure.metric if previous is None or previous.place != figure.place else "",
-            *([figure.backend] if len(names) > 1 else []),
+            *named,
             *_numbers(figure.row),
-            *(significant(one["value"], 2 if one["value"] >= 10 else 3) if one else "" for one in compared),
+            *(ratio(one["value"]) if one else "" for one in compared),
             _failed(figure.row),
             style="red" if figure.row["failures"] else None,
         )
@@ -79,13 +85,15 @@ def table(source: Source) -> Table:
 
 def _numbers(row: Mapping[str, Any]) -> list[str]:
     latencies = ("" if row[name] is None else f"{row[name]:,.2f}" for name in ("p50", "p95", "p99"))
-    return [str(row["n"]), *latencies, f"{row['rate']:,.0f}" if row["rate"] else ""]
+    rate = row["rate"]
+    return [str(row["n"]), *latencies, f"{rate:,.0f}" if rate and rate >= 9.95 else f"{rate:.1f}" if rate else ""]
 
 
 def _failed(row: Mapping[str, Any]) -> str:
     """How many, and what share came through where that is not all."""
-    attempts = row["n"] + row["failures"]
-    return f"{row['failures']} ({percent(row['n'] / attempts)} ok)" if row["failures"] else "0"
+    if not row["failures"]:
+        return "0"
+    return f"{row['failures']} ({percent(row['n'] / (row['n'] + row['failures']))} ok)".replace(NARROW, " ")
 
 
 def _grouped(timed: list[compare.Figure]) -> list[compare.Figure]:
@@ -96,24 +104,30 @@ def _grouped(timed: list[compare.Figure]) -> list[compare.Figure]:
 
 
 def figures(source: Source) -> list[str]:
-    """What is not a duration, one line each; then how the best rates compare."""
+    """What is not a duration, one line each with all backends in it; then how the best rates compare with docker's."""
     made = _document(source)
     several = len({row["backend"] for row in made["rows"]}) > 1
-    lines = [
-        f"{row['backend'] + ', ' if several else ''}{row['metric']}: {row['p50']:,.0f} {row['unit']} (n = {row['n']})"
-        for row in made["rows"]
-        if row["unit"] != "ms" and row["p50"] is not None
-    ]
+    lines: dict[tuple[str, str, int], list[str]] = {}
+    for row in made["rows"]:
+        if row["unit"] != "ms" and row["p50"] is not None:
+            value = f"{row['backend'] + ' ' if several else ''}{row['p50']:,.0f}"
+            lines.setdefault((row["metric"], row["unit"], row["n"]), []).append(value)
+    return [f"{metric}: {', '.join(values)} {unit} (n = {n})" for (metric, unit, n), values in lines.items()] + _rates(made)
+
+
+def _rates(made: Document) -> list[str]:
     rates = {(row["backend"], row["workload"], row["metric"]): row["rate"] for row in made["rows"]}
-    for one in made["ratios"]:
-        if one["of"] == "rate" and one["reference"] == DOCKER:
-            own = rates[one["backend"], one["workload"], one["metric"]]
-            best = rates[one["reference"], one["reference_workload"], one["metric"]]
-            lines.append(
-                f"{one['backend']}, {one['workload']}, {one['metric']}: {significant(own)} per s, {significant(one['value'])} × "
-                f"docker's best, {significant(best)} per s ({one['reference_workload']})"
-            )
-    return lines
+    name = compare.subject(row["backend"] for row in made["rows"])
+    best: dict[str, Mapping[str, Any]] = {}
+    for one in sorted(made["ratios"], key=lambda one: float(one["value"])):
+        if (one["backend"], one["of"], one["reference"]) == (name, "rate", DOCKER):
+            best[one["metric"]] = one
+    return [
+        f"{metric}: {significant(rates[one['backend'], one['workload'], metric])} per s ({one['workload']}), "
+        f"{ratio(one['value'])} × docker's best, {significant(rates[DOCKER, one['reference_workload'], metric])} per s "
+        f"({one['reference_workload']})"
+        for metric, one in best.items()
+    ]
 
 
 def as_json(rows: list[Row], machine: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,205 @@
+"""Which drawings a report has, and what is said beneath them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from lisrt.bench import plots
+from lisrt.bench.compare import DOCKER, FLOOR, SUBJECTS, Figure, split
+from lisrt.bench.numbers import NARROW
+from lisrt.bench.plots import Bar, Curve, Dot, Look, Strip
+from lisrt.bench.stats import Interval
+from lisrt.bench.svg import Canvas
+from lisrt.bench.verdict import Verdict
+
+FEWEST = 5
+"""Samples that are worth a drawing."""
+KNOWN = (*SUBJECTS[:1], DOCKER, "bwrap", "podman", "crun", "runsc")
+"""Backends that look the same in every report; others take what looks are left, in their order."""
+MEMORY_LIMIT = 500_000 / 1024
+"""KiB for an idle sandbox."""
+
+
+def looks(names: Sequence[str]) -> dict[str, Look]:
+    """A colour and a shape for each backend."""
+    made = {FLOOR: Look(FLOOR, "s-floor", 3)}
+    styles = {name: number for number, name in enumerate(KNOWN)} | {SUBJECTS[1]: 0}
+    taken = {styles[name] for name in names if name in styles}
+    free = [number for number in range(8) if number not in taken] or list(range(8))
+    unknown = [name for name in names if name not in styles and name != FLOOR]
+    styles |= {name: free[position % len(free)] for position, name in enumerate(unknown)}
+    shapes = (0, 1, 2, 4, 5, 1, 2, 0)
+    return made | {name: Look(name, f"s{styles[name]}", shapes[styles[name]]) for name in names if name != FLOOR}
+
+
+def sections(verdict: Verdict) -> list[str]:
+    """All that the report's figures allow, each with its number."""
+    names = list(dict.fromkeys(one.backend for one in verdict.figures))
+    order = sorted(names, key=lambda name: (name != FLOOR, name != verdict.subject))
+    charts = Charts(verdict, looks(order), order)
+    made = [charts.against_floor(), *charts.against_others(), charts.latency(), charts.scaling(), charts.memory()]
+    return [one.replace("%FIGURE%", f"Figure {number}") for number, one in enumerate(filter(None, made), 1)]
+
+
+class Charts:
+    """Drawings of one report. Each is a section of the page, and empty where the report has nothing for it."""
+
+    def __init__(self, verdict: Verdict, known: Mapping[str, Look], order: Sequence[str]) -> None:
+        self._verdict = verdict
+        self._looks = known
+        self._order = order
+        self._targets = verdict.targets()
+
+    def latency(self) -> str:
+        """A panel for each operation, of each workload at the most it has at once; where there are several backends, for what
+        more than one of them has."""
+        largest: dict[str, int] = {}
+        for one in self._verdict.figures:
+            if one.ordered:
+                largest[one.family] = max(largest.get(one.family, 0), one.concurrency or 0)
+        places: dict[tuple[str, str], list[Figure]] = {}
+        for one in self._verdict.figures:
+            if one.timed and len(one.ordered) >= FEWEST and (one.concurrency or 0) == largest[one.family]:
+                places.setdefault(one.place, []).append(one)
+        shared = {place: found for place, found in places.items() if len(found) > 1}
+        panels = []
+        for number, (place, found) in enumerate((shared or places).items()):
+            found.sort(key=lambda one: self._order.index(one.backend))
+            title = f"{place[1]}, {place[0]}"
+            drawn = plots.latencies(f"latency-{number}", title, [self._strip(one) for one in found])
+            counts = sorted({len(one.ordered) for one in found})
+            n = f"n = {counts[0]:,}" + (f" to {counts[-1]:,}" if len(counts) > 1 else "")
+            panels.append(_panel(place[1], f"{place[0]} · {n}", drawn))
+        caption = (
+            "Latency of each operation, on logarithmic axes; of workloads that were run at several concurrencies that with "
+            f"the highest. Thin lines: single operations, of more than {plots.RUG} those at even steps of rank. Thick line: the "
+            f"middle half. Mark: the median, with its 95{NARROW}% interval. Tall line: p99."
+        )
+        return _section("Latency", _pair(panels), caption, tall=True) if panels else ""
+
+    def _strip(self, one: Figure) -> Strip:
+        row = one.row
+        return Strip(self._looks[one.backend], one.ordered, row["p50"], row["p99"], _interval(self._verdict.interval(one, "p50")))
+
+    def scaling(self) -> str:
+        """A panel for each operation of which a backend has rates at more than one concurrency."""
+        panels = []
+        groups: dict[tuple[str, str], list[Figure]] = {}
+        for one in self._verdict.figures:
+            if one.timed and one.row["rate"] and one.concurrency:
+                groups.setdefault((one.family, one.metric), []).append(one)
+        for number, ((family, metric), found) in enumerate(groups.items()):
+            if len({one.concurrency for one in found}) < 2:
+                continue
+            curves = []
+            for name in self._order:
+                own = sorted((one for one in found if one.backend == name), key=lambda one: one.concurrency or 0)
+                points = [(one.concurrency or 0, one.row["rate"], _interval(self._verdict.interval(one, "rate"))) for one in own]
+                curves += [Curve(self._looks[name], points)] if points else []
+            panels.append(_panel(f"{metric} per second", family, plots.scaling(f"scaling-{number}", metric, curves)))
+        caption = f"Rates by how many there are at once, on logarithmic axes. Upright lines: 95{NARROW}% intervals."
+        return _section("Scaling", _pair(panels), caption) if panels else ""
+
+    def memory(self) -> str:
+        """A drawing for each figure of memory that more than one backend has, else for those there are."""
+        places: dict[tuple[str, str], list[Figure]] = {}
+        for one in self._verdict.figures:
+            if one.weight and one.row["p50"] is not None and one.row["unit"] == "KiB":
+                places.setdefault((one.family, one.metric), []).append(one)
+        shared = {place: found for place, found in places.items() if len({one.backend for one in found}) > 1}
+        drawn = []
+        for number, (place, found) in enumerate((shared or places).items()):
+            largest = {one.backend: one for one in sorted(found, key=lambda one: one.row["n"])}  # of several counts the largest
+            rows = [Bar(self._looks[name], largest[name].row["p50"]) for name in self._order if name in largest]
+            counts = ", ".join(f"{name} {largest[name].row['n']:,}" for name in self._order if name in largest)
+            limit = (MEMORY_LIMIT, f"target: at most 0.5{NARROW}MB")
+            bars = plots.bars(f"memory-{number}", place[1], rows, limit)
+            drawn.append(f'<h3>{escape(place[1])}</h3>{bars}<p class="note">Alive at once: {escape(counts)}.</p>')
+        return _section("Memory", "".join(drawn), "Memory for each idle sandbox, of the whole machine.") if drawn else ""
+
+    def against_floor(self) -> str:
+        """Times, then rates, as multiples of the floor's."""
+        drawn, all_dots = "", []
+        for of, title, axis in (
+            ("p50", "Median time, as a multiple of the floor's", plots.TIMES),
+            ("rate", "Rate, as a share of the floor's", plots.SHARE),
+        ):
+            found = self._ratios(FLOOR, of)
+            dots = [self._dot(one) for one in found if one["metric"] not in self._weights()]
+            if dots:
+                drawn += f"<h3>{title}</h3>{plots.dots(f'floor-{of}', title, [('', dots)], axis)}"
+                all_dots += dots
+        caption = (
+            f"{escape(self._verdict.subject or '')} against a C program that makes the same system calls and nothing else. Bars: "
+            f"95{NARROW}% intervals.{_triangles(all_dots)}"
+        )
+        return _section("Against the floor", drawn, caption) if drawn else ""
+
+    def against_others(self) -> Iterator[str]:
+        """One section for each other runtime, Docker first. Of rates the best of each workload."""
+        others = [name for name in self._order if name not in (FLOOR, self._verdict.subject)]
+        for name in sorted(others, key=lambda name: name != DOCKER):
+            times = [one for one in self._ratios(name, "p50") if one["metric"] not in self._weights()]
+            weights = {one["metric"]: one for one in self._ratios(name, "p50") if one["metric"] in self._weights()}
+            best: dict[tuple[str, str], Mapping[str, Any]] = {}
+            for one in sorted(self._ratios(name, "rate"), key=lambda one: float(one["value"])):
+                best[split(one["workload"])[0], one["metric"]] = one
+            named = (("Median time", times), ("Best rate", list(best.values())), ("Memory", list(weights.values())))
+            groups = [(heading, [self._dot(one) for one in found]) for heading, found in named if found]
+            if groups:
+                title = f"How many times better than {name}"
+                plot = plots.dots(f"other-{others.index(name)}", title, groups, plots.BETTER)
+                dots = [dot for _, found in groups for dot in found]
+                squares = " Orange squares: it is ahead, or the target is missed." if any(dot.behind for dot in dots) else ""
+                caption = (
+                    f"How many times better {escape(self._verdict.subject or '')} does than {escape(name)}: its median time or "
+                    "memory divided by ours; our best rate divided by its best, each at whatever concurrency. Bars: "
+                    f"95{NARROW}% intervals.{_triangles(dots)}{squares}"
+                )
+                yield _section(f"Against {escape(name)}", plot, caption)
+
+    def _weights(self) -> set[str]:
+        return {one.metric for one in self._verdict.own if one.weight}
+
+    def _ratios(self, reference: str, of: str) -> list[Mapping[str, Any]]:
+        return [one for one in self._verdict.ratios if (one["reference"], one["of"]) == (reference, of)]
+
+    def _dot(self, one: Mapping[str, Any]) -> Dot:
+        held = next((held for held in self._targets if held.ratio is one), None)
+        behind = (held is not None and held.held is False) or (one["reference"] != FLOOR and one["value"] < 1)
+        label = one["metric"] if one["metric"] in self._weights() else f"{one['metric']}, {one['workload']}"
+        return Dot(label, one["value"], _interval(one), held.target.limit if held else None, behind)
+
+
+def key(look: Look) -> str:
+    """The mark of a backend, for a table."""
+    canvas = Canvas("", 12, 12, "", "")
+    canvas.mark(6, 6, look.shape, f"dot {look.style}", 4.6)
+    inner = canvas.render().partition("</desc>")[2]
+    return f'<svg class="key" viewBox="0 0 12 12" aria-hidden="true">{inner}'
+
+
+def _triangles(dots: Sequence[Dot]) -> str:
+    return " Open triangles: targets." if any(dot.target for dot in dots) else ""
+
+
+def _interval(one: Mapping[str, Any] | None) -> Interval | None:
+    return Interval(one["low"], one["high"]) if one and one["low"] is not None else None
+
+
+def _panel(title: str, beside: str, plot: str) -> str:
+    return f'<div class="panel"><h3>{escape(title)} <span>{escape(beside)}</span></h3>{plot}</div>'
+
+
+def _pair(panels: Sequence[str]) -> str:
+    return f'<div class="pair">{"".join(panels)}</div>'
+
+
+def _section(title: str, drawn: str, caption: str, *, tall: bool = False) -> str:
+    """`tall`: may be broken between pages."""
+    look = ' class="tall"' if tall else ""
+    return (
+        f"<section><h2>{title}</h2><figure{look}>{drawn}<figcaption><b>%FIGURE%.</b> {caption}</figcaption></figure></section>\n"
+    )
