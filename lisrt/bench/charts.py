@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -39,8 +40,8 @@ def sections(verdict: Verdict) -> list[str]:
     names = list(dict.fromkeys(one.backend for one in verdict.figures))
     order = sorted(names, key=lambda name: (name != FLOOR, name != verdict.subject))
     charts = Charts(verdict, looks(order), order)
-    made = [charts.against_floor(), *charts.against_others(), charts.latency(), charts.scaling(), charts.memory()]
-    return [one.replace("%FIGURE%", f"Figure {number}") for number, one in enumerate(filter(None, made), 1)]
+    made = (charts.against_floor(), *charts.against_others(), charts.latency(), charts.scaling(), charts.memory())
+    return [one for one in made if one]
 
 
 class Charts:
@@ -51,37 +52,46 @@ class Charts:
         self._looks = known
         self._order = order
         self._targets = verdict.targets()
+        self._number = 0
 
     def latency(self) -> str:
-        """A panel for each operation, of each workload at the most it has at once; where there are several backends, for what
-        more than one of them has."""
+        """A panel for each operation that several backends have, with a line for each of them; of one backend a panel for each
+        workload, with a line for each operation. Of each workload at the most it has at once."""
         largest: dict[str, int] = {}
+        backends: dict[tuple[str, int], set[str]] = {}
         for one in self._verdict.figures:
-            if one.ordered:
-                largest[one.family] = max(largest.get(one.family, 0), one.concurrency or 0)
+            if len(one.ordered) >= FEWEST:
+                backends.setdefault((one.family, one.concurrency or 0), set()).add(one.backend)
+        for (family, at), names in backends.items():  # rather one that several backends have than a higher one of one alone
+            before = (len(backends.get((family, largest.get(family, -1)), ())) > 1, largest.get(family, -1))
+            if (len(names) > 1, at) > before:
+                largest[family] = at
         places: dict[tuple[str, str], list[Figure]] = {}
         for one in self._verdict.figures:
             if one.timed and len(one.ordered) >= FEWEST and (one.concurrency or 0) == largest[one.family]:
                 places.setdefault(one.place, []).append(one)
         shared = {place: found for place, found in places.items() if len(found) > 1}
         panels = []
-        for number, (place, found) in enumerate((shared or places).items()):
+        for number, (place, found) in enumerate(shared.items()):
             found.sort(key=lambda one: self._order.index(one.backend))
-            title = f"{place[1]}, {place[0]}"
-            drawn = plots.latencies(f"latency-{number}", title, [self._strip(one) for one in found])
-            counts = sorted({len(one.ordered) for one in found})
-            n = f"n = {counts[0]:,}" + (f" to {counts[-1]:,}" if len(counts) > 1 else "")
-            panels.append(_panel(place[1], f"{place[0]} · {n}", drawn))
+            strips = [self._strip(one, self._looks[one.backend]) for one in found]
+            drawn = plots.latencies(f"latency-{number}", f"{place[1]}, {place[0]}", strips)
+            panels.append(_panel(place[1], f"{place[0]} · {_counts(found)}", drawn))
+        for number, workload in enumerate(dict.fromkeys(workload for workload, _ in places) if not shared else ()):
+            found = [one for place, of in places.items() if place[0] == workload for one in of]
+            looks = [replace(self._looks[one.backend], name=one.metric) for one in found]
+            strips = [self._strip(one, look) for one, look in zip(found, looks, strict=True)]
+            drawn = plots.latencies(f"latency-{number}", workload, strips)
+            panels.append(_panel(workload, _counts(found), drawn))
         caption = (
             "Latency of each operation, on logarithmic axes; of workloads that were run at several concurrencies that with "
             f"the highest. Thin lines: single operations, of more than {plots.RUG} those at even steps of rank. Thick line: the "
             f"middle half. Mark: the median, with its 95{NARROW}% interval. Tall line: p99."
         )
-        return _section("Latency", _pair(panels), caption, tall=True) if panels else ""
+        return self._section("Latency", _pair(panels), caption, tall=True) if panels else ""
 
-    def _strip(self, one: Figure) -> Strip:
-        row = one.row
-        return Strip(self._looks[one.backend], one.ordered, row["p50"], row["p99"], _interval(self._verdict.interval(one, "p50")))
+    def _strip(self, one: Figure, look: Look) -> Strip:
+        return Strip(look, one.ordered, one.row["p50"], one.row["p99"], _interval(self._verdict.interval(one, "p50")))
 
     def scaling(self) -> str:
         """A panel for each operation of which a backend has rates at more than one concurrency."""
@@ -100,7 +110,7 @@ class Charts:
                 curves += [Curve(self._looks[name], points)] if points else []
             panels.append(_panel(f"{metric} per second", family, plots.scaling(f"scaling-{number}", metric, curves)))
         caption = f"Rates by how many there are at once, on logarithmic axes. Upright lines: 95{NARROW}% intervals."
-        return _section("Scaling", _pair(panels), caption) if panels else ""
+        return self._section("Scaling", _pair(panels), caption) if panels else ""
 
     def memory(self) -> str:
         """A drawing for each figure of memory that more than one backend has, else for those there are."""
@@ -117,7 +127,7 @@ class Charts:
             limit = (MEMORY_LIMIT, f"target: at most 0.5{NARROW}MB")
             bars = plots.bars(f"memory-{number}", place[1], rows, limit)
             drawn.append(f'<h3>{escape(place[1])}</h3>{bars}<p class="note">Alive at once: {escape(counts)}.</p>')
-        return _section("Memory", "".join(drawn), "Memory for each idle sandbox, of the whole machine.") if drawn else ""
+        return self._section("Memory", "".join(drawn), "Memory for each idle sandbox, of the whole machine.") if drawn else ""
 
     def against_floor(self) -> str:
         """Times, then rates, as multiples of the floor's."""
@@ -135,13 +145,13 @@ class Charts:
             f"{escape(self._verdict.subject or '')} against a C program that makes the same system calls and nothing else. Bars: "
             f"95{NARROW}% intervals.{_triangles(all_dots)}"
         )
-        return _section("Against the floor", drawn, caption) if drawn else ""
+        return self._section("Against the floor", drawn, caption) if drawn else ""
 
     def against_others(self) -> Iterator[str]:
         """One section for each other runtime, Docker first. Of rates the best of each workload."""
         others = [name for name in self._order if name not in (FLOOR, self._verdict.subject)]
         for name in sorted(others, key=lambda name: name != DOCKER):
-            times = [one for one in self._ratios(name, "p50") if one["metric"] not in self._weights()]
+            times = [one for one in self._ratios(name, "p50") if one["metric"] not in self._weights() and self._widest(one)]
             weights = {one["metric"]: one for one in self._ratios(name, "p50") if one["metric"] in self._weights()}
             best: dict[tuple[str, str], Mapping[str, Any]] = {}
             for one in sorted(self._ratios(name, "rate"), key=lambda one: float(one["value"])):
@@ -155,10 +165,23 @@ class Charts:
                 squares = " Orange squares: it is ahead, or the target is missed." if any(dot.behind for dot in dots) else ""
                 caption = (
                     f"How many times better {escape(self._verdict.subject or '')} does than {escape(name)}: its median time or "
-                    "memory divided by ours; our best rate divided by its best, each at whatever concurrency. Bars: "
+                    "memory divided by ours, at the highest concurrency; our best rate divided by its best, at any. Bars: "
                     f"95{NARROW}% intervals.{_triangles(dots)}{squares}"
                 )
-                yield _section(f"Against {escape(name)}", plot, caption)
+                yield self._section(f"Against {escape(name)}", plot, caption)
+
+    def _section(self, title: str, drawn: str, caption: str, *, tall: bool = False) -> str:
+        """The next figure. `tall`: may be broken between pages."""
+        self._number += 1
+        look = ' class="tall"' if tall else ""
+        caption = f"<figcaption><b>Figure {self._number}.</b> {caption}</figcaption>"
+        return f"<section><h2>{title}</h2><figure{look}>{drawn}{caption}</figure></section>\n"
+
+    def _widest(self, one: Mapping[str, Any]) -> bool:
+        """Whether of this workload nothing was compared at a higher concurrency."""
+        family, n = split(one["workload"])
+        others = (split(other["workload"]) for other in self._ratios(one["reference"], one["of"]))
+        return all((n or 0) >= (at or 0) for name, at in others if name == family)
 
     def _weights(self) -> set[str]:
         return {one.metric for one in self._verdict.own if one.weight}
@@ -189,17 +212,14 @@ def _interval(one: Mapping[str, Any] | None) -> Interval | None:
     return Interval(one["low"], one["high"]) if one and one["low"] is not None else None
 
 
+def _counts(found: Sequence[Figure]) -> str:
+    counts = sorted({len(one.ordered) for one in found})
+    return f"n = {counts[0]:,}" + (f" to {counts[-1]:,}" if len(counts) > 1 else "")
+
+
 def _panel(title: str, beside: str, plot: str) -> str:
     return f'<div class="panel"><h3>{escape(title)} <span>{escape(beside)}</span></h3>{plot}</div>'
 
 
 def _pair(panels: Sequence[str]) -> str:
     return f'<div class="pair">{"".join(panels)}</div>'
-
-
-def _section(title: str, drawn: str, caption: str, *, tall: bool = False) -> str:
-    """`tall`: may be broken between pages."""
-    look = ' class="tall"' if tall else ""
-    return (
-        f"<section><h2>{title}</h2><figure{look}>{drawn}<figcaption><b>%FIGURE%.</b> {caption}</figcaption></figure></section>\n"
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -31,8 +32,9 @@ def document(
 ) -> Document:
     """The whole report, ready for json.
 
-    `backends` has the settings of each that ran, and for each that did not the reason, a string; `order` says how operations
-    were interleaved, `command` repeats the run. Paths and the name of this machine are taken out of all of these.
+    `backends` has the settings of each that ran, and for each that did not the reason, a string; `order` says in words how
+    operations were interleaved, `command` (`repeatable(argv)`) repeats the run. This user's paths and the name of this machine
+    are taken out of settings, reasons, failures and the command; `machine` and `config` are taken as they are.
     """
     made: Document = {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -49,6 +51,17 @@ def document(
         "samples": [_samples(samples) for one in recorders for samples in one.samples() if samples.values],
     }
     return complete(made)
+
+
+def repeatable(argv: Sequence[str], program: str = "lisrt") -> str:
+    """The command line that repeats a run, without the files that its reports went to."""
+    kept, skip = [program], False
+    for word in argv:
+        if skip or word.split("=")[0] in ("--json", "--html"):
+            skip = not skip and "=" not in word
+            continue
+        kept.append(word)
+    return shlex.join(kept)
 
 
 def _backend(known: Mapping[str, str] | str) -> dict[str, Any]:
@@ -110,7 +123,10 @@ def merge(documents: Sequence[Document]) -> Document:
             known[name] = backend
     merged["backends"] = known
     for part in ("rows", "samples", "intervals", "success", "ratios"):
-        merged[part] = list({_key(row): row for one in reversed(documents) for row in reversed(one.get(part, []))}.values())[::-1]
+        found: dict[tuple[object, ...], Any] = {}
+        for row in (row for one in documents for row in one.get(part, [])):
+            found.setdefault(_key(row), row)
+        merged[part] = list(found.values())
     if len(machines) == 1:
         had = {_key(ratio) for ratio in merged["ratios"]}
         across = compare.ratios(compare.figures(merged), first.get("seed", 0))

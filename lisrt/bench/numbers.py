@@ -17,7 +17,7 @@ def significant(value: float, digits: int = 3) -> str:
     places = digits - 1 - math.floor(math.log10(abs(value)))
     rounded = round(value, places)  # 9.996 is 10.0 then, which has a digit less behind the point
     places = digits - 1 - math.floor(math.log10(abs(rounded)))
-    return f"{rounded if places > 0 else value:,.{max(0, places)}f}"
+    return f"{rounded if places > 0 else value:,.{max(0, places)}f}".replace("-", "−")
 
 
 def duration(milliseconds: float) -> str:

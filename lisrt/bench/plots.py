@@ -186,7 +186,7 @@ BETTER = Axis("the same")
 
 def dots(name: str, title: str, groups: Sequence[tuple[str, Sequence[Dot]]], axis: Axis) -> str:
     """A line for each ratio with its interval, below the headings of their groups. An open triangle shows a target."""
-    left, right, row, top = 210, 64, 22, 26
+    left, right, row, top = 272, 64, 22, 26
     rows = [dot for _, found in groups for dot in found]
     height = top + row * (len(rows) + sum(bool(heading) for heading, _ in groups)) + 28
     canvas = Canvas(name, WIDE, height, title, "; ".join(f"{dot.label}: {axis.unit(dot.value)}" for dot in rows))
@@ -223,14 +223,11 @@ def _ends(interval: Interval | None) -> tuple[float, ...]:
 def _axis(canvas: Canvas, scale: Scale, top: float, bottom: float, words: Callable[[float], str]) -> None:
     """Along the bottom, with a grid."""
     canvas.ticks([scale(value) for value in scale.minor()], bottom, bottom + 3, "axis")
-    shown = float("-inf")
-    for value in scale.major():
-        x, half = scale(value), width(words(value), 11) / 2
+    for value in scale.major(words):
+        x = scale(value)
         canvas.line(x, top, x, bottom, "grid")
         canvas.ticks([x], bottom, bottom + 5, "axis")
-        if x - half > shown:
-            canvas.text(x, bottom + 18, words(value), "tick", "middle")
-            shown = x + half + 3
+        canvas.text(x, bottom + 18, words(value), "tick", "middle")
     canvas.line(scale.start, bottom, scale.end, bottom, "axis")
 
 

@@ -1,6 +1,7 @@
 """The report, for people and for machines. What the command line needs of it is here:
 
     made = document(recorders, machine, config, seed, backends, order=..., command=...)     a dict, ready for JSON
+    repeatable(sys.argv[1:]) -> str     what `command` should be
     dumps(made) -> str      load(path) -> dict      merge([made, ...]) -> dict
     text(made) -> str       the terminal's report: table(made), then figures(made)
     page(made) -> str       the HTML page; page([made, other]) puts several runs on one
@@ -8,22 +9,26 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lisrt.bench import compare
 from lisrt.bench.compare import DOCKER, FLOOR
-from lisrt.bench.documents import Document, document, dumps, load, merge
+from lisrt.bench.documents import Document, document, dumps, load, merge, repeatable
 from lisrt.bench.measure import Row
 from lisrt.bench.numbers import NARROW, percent, ratio, significant
 
-__all__ = ["as_json", "document", "dumps", "figures", "load", "merge", "page", "table", "text"]
+__all__ = ["as_json", "document", "dumps", "figures", "load", "merge", "page", "repeatable", "table", "text"]
 
+WIDTH = 100
+"""Columns that prose may take; a table of several backends takes about as many."""
 Source = Sequence[Row] | Document
 
 
@@ -40,9 +45,9 @@ def text(source: Source, *, color: bool = False) -> str:
     console = Console(width=200, highlight=False, color_system="standard" if color else None, force_terminal=color)
     with console.capture() as shown:
         console.print(table(made))
-        for line in figures(made):
-            console.print(line, markup=False)
-    return "".join(f"{line.rstrip()}\n" for line in shown.get().splitlines())
+    lines = [line.rstrip() for line in shown.get().splitlines()]
+    lines += [part for line in figures(made) for part in textwrap.wrap(line, WIDTH, subsequent_indent="  ")]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def table(source: Source) -> Table:
@@ -67,13 +72,13 @@ def table(source: Source) -> Table:
             shown.add_section()
         if len(names) > 1:  # a line for the workload: beside all others it would make the table too wide
             if new_workload:
-                shown.add_row(figure.workload, style="bold")
+                shown.add_row(escape(figure.workload), style="bold")
             named = (f"  {figure.metric}" if new_place else "", figure.backend)
         else:
             named = (figure.workload if new_workload else "", figure.metric)
         compared = [ratios.get((figure.backend, *figure.place, name)) for name in references]
         shown.add_row(
-            *named,
+            *map(escape, named),
             *_numbers(figure.row),
             *(ratio(one["value"]) if one else "" for one in compared),
             _failed(figure.row),
@@ -90,10 +95,10 @@ def _numbers(row: Mapping[str, Any]) -> list[str]:
 
 
 def _failed(row: Mapping[str, Any]) -> str:
-    """How many, and what share came through where that is not all."""
+    """How many, and what share of all attempts."""
     if not row["failures"]:
         return "0"
-    return f"{row['failures']} ({percent(row['n'] / (row['n'] + row['failures']))} ok)".replace(NARROW, " ")
+    return f"{row['failures']} ({percent(row['failures'] / (row['n'] + row['failures']))})".replace(NARROW, " ")
 
 
 def _grouped(timed: list[compare.Figure]) -> list[compare.Figure]:

@@ -91,7 +91,7 @@ pre {{ background: var(--wash); padding: 10px 12px; font-size: 13px; line-height
   body {{ max-width: none; padding: 0; font-size: 10.5pt; line-height: 1.42; }}
   h1 {{ font-size: 18pt; }} h2 {{ font-size: 13pt; margin-top: 20pt; }}
   .pair {{ grid-template-columns: 1fr 1fr; }}
-  .scroll {{ overflow: visible; }}
+  .scroll {{ overflow: visible; }} dl {{ columns: 2; }} dl div {{ grid-template-columns: 42% 1fr; }}
   table, dl {{ font-size: 8.5pt; }} .ci {{ font-size: 7.2pt; }} thead th {{ font-size: 8pt; }}
   td, th {{ padding-left: 5px; padding-right: 5px; }}
   figcaption, .note, caption {{ font-size: 9pt; }}

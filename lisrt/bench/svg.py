@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 MARKS = 6
@@ -93,9 +93,18 @@ class Scale:
             share = (value - self.low) / (self.high - self.low)
         return self.start + share * (self.end - self.start)
 
-    def major(self) -> list[float]:
-        """Values to write beside the axis."""
-        return log_ticks(self.low, self.high) if self.log else linear_ticks(self.low, self.high)
+    def major(self, words: Callable[[float], str] | None = None, size: float = 11.0) -> list[float]:
+        """Values to write beside the axis; with `words` for them no more than can stand side by side."""
+        for most in range(7, 0, -1):
+            found = log_ticks(self.low, self.high, most) if self.log else linear_ticks(self.low, self.high, most)
+            if words is None or not self._collide([(self(value), width(words(value), size)) for value in found]):
+                break
+        return found
+
+    @staticmethod
+    def _collide(labels: Sequence[tuple[float, float]]) -> bool:
+        pairs = zip(labels, labels[1:], strict=False)
+        return any(left + half / 2 + 5 > right - other / 2 for (left, half), (right, other) in pairs)
 
     def minor(self) -> list[float]:
         """Values to mark between: of a logarithmic axis 2 to 9 of each decade."""

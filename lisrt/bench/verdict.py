@@ -9,7 +9,7 @@ from typing import Any
 from lisrt.bench import compare
 from lisrt.bench.compare import DOCKER, FLOOR, Figure
 from lisrt.bench.documents import Document
-from lisrt.bench.numbers import NARROW, duration_span, figure, percent, share, significant, tick, times
+from lisrt.bench.numbers import NARROW, duration_span, figure, percent, ratio, share, significant, tick, times
 
 EXEC = ("exec", "exec true")
 """What workloads call a command that does nothing."""
@@ -150,7 +150,7 @@ class Verdict:
         return f"{said}."
 
     def _memory(self) -> str | None:
-        weights = [one for one in self.own if one.weight and one.row["p50"] is not None]
+        weights = [one for one in self.own if one.weight and (one.row["p50"] or 0) > 0]  # below 0 others gave memory back
         if not weights:
             return None
         own = max((one for one in weights if one.metric == weights[0].metric), key=lambda one: int(one.row["n"]))
@@ -179,23 +179,29 @@ class Verdict:
         others = [one for one in self.ratios if one["reference"] != FLOOR]
         if not others:
             return None
-        ahead: dict[str, list[str]] = {}
+        ahead: dict[str, dict[str, list[float]]] = {}
         for one in others:
             if (one["high"] or one["value"]) < 1:
-                what = f"{one['metric']} ({one['workload']}{', rate' if one['of'] == 'rate' else ''}, {times(1 / one['value'])})"
-                ahead.setdefault(one["reference"], []).append(what)
+                what = f"{one['metric']}{' per second' if one['of'] == 'rate' else ''}"
+                ahead.setdefault(one["reference"], {}).setdefault(what, []).append(1 / one["value"])
         if not ahead:
             names = list(dict.fromkeys(one["reference"] for one in others))
-            return f"In no row is another runtime ahead ({', '.join(names)})."
-        return "Others are ahead: " + "; ".join(f"{name} in {', '.join(rows)}" for name, rows in ahead.items()) + "."
+            return f"No other runtime ({', '.join(names)}) is ahead in any row."
+        said = (f"{name} in {', '.join(_by(what, by) for what, by in rows.items())}" for name, rows in ahead.items())
+        return f"Others are ahead: {'; '.join(said)}."
 
     def _ratio(self, one: Figure, of: str, reference: str) -> Mapping[str, Any] | None:
-        found = (ratio for ratio in self.ratios if (ratio["of"], ratio["reference"]) == (of, reference))
-        return next((ratio for ratio in found if (ratio["workload"], ratio["metric"]) == one.place), None)
+        found = (own for own in self.ratios if (own["of"], own["reference"]) == (of, reference))
+        return next((own for own in found if (own["workload"], own["metric"]) == one.place), None)
 
 
 def _count(failures: int, attempts: int) -> str:
     return f"{failures:,} of {attempts:,} ({percent(failures / attempts)})"
+
+
+def _by(what: str, by: Sequence[float]) -> str:
+    """exec (1.08–1.16×, in 3 rows)."""
+    return f"{what} ({ratio(min(by))}–{times(max(by))}, in {len(by)} rows)" if len(by) > 1 else f"{what} ({times(by[0])})"
 
 
 def _held(target: Target, ratio: Mapping[str, Any]) -> Held:
