@@ -14,6 +14,10 @@ from lisrt.bench import stats
 
 FLOOR = "floor"
 """The backend that is a small C program doing the same system calls."""
+HOST = "host"
+"""The bare host, which runs programs without any sandbox."""
+YARDSTICKS = (FLOOR, HOST)
+"""What a backend is held against; not runtimes that one could choose instead."""
 DOCKER = "docker"
 SUBJECTS = ("native", "lisrt")
 """The backend that a report is about: the first of these that the run has."""
@@ -75,9 +79,9 @@ def figures(document: Mapping[str, Any]) -> list[Figure]:
 
 
 def subject(names: Iterable[str]) -> str | None:
-    """Whom the report is about, of these backends: lisrt, else the first that is not the floor."""
+    """Whom the report is about, of these backends: lisrt, else the first that is no yardstick."""
     present = list(dict.fromkeys(names))
-    others = [name for name in present if name != FLOOR]
+    others = [name for name in present if name not in YARDSTICKS]
     return next((name for name in SUBJECTS if name in present), others[0] if others else None)
 
 
@@ -113,9 +117,9 @@ def success(found: Iterable[Figure]) -> list[dict[str, Any]]:
 
 
 def ratios(found: list[Figure], seed: int) -> list[dict[str, Any]]:
-    """Every backend against the floor and against docker, and the subject against every other.
+    """Every backend against the floor, the bare host and docker, and the subject against every other.
 
-    Against the floor a ratio is what the backend has divided by what the floor has, of times and of rates. Against another
+    Against the floor or the host a ratio is what the backend has divided by what that has, of times and of rates. Against another
     backend it says how many times better: its time or memory divided by the backend's, the backend's rate divided by its best
     rate of that workload at any concurrency. "is" says which was divided by which.
     """
@@ -136,19 +140,18 @@ class Ratios:
     def all(self) -> Iterator[dict[str, Any]]:
         """In the order of the rows."""
         for figure in self._figures:
-            if figure.backend == FLOOR:
+            if figure.backend in YARDSTICKS:
                 continue
             for name in self._names:
-                if name != figure.backend and (name in (FLOOR, DOCKER) or figure.backend == self._subject):
+                if name != figure.backend and (name in (*YARDSTICKS, DOCKER) or figure.backend == self._subject):
                     yield from self._against(figure, name)
 
     def _against(self, figure: Figure, name: str) -> Iterator[dict[str, Any]]:
         same = self._at.get((name, *figure.place))
-        if same is not None and figure.timed and same.timed:
-            yield from self._ratio("p50", figure, same, inverted=name != FLOOR)
-        if same is not None and figure.weight and same.row["unit"] == figure.row["unit"]:
-            yield from self._ratio("p50", figure, same, inverted=name != FLOOR)
-        best = same if name == FLOOR else self._best(name, figure)
+        measured = name in YARDSTICKS
+        if same is not None and (figure.timed or figure.weight) and same.row["unit"] == figure.row["unit"]:
+            yield from self._ratio("p50", figure, same, inverted=not measured)
+        best = same if measured else self._best(name, figure)
         if best is not None and figure.timed:
             yield from self._ratio("rate", figure, best, inverted=False)
 
@@ -190,5 +193,6 @@ def _resampled(figure: Figure, of: str, seed: int) -> list[float] | None:
     """Each figure has a seed of its own, so that its interval does not depend on what else was measured."""
     own = "/".join((str(seed), figure.backend, figure.workload, figure.metric, of))
     if of == "rate":
-        return stats.resampled_rate(figure.ended, figure.row["rate"], own) if figure.row["rate"] else None
+        known = figure.row["rate"] and len(figure.ended) == len(figure.ordered)
+        return stats.resampled_rate(figure.ended, figure.row["rate"], own) if known else None
     return stats.resampled_quantile(figure.ordered, QUANTILES[of], own)

@@ -18,6 +18,7 @@ from lisrt.bench.measure import Recorder, Samples
 Document = dict[str, Any]
 
 _NUMBERS = re.compile(r"\[\s+(-?[\d.eE+-]+(?:,\s+-?[\d.eE+-]+)*)\s+\]")
+_READINGS = re.compile(r"\{\s+(\"[^\"\\\n]*\": -?[\d.eE+-]+(?:,\s+\"[^\"\\\n]*\": -?[\d.eE+-]+)*)\s+\}")
 
 
 def document(
@@ -35,6 +36,10 @@ def document(
     `backends` has the settings of each that ran, and for each that did not the reason, a string; `order` says in words how
     operations were interleaved, `command` (`repeatable(argv)`) repeats the run. This user's paths and the name of this machine
     are taken out of settings, reasons, failures and the command; `machine` and `config` are taken as they are.
+
+    The report also has a place for what is added to it afterwards: "notes" (sentences), "left_out" (workloads that were not
+    carried out, and why) and "series" (by workload and backend; `samples` in one, a list of gauges by name with `seconds`, are
+    drawn over time).
     """
     made: Document = {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -80,7 +85,7 @@ def _samples(samples: Samples) -> dict[str, Any]:
         "concurrency": samples.concurrency,
         "wall_s": round(samples.wall, 9) if samples.wall is not None else None,
         "values": [round(value, 6) for value in samples.values],
-        **({"ended_s": [round(ended, 6) for ended in samples.ended]} if samples.wall else {}),
+        **({"ended_s": [round(ended, 6) for ended in samples.ended]} if samples.wall and samples.ended else {}),
     }
 
 
@@ -96,9 +101,10 @@ def complete(made: Document) -> Document:
 
 
 def dumps(made: Document) -> str:
-    """As JSON that people can read and compare by lines: a list of numbers is one line, however long."""
+    """As JSON that people can read and compare by lines: a list of numbers is one line, however long, and so are named numbers."""
     text = json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False)
-    return _NUMBERS.sub(lambda found: "[" + re.sub(r"\s+", " ", found[1]) + "]", text) + "\n"
+    text = _NUMBERS.sub(lambda found: "[" + re.sub(r"\s+", " ", found[1]) + "]", text)
+    return _READINGS.sub(lambda found: "{" + re.sub(r"\n\s+", " ", found[1]) + "}", text) + "\n"
 
 
 def load(path: str | Path) -> Document:
@@ -134,7 +140,12 @@ def merge(documents: Sequence[Document]) -> Document:
     errors: dict[str, dict[str, int]] = {}
     for name, messages in (item for one in documents for item in one.get("errors", {}).items()):
         errors.setdefault(name, {}).update(messages)
-    return merged | {"errors": errors}
+    notes = list(dict.fromkeys(note for one in documents for note in one.get("notes", [])))
+    left_out = {name: why for one in reversed(documents) for name, why in one.get("left_out", {}).items()}
+    series: dict[str, dict[str, Any]] = {}
+    for name, backends in (item for one in documents for item in one.get("series", {}).items()):
+        series[name] = {**backends, **series.get(name, {})}
+    return merged | {"errors": errors, "notes": notes, "left_out": left_out, "series": series}
 
 
 def _key(row: Mapping[str, Any]) -> tuple[object, ...]:

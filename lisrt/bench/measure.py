@@ -44,7 +44,7 @@ class Samples:
     values: tuple[float, ...]
     """In the order in which they were taken."""
     ended: tuple[float, ...]
-    """When each of them ended, in seconds after the first."""
+    """When each of them ended, in seconds after the first; empty where that is not known of all."""
     wall: float | None
     """Seconds that the rate is taken over; None where there is no rate."""
     concurrency: int | None
@@ -66,7 +66,7 @@ class Recorder:
         self.backend = backend
         """As in the rows. "floor" is the C program that the others are measured against."""
         self._lock = threading.Lock()
-        self._samples: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        self._samples: dict[tuple[str, str], list[tuple[float, float | None]]] = {}
         self._failures: dict[tuple[str, str], int] = {}
         self._walls: dict[tuple[str, str], float] = {}
         self._concurrency: dict[str, int] = {}
@@ -92,8 +92,8 @@ class Recorder:
         self._add(workload, metric, ended - started, ended)
 
     def sample(self, workload: str, metric: str, seconds: float, ended: float | None = None) -> None:
-        """Adds a duration that was measured elsewhere, and ended just now or at `ended`, by any one clock."""
-        self._add(workload, metric, seconds, time.perf_counter() if ended is None else ended)
+        """Adds a duration that was measured elsewhere. `ended`: when, by any one clock; without it a rate has no interval."""
+        self._add(workload, metric, seconds, ended)
 
     def failed(self, workload: str, metric: str, message: str) -> None:
         """Counts one failure: an attempt beside those that have a sample."""
@@ -128,20 +128,21 @@ class Recorder:
         with self._lock:
             return [self._of(key) for key in dict.fromkeys([*self._samples, *self._failures])]
 
-    def _add(self, workload: str, metric: str, seconds: float, ended: float) -> None:
+    def _add(self, workload: str, metric: str, seconds: float, ended: float | None) -> None:
         with self._lock:
             self._samples.setdefault((workload, metric), []).append((seconds, ended))
 
     def _of(self, key: tuple[str, str]) -> Samples:
         pairs = self._samples.get(key, [])
-        first = min((ended for _, ended in pairs), default=0.0)
+        known = [ended for _, ended in pairs if ended is not None]
+        first = min(known, default=0.0)
         return Samples(
             backend=self.backend,
             workload=key[0],
             metric=key[1],
             unit="ms",
             values=tuple(1000 * seconds for seconds, _ in pairs),
-            ended=tuple(ended - first for _, ended in pairs),
+            ended=tuple(ended - first for ended in known) if len(known) == len(pairs) else (),
             wall=self._walls.get(key),
             concurrency=self._concurrency.get(key[0]),
             failures=self._failures.get(key, 0),
