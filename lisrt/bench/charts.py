@@ -8,9 +8,9 @@ from html import escape
 from typing import Any
 
 from lisrt.bench import plots
-from lisrt.bench.compare import DOCKER, FLOOR, SUBJECTS, Figure, split
+from lisrt.bench.compare import DOCKER, FLOOR, HOST, SUBJECTS, YARDSTICKS, Figure, split
 from lisrt.bench.numbers import NARROW
-from lisrt.bench.plots import Bar, Curve, Dot, Look, Strip
+from lisrt.bench.plots import Bar, Curve, Dot, Look, Strip, Trace
 from lisrt.bench.stats import Interval
 from lisrt.bench.svg import Canvas
 from lisrt.bench.verdict import Verdict
@@ -38,9 +38,13 @@ def looks(names: Sequence[str]) -> dict[str, Look]:
 def sections(verdict: Verdict) -> list[str]:
     """All that the report's figures allow, each with its number."""
     names = list(dict.fromkeys(one.backend for one in verdict.figures))
+    names += [name for one in verdict.document.get("series", {}).values() for name in one if name not in names]
     order = sorted(names, key=lambda name: (name != FLOOR, name != verdict.subject))
     charts = Charts(verdict, looks(order), order)
-    made = (charts.against_floor(), *charts.against_others(), charts.latency(), charts.scaling(), charts.memory())
+    made = (
+        charts.against_floor(), *charts.against_others(), charts.against_host(), charts.latency(), charts.scaling(),
+        charts.memory(), charts.series(),
+    )  # fmt: skip
     return [one for one in made if one]
 
 
@@ -53,22 +57,14 @@ class Charts:
         self._order = order
         self._targets = verdict.targets()
         self._number = 0
+        self._shown = _shown(verdict.figures)
 
     def latency(self) -> str:
         """A panel for each operation that several backends have, with a line for each of them; of one backend a panel for each
         workload, with a line for each operation. Of each workload at the most it has at once."""
-        largest: dict[str, int] = {}
-        backends: dict[tuple[str, int], set[str]] = {}
-        for one in self._verdict.figures:
-            if len(one.ordered) >= FEWEST:
-                backends.setdefault((one.family, one.concurrency or 0), set()).add(one.backend)
-        for (family, at), names in backends.items():  # rather one that several backends have than a higher one of one alone
-            before = (len(backends.get((family, largest.get(family, -1)), ())) > 1, largest.get(family, -1))
-            if (len(names) > 1, at) > before:
-                largest[family] = at
         places: dict[tuple[str, str], list[Figure]] = {}
         for one in self._verdict.figures:
-            if one.timed and len(one.ordered) >= FEWEST and (one.concurrency or 0) == largest[one.family]:
+            if one.timed and len(one.ordered) >= FEWEST and one.workload == self._shown[one.family]:
                 places.setdefault(one.place, []).append(one)
         shared = {place: found for place, found in places.items() if len(found) > 1}
         panels = []
@@ -84,8 +80,8 @@ class Charts:
             drawn = plots.latencies(f"latency-{number}", workload, strips)
             panels.append(_panel(workload, _counts(found), drawn))
         caption = (
-            "Latency of each operation, on logarithmic axes; of workloads that were run at several concurrencies that with "
-            f"the highest. Thin lines: single operations, of more than {plots.RUG} those at even steps of rank. Thick line: the "
+            "Latency of each operation, on logarithmic axes; of a workload that was run at several concurrencies the one that most "
+            f"backends share. Thin lines: single operations, of more than {plots.RUG} those at even steps of rank. Thick line: the "
             f"middle half. Mark: the median, with its 95{NARROW}% interval. Tall line: p99."
         )
         return self._section("Latency", _pair(panels), caption, tall=True) if panels else ""
@@ -94,23 +90,30 @@ class Charts:
         return Strip(look, one.ordered, one.row["p50"], one.row["p99"], _interval(self._verdict.interval(one, "p50")))
 
     def scaling(self) -> str:
-        """A panel for each operation of which a backend has rates at more than one concurrency."""
+        """A panel for each operation of which a backend has rates at more than one concurrency. What another has at one only is
+        a level line: a rate to compare with, wherever that one belongs."""
         panels = []
         groups: dict[tuple[str, str], list[Figure]] = {}
         for one in self._verdict.figures:
-            if one.timed and one.row["rate"] and one.concurrency:
+            if one.timed and one.row["rate"]:
                 groups.setdefault((one.family, one.metric), []).append(one)
         for number, ((family, metric), found) in enumerate(groups.items()):
-            if len({one.concurrency for one in found}) < 2:
-                continue
-            curves = []
-            for name in self._order:
-                own = sorted((one for one in found if one.backend == name), key=lambda one: one.concurrency or 0)
-                points = [(one.concurrency or 0, one.row["rate"], _interval(self._verdict.interval(one, "rate"))) for one in own]
-                curves += [Curve(self._looks[name], points)] if points else []
-            panels.append(_panel(f"{metric} per second", family, plots.scaling(f"scaling-{number}", metric, curves)))
-        caption = f"Rates by how many there are at once, on logarithmic axes. Upright lines: 95{NARROW}% intervals."
+            curves = [curve for name in self._order for curve in self._curves([one for one in found if one.backend == name])]
+            if len({n for curve in curves for n, _, _ in curve.points}) > 1:
+                panels.append(_panel(f"{metric} per second", family, plots.scaling(f"scaling-{number}", metric, curves)))
+        caption = (
+            f"Rates by how many there are at once, on logarithmic axes. Upright lines: 95{NARROW}% intervals. A broken line is the "
+            "rate of a backend that was measured with one number of them only."
+        )
         return self._section("Scaling", _pair(panels), caption) if panels else ""
+
+    def _curves(self, own: Sequence[Figure]) -> list[Curve]:
+        numbered = sorted((one for one in own if split(one.workload)[1]), key=lambda one: one.concurrency or 0)
+        if numbered:
+            intervals = [_interval(self._verdict.interval(one, "rate")) for one in numbered]
+            points = [(one.concurrency or 0, one.row["rate"], known) for one, known in zip(numbered, intervals, strict=True)]
+            return [Curve(self._looks[own[0].backend], points)]
+        return [Curve(self._looks[one.backend], (), one.row["rate"]) for one in own[:1]]
 
     def memory(self) -> str:
         """A drawing for each figure of memory that more than one backend has, else for those there are."""
@@ -126,32 +129,39 @@ class Charts:
             counts = ", ".join(f"{name} {largest[name].row['n']:,}" for name in self._order if name in largest)
             limit = (MEMORY_LIMIT, f"target: at most 0.5{NARROW}MB")
             bars = plots.bars(f"memory-{number}", place[1], rows, limit)
-            drawn.append(f'<h3>{escape(place[1])}</h3>{bars}<p class="note">Alive at once: {escape(counts)}.</p>')
+            title = f"<h3>{escape(place[1])} <span>{escape(place[0])}</span></h3>"
+            drawn.append(f'{title}{bars}<p class="note">Alive at once: {escape(counts)}.</p>')
         return self._section("Memory", "".join(drawn), "Memory for each idle sandbox, of the whole machine.") if drawn else ""
 
     def against_floor(self) -> str:
         """Times, then rates, as multiples of the floor's."""
-        drawn, all_dots = "", []
+        return self._against(FLOOR, "the floor", "a C program that makes the same system calls and nothing else")
+
+    def against_host(self) -> str:
+        """What it costs to run the same program in a sandbox."""
+        return self._against(HOST, "the bare host", "the same programs on the bare host, without any sandbox")
+
+    def _against(self, reference: str, name: str, what: str) -> str:
+        drawn, dots = "", []
         for of, title, axis in (
-            ("p50", "Median time, as a multiple of the floor's", plots.TIMES),
-            ("rate", "Rate, as a share of the floor's", plots.SHARE),
+            ("p50", f"Median time, as a multiple of {name}'s", plots.TIMES),
+            ("rate", f"Rate, as a share of {name}'s", plots.SHARE),
         ):
-            found = self._ratios(FLOOR, of)
-            dots = [self._dot(one) for one in found if one["metric"] not in self._weights()]
-            if dots:
-                drawn += f"<h3>{title}</h3>{plots.dots(f'floor-{of}', title, [('', dots)], axis)}"
-                all_dots += dots
-        caption = (
-            f"{escape(self._verdict.subject or '')} against a C program that makes the same system calls and nothing else. Bars: "
-            f"95{NARROW}% intervals.{_triangles(all_dots)}"
-        )
-        return self._section("Against the floor", drawn, caption) if drawn else ""
+            found = [one for one in self._ratios(reference, of) if one["metric"] not in self._weights()]
+            if found:
+                own = [self._dot(one) for one in found]
+                plot = plots.dots(f"{reference}-{of}", title, [("", own)], replace(axis, one=name))
+                drawn += f"<h3>{title}</h3>{plot}"
+                dots += own
+        squares = " Orange squares: the target is missed." if any(dot.behind for dot in dots) else ""
+        caption = f"{escape(self._verdict.subject or '')} against {what}. Bars: 95{NARROW}% intervals.{_triangles(dots)}{squares}"
+        return self._section(f"Against {name}", drawn, caption) if drawn else ""
 
     def against_others(self) -> Iterator[str]:
         """One section for each other runtime, Docker first. Of rates the best of each workload."""
-        others = [name for name in self._order if name not in (FLOOR, self._verdict.subject)]
+        others = [name for name in self._order if name not in (*YARDSTICKS, self._verdict.subject)]
         for name in sorted(others, key=lambda name: name != DOCKER):
-            times = [one for one in self._ratios(name, "p50") if one["metric"] not in self._weights() and self._widest(one)]
+            times = [one for one in self._ratios(name, "p50") if self._drawn(one)]
             weights = {one["metric"]: one for one in self._ratios(name, "p50") if one["metric"] in self._weights()}
             best: dict[tuple[str, str], Mapping[str, Any]] = {}
             for one in sorted(self._ratios(name, "rate"), key=lambda one: float(one["value"])):
@@ -165,10 +175,26 @@ class Charts:
                 squares = " Orange squares: it is ahead, or the target is missed." if any(dot.behind for dot in dots) else ""
                 caption = (
                     f"How many times better {escape(self._verdict.subject or '')} does than {escape(name)}: its median time or "
-                    "memory divided by ours, at the highest concurrency; our best rate divided by its best, at any. Bars: "
+                    "memory divided by ours; our best rate divided by its best, at any. Bars: "
                     f"95{NARROW}% intervals.{_triangles(dots)}{squares}"
                 )
                 yield self._section(f"Against {escape(name)}", plot, caption)
+
+    def series(self) -> str:
+        """A panel for each gauge that was read while time went by."""
+        panels = []
+        for workload, found in self._verdict.document.get("series", {}).items():
+            read = {name: one["samples"] for name, one in found.items() if isinstance(one, dict) and one.get("samples")}
+            gauges = dict.fromkeys(gauge for samples in read.values() for gauge in samples[0] if gauge != "seconds")
+            for number, gauge in enumerate(gauges):
+                traces = [
+                    Trace(self._looks[name], [(one["seconds"], one[gauge]) for one in read[name] if one.get(gauge) is not None])
+                    for name in self._order if name in read
+                ]  # fmt: skip
+                drawn = plots.traces(f"series-{escape(workload)}-{number}", gauge, [one for one in traces if len(one.points) > 1])
+                panels.append(_panel(f"{gauge}{_unit(found, gauge)}", workload, drawn))
+        caption = "Gauges of this machine while sandboxes came and went. Upright axes do not begin at 0: they show what grows."
+        return self._section("As time went by", _pair(panels), caption, tall=True) if panels else ""
 
     def _section(self, title: str, drawn: str, caption: str, *, tall: bool = False) -> str:
         """The next figure. `tall`: may be broken between pages."""
@@ -177,11 +203,10 @@ class Charts:
         caption = f"<figcaption><b>Figure {self._number}.</b> {caption}</figcaption>"
         return f"<section><h2>{title}</h2><figure{look}>{drawn}{caption}</figure></section>\n"
 
-    def _widest(self, one: Mapping[str, Any]) -> bool:
-        """Whether of this workload nothing was compared at a higher concurrency."""
-        family, n = split(one["workload"])
-        others = (split(other["workload"]) for other in self._ratios(one["reference"], one["of"]))
-        return all((n or 0) >= (at or 0) for name, at in others if name == family)
+    def _drawn(self, one: Mapping[str, Any]) -> bool:
+        """A time, of the workload that stands for its family."""
+        workload = str(one["workload"])
+        return one["metric"] not in self._weights() and workload == self._shown.get(split(workload)[0], workload)
 
     def _weights(self) -> set[str]:
         return {one.metric for one in self._verdict.own if one.weight}
@@ -191,9 +216,27 @@ class Charts:
 
     def _dot(self, one: Mapping[str, Any]) -> Dot:
         held = next((held for held in self._targets if held.ratio is one), None)
-        behind = (held is not None and held.held is False) or (one["reference"] != FLOOR and one["value"] < 1)
+        behind = (held is not None and held.held is False) or (one["reference"] not in YARDSTICKS and one["value"] < 1)
         label = one["metric"] if one["metric"] in self._weights() else f"{one['metric']}, {one['workload']}"
-        return Dot(label, one["value"], _interval(one), held.target.limit if held else None, behind)
+        return Dot(label, one["value"], _interval(one), held.limit if held else None, behind)
+
+
+def _unit(found: Mapping[str, Any], gauge: str) -> str:
+    """Of a gauge, where what was found of it says that."""
+    trends = (one["trends"] for one in found.values() if isinstance(one, dict) and isinstance(one.get("trends"), dict))
+    told = next((trend[gauge].get("gauge") for trend in trends if isinstance(trend.get(gauge), dict)), None)
+    return f", {told['unit']}" if isinstance(told, dict) and told.get("unit") else ""
+
+
+def _shown(figures: Sequence[Figure]) -> dict[str, str]:
+    """Which workload stands for all of its family: one that several backends have, without a number, else with the highest."""
+    backends: dict[str, set[str]] = {}
+    for one in figures:
+        backends.setdefault(one.workload, set()).add(one.backend)
+    shown: dict[str, str] = {}
+    for workload in sorted(backends, key=lambda name: (len(backends[name]) > 1, split(name)[1] or float("inf"))):
+        shown[split(workload)[0]] = workload
+    return shown
 
 
 def key(look: Look) -> str:

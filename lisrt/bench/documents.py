@@ -101,7 +101,7 @@ def complete(made: Document) -> Document:
 
 
 def dumps(made: Document) -> str:
-    """As JSON that people can read and compare by lines: a list of numbers is one line, however long, and so are named numbers."""
+    """As JSON that people can read and compare by lines: a list of numbers is one line, however long; named numbers, too."""
     text = json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False)
     text = _NUMBERS.sub(lambda found: "[" + re.sub(r"\s+", " ", found[1]) + "]", text)
     return _READINGS.sub(lambda found: "{" + re.sub(r"\n\s+", " ", found[1]) + "}", text) + "\n"

@@ -9,7 +9,7 @@ from typing import Any
 from lisrt.bench import charts
 from lisrt.bench.documents import Document, merge
 from lisrt.bench.machine import described
-from lisrt.bench.numbers import NARROW, figure, ratio, significant, times
+from lisrt.bench.numbers import NARROW, figure, significant
 from lisrt.bench.style import CSS
 from lisrt.bench.tables import everything, others
 from lisrt.bench.verdict import Verdict
@@ -38,6 +38,7 @@ def render(documents: Sequence[Document]) -> str:
         _header(verdict),
         _targets(verdict),
         *charts.sections(verdict),
+        _section("Also found", _notes(merged)),
         _section("All figures", everything(verdict)),
         _section("Other figures", others(verdict)),
         _section("What failed", _failures(merged)),
@@ -78,16 +79,11 @@ def _targets(verdict: Verdict) -> str:
         return ""
     rows = []
     for one in held:
-        low, high = one.ratio["low"], one.ratio["high"]
         word, look = {True: ("met", "yes"), False: ("missed", "no"), None: ("within its interval", "open")}[one.held]
-        other_run = "" if one.ratio["same_run"] else " (two runs)"
-        rows.append(
-            f'<tr><th scope="row">{escape(one.target.name)}</th><td>{escape(str(one.ratio["workload"]))}{other_run}</td>'
-            f"<td>{escape(one.target.words())}</td>"
-            f'<td class="num">{times(one.ratio["value"])}</td>'
-            f"<td>{f'{ratio(low)}–{ratio(high)}' if low is not None else '–'}</td>"
-            f'<td class="{look}">{word}</td></tr>'
-        )
+        cells = f"<td>{escape(one.workload)}</td><td>{escape(one.target)}</td>"
+        cells += f'<td class="num">{escape(one.measured)}</td><td>{escape(one.interval) or "–"}</td>'
+        cells += f'<td class="{look}">{word}</td>'
+        rows.append(f'<tr><th scope="row">{escape(one.name)}</th>{cells}</tr>')
     names = ("", "workload", "target", "measured", f"95{NARROW}% interval", "")
     heads = "".join(f'<th scope="col"{" class=num" if name == "measured" else ""}>{name}</th>' for name in names)
     table = f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
@@ -102,7 +98,13 @@ def _failures(made: Document) -> str:
 
 def _absent(made: Document) -> str:
     absent = [(name, one.get("reason", "")) for name, one in made.get("backends", {}).items() if not one["available"]]
-    return _table(("backend", "why it did not run"), absent)
+    absent += [(f"{name} (workload)", str(why)) for name, why in made.get("left_out", {}).items()]
+    return _table(("", "why it did not run"), absent)
+
+
+def _notes(made: Document) -> str:
+    notes = "".join(f"<li>{escape(str(note))}</li>" for note in made.get("notes", ()))
+    return f'<ul class="notes">{notes}</ul>' if notes else ""
 
 
 def _machines(made: Document) -> str:

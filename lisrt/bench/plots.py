@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lisrt.bench.numbers import NARROW, duration, duration_tick, share, significant, size, tick, times
 from lisrt.bench.stats import Interval, quantile
-from lisrt.bench.svg import Canvas, Scale, fitting, linear, logarithmic, spread, width
+from lisrt.bench.svg import Canvas, Scale, fitting, linear, linear_ticks, logarithmic, spread, width
 
 WIDTH = 456
 """Of a drawing that stands beside another one."""
@@ -44,6 +44,16 @@ class Curve:
 
     look: Look
     points: Sequence[tuple[int, float, Interval | None]]
+    level: float | None = None
+    """Instead of points: one rate, drawn all across."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One gauge over time: (seconds, value)."""
+
+    look: Look
+    points: Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +79,8 @@ class Dot:
 
 def latencies(name: str, title: str, strips: Sequence[Strip]) -> str:
     """A line for each backend: its samples, the middle half, the median with its interval, p99; on a logarithmic axis."""
-    left, right, row, top = 92, 112, 27, 22
+    left = min(150.0, max(64.0, *(width(one.look.name) + 12 for one in strips)))
+    right, row, top = 112, 27, 22
     height = top + row * len(strips) + 26
     said = "; ".join(
         f"{one.look.name}: median {duration(one.p50)}, p99 {duration(one.p99)}, n = {len(one.ordered)}" for one in strips
@@ -107,14 +118,16 @@ def scaling(name: str, title: str, curves: Sequence[Curve]) -> str:
     left, right, top, height = 58, 96, 14, 268
     bottom = height - 40
     said = "; ".join(
-        f"{one.look.name}: " + ", ".join(f"{significant(rate)} per second at {n:,}" for n, rate, _ in one.points)
+        f"{one.look.name}: "
+        + (", ".join(f"{significant(rate)} per second at {n:,}" for n, rate, _ in one.points) or significant(one.level or 0))
         for one in curves
     )
     canvas = Canvas(name, WIDTH, height, f"{title} per second by concurrency", said)
     points = [point for one in curves for point in one.points]
     ns = sorted({n for n, _, _ in points})
     across = logarithmic(ns, left, WIDTH - right, least=2)
-    up = logarithmic([end for _, rate, interval in points for end in (rate, *_ends(interval))], bottom, top, least=10)
+    rates = [end for _, rate, interval in points for end in (rate, *_ends(interval))]
+    up = logarithmic([*rates, *(one.level for one in curves if one.level)], bottom, top, least=10)
     for value in up.major():
         canvas.line(left, up(value), WIDTH - right, up(value), "grid")
         canvas.text(left - 7, up(value) + 4, tick(value), "tick", "end")
@@ -126,22 +139,60 @@ def scaling(name: str, title: str, curves: Sequence[Curve]) -> str:
             canvas.text(across(n), bottom + 17, f"{n:,}", "tick", "middle")
             shown = across(n) + width(f"{n:,}") / 2 + 4
     canvas.text((left + WIDTH - right) / 2, height - 6, "at once", "tick", "middle")
-    ends = [(across(one.points[-1][0]), up(one.points[-1][1])) for one in curves]
-    labels = spread([y for _, y in ends], 15, top + 4, bottom - 2)
-    for one, (x, y), label in zip(curves, ends, labels, strict=True):
+    for one in curves:
         _curve(canvas, one, across, up)
-        canvas.path([(x + 6, y), (WIDTH - right + 8, label), (WIDTH - right + 12, label)], "leader")
-        canvas.text(WIDTH - right + 15, label + 4, fitting(one.look.name, right - 17))
+    lasts = [(one.points[-1][0], one.points[-1][1]) if one.points else (across.high, one.level or up.low) for one in curves]
+    ends = [(across(n), up(rate)) for n, rate in lasts]
+    _named(canvas, [one.look for one in curves], ends, (top + 4, bottom - 2), WIDTH - right)
     return canvas.render()
 
 
+def _named(
+    canvas: Canvas, looks: Sequence[Look], ends: Sequence[tuple[float, float]], room: tuple[float, float], at: float
+) -> None:
+    """The names of lines at where they end, kept apart."""
+    for look, (x, y), label in zip(looks, ends, spread([y for _, y in ends], 15, *room), strict=True):
+        canvas.path([(x + 6, y), (at + 8, label), (at + 12, label)], "leader")
+        canvas.text(at + 15, label + 4, fitting(look.name, WIDTH - at - 17))
+
+
 def _curve(canvas: Canvas, one: Curve, across: Scale, up: Scale) -> None:
+    if one.level is not None:
+        canvas.line(across.start, up(one.level), across.end, up(one.level), f"curve broken {one.look.style}")
     if len(one.points) > 1:
         canvas.path([(across(n), up(y)) for n, y, _ in one.points], f"curve {one.look.style}")
     for n, y, interval in one.points:
         if interval is not None:
             canvas.ticks([across(n)], up(interval.low), up(interval.high), f"error {one.look.style}")
         canvas.mark(across(n), up(y), one.look.shape, f"dot {one.look.style}", 3.8)
+
+
+def traces(name: str, title: str, lines: Sequence[Trace]) -> str:
+    """A gauge over time. The upright axis begins where the values do, but a fifth of the highest is its least height: so what
+    grows is seen, and noise is not made large."""
+    left, right, top, height = 64, 96, 12, 150
+    bottom = height - 30
+    values = [value for one in lines for _, value in one.points] or [0.0]
+    low, high = min(values), max(values)
+    middle, reach = (low + high) / 2, max((high - low) / 2 * 1.1, 0.1 * abs(high), 0.5)
+    up = Scale(max(0.0, middle - reach) if low >= 0 else middle - reach, middle + reach, bottom, top)
+    last = max((at for one in lines for at, _ in one.points), default=1.0)
+    unit, of = ("h", 3600) if last > 7200 else ("min", 60) if last > 120 else ("s", 1)
+    across = Scale(0, max(last, 1e-9) / of, left, WIDTH - right)
+    said = "; ".join(
+        f"{one.look.name}: {significant(one.points[0][1])} at first, {significant(one.points[-1][1])} at last" for one in lines
+    )
+    canvas = Canvas(name, WIDTH, height, f"{title} over time", said or "nothing was read")
+    for value in linear_ticks(up.low, up.high, 4):
+        canvas.line(left, up(value), WIDTH - right, up(value), "grid")
+        canvas.text(left - 7, up(value) + 4, tick(value), "tick", "end")
+    _axis(canvas, across, bottom, bottom, lambda value: f"{tick(value)}{NARROW}{unit}")
+    for one in lines:
+        step = max(1, len(one.points) // 400)
+        canvas.path([(across(at / of), up(value)) for at, value in one.points[::step]], f"curve {one.look.style}")
+    ends = [(across(one.points[-1][0] / of), up(one.points[-1][1])) for one in lines]
+    _named(canvas, [one.look for one in lines], ends, (top, bottom - 2), WIDTH - right)
+    return canvas.render()
 
 
 def bars(name: str, title: str, rows: Sequence[Bar], target: tuple[float, str] | None = None) -> str:

@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lisrt.bench import compare
-from lisrt.bench.compare import DOCKER, FLOOR
+from lisrt.bench.compare import DOCKER, YARDSTICKS
 from lisrt.bench.documents import Document, document, dumps, load, merge, repeatable
 from lisrt.bench.measure import Row
 from lisrt.bench.numbers import NARROW, percent, ratio, significant
@@ -58,7 +58,8 @@ def table(source: Source) -> Table:
     names = {figure.backend for figure in timed}
     medians = [one for one in made["ratios"] if one["of"] == "p50"]
     ratios = {(one["backend"], one["workload"], one["metric"], one["reference"]): one for one in medians}
-    references = [name for name in (FLOOR, DOCKER) if name in names and names != {name}]
+    known = {one["reference"] for one in medians}
+    references = [name for name in (*YARDSTICKS, DOCKER) if name in names & known]
     shown = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for name in ("operation", "backend") if len(names) > 1 else ("", "operation"):
         shown.add_column(name, no_wrap=True)
@@ -89,7 +90,7 @@ def table(source: Source) -> Table:
 
 
 def _numbers(row: Mapping[str, Any]) -> list[str]:
-    latencies = ("" if row[name] is None else f"{row[name]:,.2f}" for name in ("p50", "p95", "p99"))
+    latencies = ("" if row[name] is None else f"{row[name]:,.{2 if row[name] < 1000 else 0}f}" for name in compare.QUANTILES)
     rate = row["rate"]
     return [str(row["n"]), *latencies, f"{rate:,.0f}" if rate and rate >= 9.95 else f"{rate:.1f}" if rate else ""]
 

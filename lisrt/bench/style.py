@@ -30,6 +30,7 @@ p {{ margin: 0 0 10px; max-width: 44em; }}
 .by {{ color: var(--soft); font-size: 14.5px; }}
 ul.verdict {{ margin: 18px 0; padding: 0 0 0 18px; max-width: 46em; }}
 ul.verdict li {{ margin: 0 0 5px; }}
+ul.notes {{ font-size: 14px; padding: 0 0 0 18px; max-width: 60em; }}
 figure {{ margin: 14px 0 22px; break-inside: avoid; }}
 figure.tall {{ break-inside: auto; }}
 figcaption, .note {{ font-size: 14px; line-height: 1.45; color: var(--soft); max-width: 58em; }}
@@ -38,7 +39,7 @@ figcaption b {{ color: var(--ink); font-size: 13px; }}
 .pair {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 440px), 1fr)); gap: 14px 12px; }}
 .panel {{ break-inside: avoid; min-width: 0; }}
 .panel h3 {{ margin: 0; font-size: 13px; }}
-.panel h3 span {{ font-weight: 400; color: var(--soft); }}
+h3 span {{ font-weight: 400; color: var(--soft); }}
 svg.plot {{ display: block; max-width: 100%; height: auto; overflow: visible; }}
 svg text {{ font-size: 12px; fill: var(--ink); font-variant-numeric: tabular-nums; }}
 svg text.tick {{ font-size: 11px; fill: var(--soft); }}
@@ -55,6 +56,7 @@ svg .rug {{ stroke: var(--c); stroke-width: 1; opacity: .38; fill: none; }}
 svg .half {{ stroke: var(--c); stroke-width: 5; opacity: .55; }}
 svg .far {{ stroke: var(--c); stroke-width: 2; fill: none; }}
 svg .curve {{ stroke: var(--c); stroke-width: 2; fill: none; }}
+svg .broken {{ stroke-dasharray: 6 4; stroke-width: 1.6; }}
 svg .error {{ stroke: var(--c); stroke-width: 1.4; fill: none; }}
 svg .bar {{ fill: var(--c); }}
 svg .dot {{ fill: var(--c); stroke: var(--paper); stroke-width: 1.5; }}
@@ -86,12 +88,14 @@ dl div {{ display: grid; grid-template-columns: 178px 1fr; gap: 10px; padding: 3
 dt {{ color: var(--soft); }} dd {{ margin: 0; overflow-wrap: anywhere; }}
 pre {{ background: var(--wash); padding: 10px 12px; font-size: 13px; line-height: 1.4; white-space: pre-wrap;
   overflow-wrap: anywhere; font-family: ui-monospace, "SFMono-Regular", Menlo, Consolas, "Liberation Mono", monospace; }}
+@media (max-width: 720px) {{ figure {{ overflow-x: auto; }} svg.plot {{ max-width: none; }} }}
 @page {{ margin: 14mm 12mm; }}
 @media print {{
   body {{ max-width: none; padding: 0; font-size: 10.5pt; line-height: 1.42; }}
   h1 {{ font-size: 18pt; }} h2 {{ font-size: 13pt; margin-top: 20pt; }}
   .pair {{ grid-template-columns: 1fr 1fr; }}
-  .scroll {{ overflow: visible; }} dl {{ columns: 2; }} dl div {{ grid-template-columns: 42% 1fr; }}
+  .scroll, figure {{ overflow: visible; }} svg.plot {{ max-width: 100%; }}
+  dl {{ columns: 2; }} dl div {{ grid-template-columns: 42% 1fr; }}
   table, dl {{ font-size: 8.5pt; }} .ci {{ font-size: 7.2pt; }} thead th {{ font-size: 8pt; }}
   td, th {{ padding-left: 5px; padding-right: 5px; }}
   figcaption, .note, caption {{ font-size: 9pt; }}

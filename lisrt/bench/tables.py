@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from lisrt.bench import charts
-from lisrt.bench.compare import DOCKER, FLOOR, QUANTILES, Figure
+from lisrt.bench.compare import DOCKER, FLOOR, HOST, QUANTILES, YARDSTICKS, Figure
 from lisrt.bench.numbers import NARROW, percent, ratio, significant, span
 from lisrt.bench.verdict import Verdict
 
@@ -18,7 +18,7 @@ def everything(verdict: Verdict) -> str:
     if not timed:
         return ""
     names = list(dict.fromkeys(one.backend for one in timed))
-    references = [name for name in (FLOOR, DOCKER) if name in names and len(names) > 1]
+    references = _references(verdict)
     heads = ["operation", *(["backend"] if len(names) > 1 else []), "n", "p50, ms", "p95, ms", "p99, ms", "per second"]
     heads += [f"× {name}" for name in references] + ["succeeded"]
     texts = 2 if len(names) > 1 else 1
@@ -33,7 +33,8 @@ def everything(verdict: Verdict) -> str:
             same = sorted((one for one in own if one.metric == metric), key=lambda one: names.index(one.backend))
             for number, one in enumerate(same):
                 named = f'<th scope="row">{escape(metric) if number == 0 else ""}</th>'
-                named += f"<td>{charts.key(looks[one.backend])}{escape(one.backend)}</td>" if len(names) > 1 else ""
+                if len(names) > 1:
+                    named += f"<td>{charts.key(looks[one.backend])}{escape(one.backend)}{_at(one, same)}</td>"
                 looked = " ".join(filter(None, ["first" if number == 0 else "", "fail" if one.row["failures"] else ""]))
                 rows.append(f'<tr class="{looked}">{named}{_cells(verdict, one, references)}</tr>')
         head = f'<tr><th class="group" scope="rowgroup" colspan="{len(heads)}">{escape(workload)}</th></tr>'
@@ -41,8 +42,22 @@ def everything(verdict: Verdict) -> str:
     said = f"Second lines: 95{NARROW}% intervals."
     if references:
         said += " × floor: this median as a multiple of the floor's. " if FLOOR in references else ""
+        said += f" × {HOST}: this median as a multiple of the bare host's. " if HOST in references else ""
         said += f" × {DOCKER}: Docker's median as a multiple of this one." if DOCKER in references else ""
     return f'<div class="scroll"><table><caption>{said}</caption><thead><tr>{top}</tr></thead>{"".join(bodies)}</table></div>'
+
+
+def _references(verdict: Verdict) -> list[str]:
+    """Whom medians are compared with, for a column each."""
+    known = {one["reference"] for one in verdict.document["ratios"] if one["of"] == "p50"}
+    timed = {one.backend for one in verdict.figures if one.timed}
+    return [name for name in (*YARDSTICKS, DOCKER) if name in known & timed]
+
+
+def _at(one: Figure, same: Sequence[Figure]) -> str:
+    """How many at once, where not all had as many."""
+    differ = len({other.concurrency for other in same}) > 1
+    return _small(f"{one.concurrency:,} at once") if differ and one.concurrency else ""
 
 
 def _cells(verdict: Verdict, one: Figure, references: Sequence[str]) -> str:

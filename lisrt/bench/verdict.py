@@ -7,9 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from lisrt.bench import compare
-from lisrt.bench.compare import DOCKER, FLOOR, Figure
+from lisrt.bench.compare import DOCKER, FLOOR, YARDSTICKS, Figure
 from lisrt.bench.documents import Document
-from lisrt.bench.numbers import NARROW, duration_span, figure, percent, ratio, share, significant, tick, times
+from lisrt.bench.numbers import (
+    NARROW,
+    duration,
+    duration_span,
+    figure,
+    percent,
+    ratio,
+    share,
+    significant,
+    size,
+    tick,
+    times,
+)
 
 EXEC = ("exec", "exec true")
 """What workloads call a command that does nothing."""
@@ -62,13 +74,25 @@ TARGETS = (
 )
 
 
+ALIVE = 512
+"""Of these a second is enough."""
+LIGHT = 500_000 / 1024
+"""KiB that an idle sandbox may take."""
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A target and what was measured: `held` is None where the interval has the limit in it."""
+    """A target and what was measured, in words: `held` is None where the interval has the limit in it."""
 
-    target: Target
-    ratio: Mapping[str, Any]
+    name: str
+    workload: str
+    target: str
+    measured: str
+    interval: str
     held: bool | None
+    limit: float
+    ratio: Mapping[str, Any] | None = None
+    """What it is a target of; None where it is no ratio."""
 
 
 class Verdict:
@@ -96,12 +120,30 @@ class Verdict:
         return [one for one in [*said, self._memory(), *self._failures(), self._ahead()] if one]
 
     def targets(self) -> list[Held]:
-        """Those that this run has a ratio for."""
+        """Those that this run has a figure for."""
         made = []
         for target in TARGETS:
             fitting = [one for one in self.ratios if target.fits(one, (one["workload"], one["metric"]) in self._weights)]
             if fitting:
                 made.append(_held(target, self._choose(target, fitting)))
+        return made + self._absolute()
+
+    def _absolute(self) -> list[Held]:
+        """What is to be had on any machine: 512 alive within a second, half a megabyte for each."""
+        made = []
+        many = [one for one in self.own if one.metric == "create" and one.row["rate"] and (one.concurrency or 0) >= ALIVE]
+        if many:
+            one = min(many, key=lambda one: one.concurrency or 0)
+            interval, seconds = self.interval(one, "rate"), ALIVE / one.row["rate"]
+            low, high = (ALIVE / interval["high"], ALIVE / interval["low"]) if interval else (seconds, seconds)
+            words = duration_span(1000 * low, 1000 * high) if interval else ""
+            held, took = _both(low <= 1, high <= 1), duration(1000 * seconds)
+            made.append(Held(f"{ALIVE} alive", one.workload, f"within {duration(1000)}", took, words, held, 1))
+        weights = [one for one in self.own if one.weight and one.row["unit"] == "KiB" and (one.row["p50"] or 0) > 0]
+        if weights:
+            one = max(weights, key=lambda one: int(one.row["n"]))
+            kib, limit = one.row["p50"], f"≤ 0.5{NARROW}MB"
+            made.append(Held("memory per idle sandbox", one.workload, limit, size(kib, "KiB"), "", kib <= LIGHT, LIGHT))
         return made
 
     def _choose(self, target: Target, fitting: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -140,7 +182,8 @@ class Verdict:
         if not own:
             return None
         best = max(own, key=lambda one: float(one.row["rate"]))
-        said = f"At best it {DONE[names]} {significant(best.row['rate'])} {WHAT[names]} per second ({best.workload})"
+        said = f"At best it {DONE[names]} {significant(best.row['rate'])} {WHAT[names]} per second ({best.workload}"
+        said += f"; {best.row['n']:,} within {duration(1000 * best.row['n'] / best.row['rate'])})"
         floor, docker = (self._ratio(best, "rate", name) for name in (FLOOR, DOCKER))
         if floor:
             said += f", {share(floor['value'])} of the floor's rate"
@@ -154,7 +197,7 @@ class Verdict:
         if not weights:
             return None
         own = max((one for one in weights if one.metric == weights[0].metric), key=lambda one: int(one.row["n"]))
-        said = f"{own.metric[0].upper()}{own.metric[1:]}: {figure(own.row['p50'], own.row['unit'])}, with {own.row['n']:,} alive"
+        said = f"{own.metric[:1].upper()}{own.metric[1:]}: {figure(own.row['p50'], own.row['unit'])}, with {own.row['n']:,} alive"
         docker = self._ratio(own, "p50", DOCKER)
         if docker:
             theirs = figure(docker["value"] * own.row["p50"], own.row["unit"])
@@ -169,14 +212,14 @@ class Verdict:
             attempts = failures + sum(row["n"] for row in rows)
             if name == self.subject and attempts:
                 none = f"None of its {attempts:,} operations failed"
-                said.append(f"Of its operations {_count(failures, attempts)} failed." if failures else f"{none}.")
+                said.append(f"Of its operations, {_count(failures, attempts)} failed." if failures else f"{none}.")
             elif failures:
                 said.append(f"With {name}, {_count(failures, attempts)} failed.")
         return said
 
     def _ahead(self) -> str | None:
         """Where another runtime is certainly faster or lighter: more than its interval says could be chance."""
-        others = [one for one in self.ratios if one["reference"] != FLOOR]
+        others = [one for one in self.ratios if one["reference"] not in YARDSTICKS]
         if not others:
             return None
         ahead: dict[str, dict[str, list[float]]] = {}
@@ -204,7 +247,16 @@ def _by(what: str, by: Sequence[float]) -> str:
     return f"{what} ({ratio(min(by))}–{times(max(by))}, in {len(by)} rows)" if len(by) > 1 else f"{what} ({times(by[0])})"
 
 
-def _held(target: Target, ratio: Mapping[str, Any]) -> Held:
-    low, high = (ratio[end] if ratio[end] is not None else ratio["value"] for end in ("low", "high"))
-    ends = [(end <= target.limit) if target.at_most else (end >= target.limit) for end in (low, high)]
-    return Held(target, ratio, ends[0] if ends[0] == ends[1] else None)
+def _held(target: Target, own: Mapping[str, Any]) -> Held:
+    low, high = (own[end] if own[end] is not None else own["value"] for end in ("low", "high"))
+    held = _both(*((end <= target.limit) if target.at_most else (end >= target.limit) for end in (low, high)))
+    words = f"{ratio(low)}–{times(high)}" if own["low"] is not None else ""
+    workload = str(own["workload"]) + ("" if own["same_run"] else " (two runs)")
+    measured = times(own["value"])
+    if measured == times(target.limit):  # 29.97 of 30 is missed, and must not read as 30
+        measured = f"{own['value']:.4g}×"
+    return Held(target.name, workload, target.words(), measured, words, held, target.limit, own)
+
+
+def _both(low: bool, high: bool) -> bool | None:
+    return low if low == high else None

@@ -56,6 +56,31 @@ def recorder(name: str, *, serial: int = 40, at: tuple[int, ...] = (16, 64, 256)
     return made
 
 
+def real(*names: str) -> Document:
+    """As `lisrt bench` names things: lisrt at one concurrency, others at several and at their best; a host, notes, a soak."""
+    recorders = []
+    for name in names:
+        one = recorder(name, at=() if name in ("native", "floor") else (4, 8, 16))
+        n = 256 if name in ("native", "floor") else 64
+        made = recorder(name, serial=0, at=(n,))
+        for samples in made.samples():
+            for value, ended in zip(samples.values, samples.ended, strict=True):
+                one.sample("all alive", samples.metric, value / 1000, None if name == "floor" else ended)
+            one.took("all alive", samples.metric, samples.wall or 0)
+        one.concurrency("all alive", n)
+        one.value("all alive", "memory per idle sandbox, kernel included", "KiB", n, SPEEDS[name][3])
+        recorders.append(one)
+    host, draw = Recorder("host"), random.Random("host")
+    for number in range(24):
+        host.sample("one at a time", "exec", 0.0006 * draw.lognormvariate(0, 0.1), number)
+    report = document([*recorders, host], MACHINE, {}, 7, {name: {"version": "1"} for name in names})
+    gauges = [{"seconds": 10.0 * at, "slab": 300 + draw.random(), "this process": 60 + 0.01 * at} for at in range(360)]
+    report["notes"] = ["native: slab is flat"]
+    report["left_out"] = {"install": "no mirror answers"}
+    report["series"] = {"soak": {"native": {"samples": gauges, "trends": {"slab": {"gauge": {"name": "slab", "unit": "MiB"}}}}}, "density": {"native": {"steps": []}}}
+    return report
+
+
 def run(*names: str, seed: int = 7, failing: str = "") -> Document:
     """A whole report of such backends, and of one that is not to be had."""
     recorders = [recorder(name, failures=3 if name == failing else 0) for name in names]

@@ -13,7 +13,7 @@ from lisrt.bench.charts import looks
 from lisrt.bench.numbers import duration, percent, significant, size, times
 from lisrt.bench.svg import Scale, linear, linear_ticks, log_ticks, logarithmic, spread
 
-from .runs import MACHINE, recorder, run
+from .runs import MACHINE, real, recorder, run
 from .test_report import OLD
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -90,6 +90,23 @@ def test_a_page_of_many_backends() -> None:
         assert wanted in said, wanted
     assert found.seen.count("svg") > 10
     assert said.count("Figure ") == len(re.findall(r"Figure \d", said)) == len(set(re.findall(r"Figure \d", said)))
+
+
+def test_a_page_of_a_run_as_it_is() -> None:
+    """lisrt with as many as there may be, others at several numbers of them; the bare host; findings in words; a soak."""
+    report = real("native", "floor", "docker")
+    text = page(report)
+    found = parsed(text)
+    said = words(found)
+    for heading in ("Against the bare host", "Scaling", "As time went by", "Also found", "Against docker"):
+        assert heading in found.text, heading
+    assert "native: slab is flat" in said and "no mirror answers" in said and "install (workload)" in said
+    assert "64 at once" in said and "256 at once" in said
+    assert "curve broken s0" in text and "curve s1" in text  # lisrt's only rate beside Docker's curve
+    assert "slab, MiB" in said and "this process" in said
+    rates = [one for one in report["intervals"] if one["of"] == "rate"]
+    assert rates and not [one for one in rates if one["backend"] == "floor"]  # nobody timed its completions
+    assert "others ahead" not in said.lower() and "host in" not in said
 
 
 def test_drawings_say_what_they_show() -> None:

@@ -13,7 +13,7 @@ from lisrt.bench.documents import Document
 from lisrt.bench.machine import anonymous, described, facts
 from lisrt.bench.verdict import Verdict
 
-from .runs import MACHINE, METRICS, recorder, run
+from .runs import MACHINE, METRICS, real, recorder, run
 
 ROW = {"backend", "workload", "metric", "unit", "n", "p50", "p95", "p99", "rate", "failures"}
 OLD = Path(__file__).parents[2] / "bench" / "results" / "2026-11-22-host-512.json"
@@ -189,6 +189,18 @@ def test_runs_are_put_together() -> None:
     assert merge([first]) is first
 
 
+def test_what_was_added_to_reports_stays() -> None:
+    """Notes of both, series of each backend from the first run that has it; a series is a line for each moment."""
+    first, second = real("native"), real("native", "docker")
+    second["notes"] = ["another"]
+    second["series"]["soak"]["docker"] = {"samples": []}
+    merged = merge([first, second])
+    assert merged["notes"] == ["native: slab is flat", "another"]
+    assert set(merged["series"]["soak"]) == {"native", "docker"} and set(merged["series"]) == {"soak", "density"}
+    assert len([line for line in dumps(first).splitlines() if '"seconds"' in line and '"slab"' in line]) == 360
+    assert json.loads(dumps(merged)) == merged
+
+
 def test_runs_of_two_machines_are_not_compared() -> None:
     """A ratio across machines would say more of them than of what ran there."""
     first, second = made(steady("native", 2.0, {})), made(steady("docker", 150.0, {}))
@@ -224,13 +236,33 @@ def test_targets_are_met_or_missed_or_open() -> None:
     report = made(
         steady("native", 2.5, {64: 400.0}), steady("floor", 1.0, {64: 1000.0}), steady("docker", 150.0, {64: 10.0})
     )  # fmt: skip
-    held = {(one.target.name, one.target.reference): one for one in Verdict(report).targets()}
-    assert held["create", "floor"].held is False
-    assert held["creates per second", "docker"].held is False
-    assert held["memory per idle sandbox", "docker"].held is True
+    held = {one.name: one for one in Verdict(report).targets() if one.ratio is not None}
+    assert held["create"].held is False and (held["create"].target, held["create"].measured) == ("≤ 2× the floor's time", "2.50×")
+    assert held["creates per second"].held is False
+    assert held["memory per idle sandbox"].held is True
     for one in report["ratios"]:
         one["low"], one["high"] = 0.001, 1000
     assert [one.held for one in Verdict(report).targets()][:2] == [None, None]
+
+
+def test_nearly_met_is_missed() -> None:
+    """And does not read as if it were met."""
+    report = made(steady("native", 2.0, {64: 499.7}), steady("docker", 150.0, {64: 10.0}))
+    [one] = [one for one in Verdict(report).targets() if one.name == "creates per second"]
+    assert (one.held, one.measured) == (False, "49.97×")
+
+
+def test_targets_that_are_no_ratios() -> None:
+    """512 alive within a second, by the rate of as many or more; half a megabyte."""
+    one = steady("native", 3.0, {})
+    for number in range(600):
+        one.sample("all alive", "create", 0.001, number / 700)
+    one.concurrency("all alive", 600)
+    one.took("all alive", "create", 600 / 700)
+    held = {one.name: one for one in Verdict(made(one)).targets()}
+    assert held["512 alive"].held is True and held["512 alive"].measured.startswith("731")
+    assert held["memory per idle sandbox"].held is True
+    assert not [one for one in Verdict(made(steady("native", 5.0, {64: 400.0}))).targets() if one.held is not False]
 
 
 def test_the_verdict_is_made_of_the_figures() -> None:
@@ -242,7 +274,7 @@ def test_the_verdict_is_made_of_the_figures() -> None:
     said = "\n".join(Verdict(report).sentences()).replace("\N{NARROW NO-BREAK SPACE}", " ")
     assert "Creating a sandbox takes 2.00 ms (median of 40, 95 % interval 2.00–2.00 ms): 2.00× the floor in C" in said
     assert "Docker takes 150 ms, 75× as long." in said
-    assert "500 sandboxes per second (all alive, 64), 50 % of the floor's rate; that is 50× Docker's best, 10.0 per" in said
+    assert "500 sandboxes per second (all alive, 64; 40 within 80.0 ms), 50 % of the floor's rate; that is 50× Docker's" in said
     assert "None of its 80 operations failed." in said
     assert "Others are ahead: rival in create (2.00–2.00×, in 2 rows), create per second (1.40×)" in said
     assert "rival" not in "".join(Verdict(made(steady("native", 2.0, {}))).sentences())
