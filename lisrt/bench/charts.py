@@ -80,9 +80,9 @@ class Charts:
             drawn = plots.latencies(f"latency-{number}", workload, strips)
             panels.append(_panel(workload, _counts(found), drawn))
         caption = (
-            "Latency of each operation, on logarithmic axes; of a workload that was run at several concurrencies the one that most "
-            f"backends share. Thin lines: single operations, of more than {plots.RUG} those at even steps of rank. Thick line: the "
-            f"middle half. Mark: the median, with its 95{NARROW}% interval. Tall line: p99."
+            "Latency of each operation, on logarithmic axes; of a workload that was run at several concurrencies the one that "
+            f"most backends share. Thin lines: single operations, of more than {plots.RUG} those at even steps of rank. Thick "
+            f"line: the middle half. Mark: the median, with its 95{NARROW}% interval. Tall line: p99."
         )
         return self._section("Latency", _pair(panels), caption, tall=True) if panels else ""
 
@@ -102,8 +102,8 @@ class Charts:
             if len({n for curve in curves for n, _, _ in curve.points}) > 1:
                 panels.append(_panel(f"{metric} per second", family, plots.scaling(f"scaling-{number}", metric, curves)))
         caption = (
-            f"Rates by how many there are at once, on logarithmic axes. Upright lines: 95{NARROW}% intervals. A broken line is the "
-            "rate of a backend that was measured with one number of them only."
+            f"Rates by how many there are at once, on logarithmic axes. Upright lines: 95{NARROW}% intervals. A broken line is "
+            "the rate of a backend that was measured with one number of them only."
         )
         return self._section("Scaling", _pair(panels), caption) if panels else ""
 

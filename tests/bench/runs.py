@@ -77,7 +77,8 @@ def real(*names: str) -> Document:
     gauges = [{"seconds": 10.0 * at, "slab": 300 + draw.random(), "this process": 60 + 0.01 * at} for at in range(360)]
     report["notes"] = ["native: slab is flat"]
     report["left_out"] = {"install": "no mirror answers"}
-    report["series"] = {"soak": {"native": {"samples": gauges, "trends": {"slab": {"gauge": {"name": "slab", "unit": "MiB"}}}}}, "density": {"native": {"steps": []}}}
+    trends = {"slab": {"gauge": {"name": "slab", "unit": "MiB"}}}
+    report["series"] = {"soak": {"native": {"samples": gauges, "trends": trends}}, "density": {"native": {"steps": []}}}
     return report
 
 
