@@ -26,12 +26,12 @@ MEMORY_LIMIT = 500_000 / 1024
 def looks(names: Sequence[str]) -> dict[str, Look]:
     """A colour and a shape for each backend."""
     made = {FLOOR: Look(FLOOR, "s-floor", 3)}
-    styles = {name: number for number, name in enumerate(KNOWN)} | {SUBJECTS[1]: 0}
+    styles = {name: number for number, name in enumerate(KNOWN)} | {SUBJECTS[1]: 0, HOST: 7}
     taken = {styles[name] for name in names if name in styles}
-    free = [number for number in range(8) if number not in taken] or list(range(8))
+    free = sorted((number for number in range(8) if number not in taken), key=lambda number: number in range(len(KNOWN)))
     unknown = [name for name in names if name not in styles and name != FLOOR]
-    styles |= {name: free[position % len(free)] for position, name in enumerate(unknown)}
-    shapes = (0, 1, 2, 4, 5, 1, 2, 0)
+    styles |= {name: (free or [6])[position % max(1, len(free))] for position, name in enumerate(unknown)}
+    shapes = (0, 1, 2, 4, 1, 2, 0, 5)
     return made | {name: Look(name, f"s{styles[name]}", shapes[styles[name]]) for name in names if name != FLOOR}
 
 
@@ -147,12 +147,11 @@ class Charts:
             ("p50", f"Median time, as a multiple of {name}'s", plots.TIMES),
             ("rate", f"Rate, as a share of {name}'s", plots.SHARE),
         ):
-            found = [one for one in self._ratios(reference, of) if one["metric"] not in self._weights()]
+            found = [one for one in self._ratios(reference, of) if self._sure(one)]
             if found:
-                own = [self._dot(one) for one in found]
-                plot = plots.dots(f"{reference}-{of}", title, [("", own)], replace(axis, one=name))
-                drawn += f"<h3>{title}</h3>{plot}"
-                dots += own
+                groups = self._by_workload(found)
+                drawn += f"<h3>{title}</h3>{plots.dots(f'{reference}-{of}', title, groups, replace(axis, one=name))}"
+                dots += [dot for _, own in groups for dot in own]
         squares = " Orange squares: the target is missed." if any(dot.behind for dot in dots) else ""
         caption = f"{escape(self._verdict.subject or '')} against {what}. Bars: 95{NARROW}% intervals.{_triangles(dots)}{squares}"
         return self._section(f"Against {name}", drawn, caption) if drawn else ""
@@ -161,13 +160,14 @@ class Charts:
         """One section for each other runtime, Docker first. Of rates the best of each workload."""
         others = [name for name in self._order if name not in (*YARDSTICKS, self._verdict.subject)]
         for name in sorted(others, key=lambda name: name != DOCKER):
-            times = [one for one in self._ratios(name, "p50") if self._drawn(one)]
+            times = [one for one in self._ratios(name, "p50") if self._drawn(one) and self._sure(one)]
             weights = {one["metric"]: one for one in self._ratios(name, "p50") if one["metric"] in self._weights()}
             best: dict[tuple[str, str], Mapping[str, Any]] = {}
             for one in sorted(self._ratios(name, "rate"), key=lambda one: float(one["value"])):
                 best[split(one["workload"])[0], one["metric"]] = one
-            named = (("Median time", times), ("Best rate", list(best.values())), ("Memory", list(weights.values())))
-            groups = [(heading, [self._dot(one) for one in found]) for heading, found in named if found]
+            groups = self._by_workload(times, "median time, ")
+            named = (("best rate", list(best.values())), ("memory", list(weights.values())))
+            groups += [(heading, [self._dot(one, whole=True) for one in found]) for heading, found in named if found]
             if groups:
                 title = f"How many times better than {name}"
                 plot = plots.dots(f"other-{others.index(name)}", title, groups, plots.BETTER)
@@ -204,9 +204,18 @@ class Charts:
         return f"<section><h2>{title}</h2><figure{look}>{drawn}{caption}</figure></section>\n"
 
     def _drawn(self, one: Mapping[str, Any]) -> bool:
-        """A time, of the workload that stands for its family."""
+        """Of the workload that stands for its family."""
         workload = str(one["workload"])
-        return one["metric"] not in self._weights() and workload == self._shown.get(split(workload)[0], workload)
+        return workload == self._shown.get(split(workload)[0], workload)
+
+    def _sure(self, one: Mapping[str, Any]) -> bool:
+        """A rate; or a median of enough samples for an interval, where there are samples at all."""
+        known = one["of"] == "rate" or one["low"] is not None or not self._verdict.document.get("samples")
+        return known and one["metric"] not in self._weights()
+
+    def _by_workload(self, found: Sequence[Mapping[str, Any]], before: str = "") -> list[tuple[str, list[Dot]]]:
+        workloads = dict.fromkeys(one["workload"] for one in found)
+        return [(before + name, [self._dot(one) for one in found if one["workload"] == name]) for name in workloads]
 
     def _weights(self) -> set[str]:
         return {one.metric for one in self._verdict.own if one.weight}
@@ -214,10 +223,11 @@ class Charts:
     def _ratios(self, reference: str, of: str) -> list[Mapping[str, Any]]:
         return [one for one in self._verdict.ratios if (one["reference"], one["of"]) == (reference, of)]
 
-    def _dot(self, one: Mapping[str, Any]) -> Dot:
+    def _dot(self, one: Mapping[str, Any], *, whole: bool = False) -> Dot:
         held = next((held for held in self._targets if held.ratio is one), None)
-        behind = (held is not None and held.held is False) or (one["reference"] not in YARDSTICKS and one["value"] < 1)
-        label = one["metric"] if one["metric"] in self._weights() else f"{one['metric']}, {one['workload']}"
+        surely = one["value"] if one["high"] is None else one["high"]  # what may be chance is nobody's lead
+        behind = (held is not None and held.held is False) or (one["reference"] not in YARDSTICKS and surely < 1)
+        label = f"{one['metric']}, {one['workload']}" if whole and one["metric"] not in self._weights() else one["metric"]
         return Dot(label, one["value"], _interval(one), held.limit if held else None, behind)
 
 

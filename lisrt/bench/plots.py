@@ -250,7 +250,7 @@ def dots(name: str, title: str, groups: Sequence[tuple[str, Sequence[Dot]]], axi
     for heading, found in groups:
         if heading:
             y += row
-            canvas.text(left - 12, y + 4, heading, "heading", "end")
+            canvas.text(left - 12, y + 4, fitting(heading, left - 14), "heading", "end")
         for dot in found:
             y += row
             _dot(canvas, scale, dot, y, left)

@@ -224,7 +224,8 @@ class Verdict:
             return None
         ahead: dict[str, dict[str, list[float]]] = {}
         for one in others:
-            if (one["high"] or one["value"]) < 1:
+            too_few = one["of"] == "p50" and one["high"] is None and (one["workload"], one["metric"]) not in self._weights
+            if (one["high"] or one["value"]) < 1 and not too_few:
                 what = f"{one['metric']}{' per second' if one['of'] == 'rate' else ''}"
                 ahead.setdefault(one["reference"], {}).setdefault(what, []).append(1 / one["value"])
         if not ahead:

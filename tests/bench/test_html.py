@@ -109,6 +109,18 @@ def test_a_page_of_a_run_as_it_is() -> None:
     assert "others ahead" not in said.lower() and "host in" not in said
 
 
+def test_what_may_be_chance_is_nobodys_lead() -> None:
+    """A rival is drawn as ahead where the whole interval says so: with the same times, no."""
+    ours, theirs = recorder("native", at=()), recorder("bwrap", at=())
+    made = document([ours, theirs], MACHINE, {}, 1, {})
+    body = page(made)
+    assert "Others are ahead" in body and "Orange squares" in body  # its exec, in these runs
+    for one in made["ratios"]:
+        one["low"], one["high"] = 0.5 * one["value"], max(1.5, one["value"])
+    body = page(made)
+    assert "is ahead in any row" in body and "Orange squares" not in body
+
+
 def test_drawings_say_what_they_show() -> None:
     """To those who do not see them: a role, a title, and the figures in words. Tables have headings of both kinds."""
     text = page(run("native", "floor", "docker"))
