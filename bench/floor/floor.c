@@ -2,11 +2,12 @@
  *
  *   create, exec, fork, destroy    one operation on one sandbox: "ok NS"
  *   many N JOBS COMMANDS           N sandboxes alive at once, JOBS operations in flight, COMMANDS in each: three lines, for
- *                                  create, exec, destroy: the wall-clock time, then each one's
+ *                                  create, exec, destroy: the wall-clock time, then how long each took and when it ended
  * OWNER is an empty directory for what sandboxes write. Ends with its stdin, and everything with it. */
 #define _GNU_SOURCE
 #include "floor.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -38,6 +39,19 @@ static void remove_files(const struct box *box) {
     char name[32];
     snprintf(name, sizeof name, "/s/%s", box->id);
     lis_remove_tree(AT_FDCWD, name);
+}
+
+/* At the end: what the last sandbox has, and what forks have left below others. */
+static void remove_all(void) {
+    kill(-1, SIGKILL);
+    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+        ;
+    DIR *listing = opendir("/s");
+    for (struct dirent *entry; listing && (entry = readdir(listing));)
+        if (entry->d_name[0] != '.')
+            lis_remove_tree(dirfd(listing), entry->d_name);
+    if (listing)
+        closedir(listing);
 }
 
 /* One operation after the other. */
@@ -76,11 +90,23 @@ struct slot {
     struct run run;
     uint64_t started;
 };
+struct times {
+    uint64_t started, wall;
+    struct taken {
+        uint64_t took, ended; /* the latter since `started` */
+    } *each;
+};
+
+static void note(struct times *times, int number, uint64_t began) {
+    uint64_t now = lis_now_ns();
+    times->each[number] = (struct taken){now - began, now - times->started};
+    times->wall = now - times->started;
+}
 
 /* JOBS operations in flight over N sandboxes, `rounds` times each. One that is through goes to the end of the queue: with a fixed
  * order a slow one was asked again before it had answered. */
 static int in_flight(const struct world *world, struct slot *slots, int n, int jobs, int rounds, bool is_create,
-                     uint64_t *times, uint64_t *ret_wall) {
+                     struct times *times) {
     cleanup_fd int epoll = epoll_create1(EPOLL_CLOEXEC);
     cleanup_free struct slot **queue = calloc((size_t)n * (size_t)rounds, sizeof(struct slot *));
     int begun = 0, ended = 0, queued = n, total = n * rounds;
@@ -88,7 +114,7 @@ static int in_flight(const struct world *world, struct slot *slots, int n, int j
         return -ENOMEM;
     for (int i = 0; i < n; i++)
         queue[i] = &slots[i];
-    uint64_t started = lis_now_ns();
+    times->started = lis_now_ns();
     while (ended < total) {
         for (; begun < queued && begun - ended < jobs; begun++) {
             struct slot *slot = queue[begun];
@@ -107,18 +133,17 @@ static int in_flight(const struct world *world, struct slot *slots, int n, int j
             int r = is_create ? floor_ready(&slot->box) : floor_exec_end(&slot->box, &slot->run);
             if (r != 0)
                 return r < 0 ? r : -EIO;
-            times[ended++] = lis_now_ns() - slot->started;
+            note(times, ended++, slot->started);
             if (queued < total)
                 queue[queued++] = slot;
         }
     }
-    *ret_wall = lis_now_ns() - started;
     return 0;
 }
 
 /* As many at once as there are processors to do the kernel's part of it: killed all, then waited for. */
-static int destroy_all(struct slot *slots, int n, int jobs, uint64_t *times, uint64_t *ret_wall) {
-    uint64_t started = lis_now_ns();
+static int destroy_all(struct slot *slots, int n, int jobs, struct times *times) {
+    times->started = lis_now_ns();
     for (int first = 0; first < n; first += jobs) {
         int last = first + jobs < n ? first + jobs : n;
         for (int i = first; i < last; i++) {
@@ -130,39 +155,38 @@ static int destroy_all(struct slot *slots, int n, int jobs, uint64_t *times, uin
         for (int i = first; i < last; i++) {
             if (LIS_RETRY(waitpid(slots[i].box.pid, NULL, 0)) < 0)
                 return -errno;
-            times[i] = lis_now_ns() - slots[i].started;
+            note(times, i, slots[i].started);
         }
     }
-    *ret_wall = lis_now_ns() - started;
     return 0;
 }
 
-static void print_times(const char *what, uint64_t wall, const uint64_t *times, int n) {
-    printf("%s %llu", what, (unsigned long long)wall);
+static void print_times(const char *what, const struct times *times, int n) {
+    printf("%s %llu", what, (unsigned long long)times->wall);
     for (int i = 0; i < n; i++)
-        printf(" %llu", (unsigned long long)times[i]);
+        printf(" %llu %llu", (unsigned long long)times->each[i].took, (unsigned long long)times->each[i].ended);
     puts("");
 }
 
 static void do_many(const struct world *world, int n, int jobs, int commands) {
     cleanup_free struct slot *slots = calloc((size_t)n, sizeof *slots);
-    cleanup_free uint64_t *times = calloc((size_t)n * (size_t)commands, sizeof *times);
-    uint64_t wall = 0;
-    int r = slots && times ? 0 : -ENOMEM;
+    cleanup_free struct taken *each = calloc((size_t)n * (size_t)commands, sizeof *each);
+    struct times times = {.each = each};
+    int r = slots && each ? 0 : -ENOMEM;
     for (int i = 0; r == 0 && i < n; i++)
         slots[i].box = make_box();
     if (r == 0)
-        r = in_flight(world, slots, n, jobs, 1, true, times, &wall);
+        r = in_flight(world, slots, n, jobs, 1, true, &times);
     if (r == 0)
-        print_times("create", wall, times, n);
+        print_times("create", &times, n);
     if (r == 0)
-        r = in_flight(world, slots, n, jobs, commands, false, times, &wall);
+        r = in_flight(world, slots, n, jobs, commands, false, &times);
     if (r == 0)
-        print_times("exec", wall, times, n * commands);
+        print_times("exec", &times, n * commands);
     if (r == 0)
-        r = destroy_all(slots, n, jobs, times, &wall);
+        r = destroy_all(slots, n, jobs, &times);
     if (r == 0)
-        print_times("destroy", wall, times, n);
+        print_times("destroy", &times, n);
     if (r < 0)
         printf("error %s\n", strerror(-r));
     for (int i = 0; slots && i < n; i++)
@@ -220,6 +244,7 @@ static int serve(const char *owner, int argc, char **argv) {
         else
             do_one(&world, line);
     }
+    remove_all();
     return 0;
 }
 

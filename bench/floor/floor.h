@@ -14,7 +14,7 @@
 struct world {
     struct lis_host host;
     struct lis_filter filter;
-    const char *lower;             /* as overlayfs takes it: what the lean namespace knows the layers by */
+    const char *lower;              /* as overlayfs takes it: what the lean namespace knows the layers by */
     const struct floor_bind *binds; /* of the image */
     int nbinds;
 };

@@ -55,7 +55,8 @@ static int mount_proc(const struct world *world) {
     int fs = sys_fsopen("proc", SYS_FSOPEN_CLOEXEC);
     TRY(fs);
     TRY(sys_fsconfig(fs, SYS_FSCONFIG_CMD_CREATE, NULL, NULL, 0));
-    int proc = sys_fsmount(fs, SYS_FSMOUNT_CLOEXEC, SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV | SYS_MOUNT_ATTR_NOEXEC);
+    int proc =
+        sys_fsmount(fs, SYS_FSMOUNT_CLOEXEC, SYS_MOUNT_ATTR_NOSUID | SYS_MOUNT_ATTR_NODEV | SYS_MOUNT_ATTR_NOEXEC);
     TRY(proc);
     close(fs);
     TRY(sys_move_mount(proc, "", AT_FDCWD, "/proc", SYS_MOVE_MOUNT_F_EMPTY_PATH));
@@ -236,7 +237,7 @@ int floor_fork(const struct world *world, struct box *box, struct box *twin) {
         return -errno;
     snprintf(box->lower, sizeof box->lower, "%s", to);
     snprintf(twin->lower, sizeof twin->lower, "%s", to);
-    box->id[0] = 'a'; /* a name of its own: the kernel may still be at work in the old one's directory */
+    box->id[0] = 'a';              /* a name of its own: the kernel may still be at work in the old one's directory */
     r = floor_create(world, twin); /* first: it is what a fork is waited for, and the other one goes on by itself */
     if (r == 0)
         r = floor_create(world, box);

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, NamedTuple, Self
 
 from lisrt import spawner
 from lisrt.bench.backend import BackendError, Unavailable
@@ -16,8 +16,15 @@ from lisrt.image import resolve_name
 from lisrt.kernel import helper
 
 PROGRAM = helper.PATH.with_name("lisrt-floor")
-Times = tuple[list[float], float]
-"""Of each operation, and of all of them by the clock on the wall; seconds."""
+
+
+class Times(NamedTuple):
+    """Of many operations, in seconds."""
+
+    each: list[float]
+    ended: list[float]
+    """When, since the first began."""
+    wall: float
 
 
 class Floor:
@@ -72,8 +79,9 @@ class Floor:
         self._send(f"many {count} {jobs} {commands}")
         times = {}
         for _ in range(3):
-            name, wall, *each = self._answer().split()
-            times[name] = ([int(one) / 1e9 for one in each], int(wall) / 1e9)
+            name, wall, *pairs = self._answer().split()
+            seconds = [int(one) / 1e9 for one in pairs]
+            times[name] = Times(seconds[::2], seconds[1::2], int(wall) / 1e9)
         return times
 
     def close(self) -> None:
