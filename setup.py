@@ -134,8 +134,8 @@ class BuildNative(build_ext):
         os.environ.setdefault("CC", shlex.join(compiler.argv))
         super().run()
         in_place = self.inplace or self.editable_mode
-        for build, program in ((compiler.build_helper, HELPER), (compiler.build_floor, FLOOR)):
-            build(program if in_place else Path(self.build_lib, program))
+        for make, program in ((compiler.build_helper, HELPER), (compiler.build_floor, FLOOR)):
+            make(program if in_place else Path(self.build_lib, program))
         if not in_place:  # the recipes of the repository's root; in place they are found there
             shutil.copytree("rootfs", Path(self.build_lib, "lisrt", "rootfs"), dirs_exist_ok=True)
 

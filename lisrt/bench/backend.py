@@ -46,8 +46,8 @@ class Backend(Protocol):
     """As in `--backend` and in the report's rows."""
 
     def start(self, image: str | None) -> None:
-        """Gets ready to make sandboxes of that image of lisrt's store, or of `host`: everything that is done once. Unavailable with
-        the reason."""
+        """Gets ready to make sandboxes of that image of lisrt's store, or of `host`: all that is done once. Unavailable with the
+        reason."""
 
     def settings(self) -> Mapping[str, str]:
         """Its version, and what it is told: what a reader must know to call the comparison fair."""

@@ -30,8 +30,8 @@ class Times(NamedTuple):
 class Floor:
     """Makes, uses and destroys sandboxes with as few system calls as it takes. For one thread.
 
-    They have what lisrt's have, but for what lisrt does beside: no messages, no limits on time or output, no choice. Its times are
-    taken in C; Python only asks for them.
+    They have what lisrt's have, but for what lisrt does beside: no messages, no limits on time or output, no choice. Its times
+    are taken in C; Python only asks for them.
 
     Raises Unavailable where the program can't do it here, with the reason.
     """
