@@ -225,12 +225,13 @@ class Stock:
             self._serve()
             self._sift()
             self._demand.look(now, len(self._warm))
-            target = 0 if self._party.others_wait() else self._demand.target
+            yields = self._party.others_wait()
+            target = 0 if yields else self._demand.target
             if self._doomed or len(self._warm) > target:
                 box = self._doomed.popleft() if self._doomed else self._warm.popleft()
                 self._ending.add(box)
                 return "close", box, None
-            deadline = now + LOOK_IDLE if self._warm else None
+            deadline = now + LOOK_IDLE if self._warm or yields else None
             if self._queue:
                 deadline = now + LOOK_AGAIN if self._live < self._size else deadline
             elif len(self._warm) < target and self._live < self._size:

@@ -3,12 +3,14 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from support.fresh import Program, program, python
+from support.fresh import Program, environment, program, python
 from support.procs import assert_gone, leftovers
 from support.waiting import eventually
 
@@ -25,7 +27,7 @@ import os, sys
 from contextlib import ExitStack
 from lisrt import Admission, Pool
 
-with Pool(size=64, min_warm=0, admission=Admission(name=os.environ["NAME"], max_live=int(os.environ["MOST"]))) as pool:
+with Pool(size=64, min_warm=0, max_warm=0, admission=Admission(name=os.environ["NAME"], max_live=int(os.environ["MOST"]))) as pool:
     with ExitStack() as boxes:
         for _ in range(int(os.environ["BOXES"])):
             boxes.enter_context(pool.take(timeout=30)).sh(f"(setsid sleep {os.environ['MARK']} &)")
@@ -49,7 +51,7 @@ def test_programs_share_slots(tmp_path: Path, name: str, marker: str, ending: st
     with program(HOLDER, cwd=tmp_path, env=env) as script:
         script.expect("ready")
         assert others(name) == 3
-        with Pool(size=8, min_warm=0, admission=rules) as pool, pool.take(timeout=30) as box:
+        with Pool(size=8, min_warm=0, max_warm=0, admission=rules) as pool, pool.take(timeout=30) as box:
             assert box.run(["true"]).ok
             with pytest.raises(PoolTimeout, match="4 slots"), pool.take(timeout=0.2):
                 pass
@@ -84,7 +86,9 @@ async def main():
             await asyncio.sleep(0.01)
         print("ready", flush=True)
         await asyncio.to_thread(input)
-        assert pool.stats.taken > 20 and pool.stats.failures == 0, pool.stats
+        while pool.stats.taken < 30:
+            await asyncio.sleep(0.01)
+        assert pool.stats.failures == 0, pool.stats
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -94,7 +98,7 @@ asyncio.run(main())
 """
     with program(source, cwd=tmp_path, env={"NAME": name}) as script:
         script.expect("ready")
-        with Pool(size=8, min_warm=0, admission=Admission(name=name, max_live=4)) as pool:
+        with Pool(size=8, min_warm=0, max_warm=0, admission=Admission(name=name, max_live=4)) as pool:
             with pool.take(timeout=20) as one, pool.take(timeout=20) as two:
                 assert one.run(["true"]).ok
                 assert two.run(["true"]).ok
@@ -113,9 +117,9 @@ def test_warm_ones_make_room_for_who_waits(tmp_path: Path, name: str) -> None:
         with program(HOLDER.replace("(setsid", ": (setsid"), cwd=tmp_path, env=env) as script:
             script.expect("ready")
             assert idle.stats.live == 0
-            assert "slots" in idle.stats.held_back
+            eventually(lambda: "slots" in idle.stats.held_back, what="a reason")
         eventually(lambda: idle.stats.warm == 3, within=20, what="warm ones again")
-        with Pool(size=8, min_warm=0, admission=rules) as busy, busy.take(timeout=20), busy.take(timeout=20):
+        with Pool(size=8, min_warm=0, max_warm=0, admission=rules) as busy, busy.take(timeout=20), busy.take(timeout=20):
             assert idle.stats.warm <= 1
 
 
@@ -243,7 +247,9 @@ asyncio.run(main())
             watcher.join()
     assert 0 < peak <= 512
     assert others(name) == 0
-    eventually(lambda: not leftovers(scratch), within=20, what="an empty scratch directory")
+    # thousands of directories may be more than a program deletes at its end
+    subprocess.run([sys.executable, "-m", "lisrt", "gc"], env=environment(**env), check=True, capture_output=True, timeout=60)
+    assert leftovers(scratch) == []
 
 
 # The parts
