@@ -27,7 +27,8 @@ import os, sys
 from contextlib import ExitStack
 from lisrt import Admission, Pool
 
-with Pool(size=64, min_warm=0, max_warm=0, admission=Admission(name=os.environ["NAME"], max_live=int(os.environ["MOST"]))) as pool:
+rules = Admission(name=os.environ["NAME"], max_live=int(os.environ["MOST"]))
+with Pool(size=64, min_warm=0, max_warm=0, admission=rules) as pool:
     with ExitStack() as boxes:
         for _ in range(int(os.environ["BOXES"])):
             boxes.enter_context(pool.take(timeout=30)).sh(f"(setsid sleep {os.environ['MARK']} &)")
