@@ -143,6 +143,11 @@ class Party:
         if self._ledger is not None:
             self._ledger.leave(self)
 
+    def balance(self, live: int) -> None:
+        """Gives back those that are more than so many."""
+        while len(self.held) > live:
+            self.leave()
+
     def rest(self) -> None:
         """Waits no more."""
         if self._ledger is not None:
@@ -158,7 +163,8 @@ class Ledger:
 
     def __init__(self, name: str) -> None:
         self._lock = threading.Lock()
-        self._held = 0
+        self._parties: set[Party] = set()
+        """Those that hold something, or wait."""
         self._waiting: set[Party] = set()
         self._slots: Slots | None = None
         self._why_alone = ""
@@ -179,26 +185,27 @@ class Ledger:
         """See Party, as for the others."""
         assert party.rules is not None, "else it has no ledger"
         with self._lock:
+            self._parties.add(party)
             refusal = self._refusal(party, party.rules, is_spare=is_spare)
             if not refusal:
                 slot = self._take(party.rules.max_live)
                 if slot is not None:
                     party.held.append(slot)
-                    self._held += 1
                     self._begun += 1
                     return ""
                 refusal = f"all {party.rules.max_live:,} slots of {party.rules.name!r} on this host are taken"
             if not is_spare and party not in self._waiting:
                 self._waiting.add(party)
                 party.mark = self._slots.wait() if self._slots is not None else None
+            self._drop_idle(party)
             return refusal
 
     def leave(self, party: Party) -> None:
         with self._lock:
-            self._held -= 1
             slot = party.held.pop()
             if self._slots is not None:
                 self._slots.give(slot)
+            self._drop_idle(party)
             others = [one for one in self._waiting if one is not party]
         for one in others:
             one.wake()
@@ -211,9 +218,15 @@ class Ledger:
             mark, party.mark = party.mark, None
             if mark is not None and self._slots is not None:
                 self._slots.rest(mark)
+            self._drop_idle(party)
+
+    def _drop_idle(self, party: Party) -> None:
+        if not party.held and party not in self._waiting:
+            self._parties.discard(party)
 
     def others_wait(self, party: Party) -> int:
         with self._lock:
+            self._heal()
             return self._others(party)
 
     def describe(self, rules: Admission) -> Mapping[str, str]:
@@ -234,6 +247,17 @@ class Ledger:
         if now.processes is None and rules.min_processes:
             rows["processes"] = "NOT ENFORCED: their number can't be read"
         return rows
+
+    @property
+    def _held(self) -> int:
+        return sum(len(party.held) for party in self._parties)
+
+    def _heal(self) -> None:
+        """Gives back what belongs to nobody: an exception from a signal handler has come between a lock and the note of it."""
+        if self._slots is not None and len(self._slots.held) > self._held + len(self._waiting):
+            marks = {party.mark for party in self._parties if party.mark is not None}
+            for slot in self._slots.held.difference(marks, *(party.held for party in self._parties)):
+                self._slots.give(slot)
 
     def _take(self, most: int) -> int | None:
         if self._slots is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 from lisrt.admission import Admission
 from lisrt.aio import AsyncSandbox
 from lisrt.box import Box
+from lisrt.claims import Claim
 from lisrt.limits import Limits
 from lisrt.pool import CLOSE_TIMEOUT, deadline_of, stock
 from lisrt.poolstats import PoolStats
@@ -65,28 +66,23 @@ class AsyncPool:
         deadline = deadline_of(timeout)
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
-        claim = self._stock.ask(partial(_ring, loop, turn))
+        claim = Claim(partial(_ring, loop, turn))
         try:
+            self._stock.ask(claim)
             if not claim.is_settled:
                 await asyncio.wait([turn], timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
-            box = await adrive(self._stock.collect(claim, deadline))
-        except BaseException:
-            self._stock.withdraw(claim)
-            raise
-        try:
-            yield AsyncSandbox._of(box)
+            yield AsyncSandbox._of(await adrive(self._stock.collect(claim, deadline)))
         finally:
-            await adrive(self._stock.give_back(box))
+            await adrive(self._stock.release(claim))
 
     async def close(self) -> None:
         """See Pool.close."""
         import asyncio
 
-        try:
-            await adrive(self._stock.close())
-        finally:
-            if self._task is not None and not self._stock.is_foreign:
-                await asyncio.wait([asyncio.wrap_future(self._ended)], timeout=CLOSE_TIMEOUT)
+        self._stock.close()
+        if self._task is not None and not self._stock.is_foreign:
+            await asyncio.wait([asyncio.wrap_future(self._ended)], timeout=CLOSE_TIMEOUT)
+        await adrive(self._stock.rest())
 
     @property
     def stats(self) -> PoolStats:

@@ -16,7 +16,7 @@ from lisrt.waiting import Flow, Ready, T
 class Claim:
     """A taker's place in the queue, and then what it has got: a sandbox, or leave to make one."""
 
-    __slots__ = ("asked", "box", "is_over", "is_settled", "notify")
+    __slots__ = ("asked", "box", "is_settled", "is_used", "notify", "over_at")
 
     def __init__(self, notify: Callable[[], bool]) -> None:
         self.notify = notify
@@ -24,8 +24,10 @@ class Claim:
         self.asked = time.monotonic()
         self.box: Box | None = None
         self.is_settled = False
-        self.is_over = False
-        """Taken, or given up."""
+        self.is_used = False
+        """Its taker has it, or makes one: it is clean no more."""
+        self.over_at: float | None = None
+        """Since when the taker wants it no more."""
 
 
 class Bell:

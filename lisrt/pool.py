@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import queue
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Self
 
 from lisrt.admission import Admission, whole
 from lisrt.box import Box
+from lisrt.claims import Claim
 from lisrt.demand import Demand
 from lisrt.limits import Limits
 from lisrt.poolstats import PoolStats
@@ -25,7 +27,7 @@ from lisrt.uplink import AnyNetwork
 from lisrt.waiting import drive
 
 CLOSE_TIMEOUT = 10.0
-"""Seconds for which the end of what works in the background is waited for: it may be in the middle of a creation."""
+"""Seconds for which whoever closes a pool waits for what works in the background, which ends all. Then it does so itself."""
 
 
 class Pool:
@@ -100,26 +102,25 @@ class Pool:
             HostError, ImageError, SetupError, SandboxGone, OSError: one could not be made.
         """
         deadline = deadline_of(timeout)
-        turn = threading.Event()
-        claim = self._stock.ask(partial(_ring, turn))
+        turn: queue.SimpleQueue[None] = queue.SimpleQueue()  # not an Event, which an exception from a signal handler may break
+        claim = Claim(partial(_ring, turn))
         try:
-            if not claim.is_settled:
-                turn.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
-            box = drive(self._stock.collect(claim, deadline))
-        except BaseException:
-            self._stock.withdraw(claim)
-            raise
-        try:
-            yield Sandbox._of(box)
+            try:
+                self._stock.ask(claim)
+                if not claim.is_settled:
+                    with contextlib.suppress(queue.Empty):
+                        turn.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+                yield Sandbox._of(drive(self._stock.collect(claim, deadline)))
+            finally:
+                drive(self._stock.release(claim))
         finally:
-            drive(self._stock.give_back(box))
+            claim.over_at = claim.over_at or time.monotonic()  # a signal handler's exception may have come before
 
     def close(self) -> None:
         """Closes all sandboxes, those that are out, too; takers that wait get PoolClosed. Again is allowed, from any thread."""
-        try:
-            drive(self._stock.close())
-        finally:
-            self._thread.join(CLOSE_TIMEOUT)
+        self._stock.close()
+        self._thread.join(CLOSE_TIMEOUT)
+        drive(self._stock.rest())
 
     @property
     def stats(self) -> PoolStats:
@@ -174,6 +175,6 @@ def deadline_of(timeout: float | None) -> float | None:
     return time.monotonic() + min(float(timeout), 10.0**9)
 
 
-def _ring(turn: threading.Event) -> bool:
-    turn.set()
+def _ring(turn: queue.SimpleQueue[None]) -> bool:
+    turn.put(None)
     return True

@@ -2,9 +2,12 @@
 
 A taker gets a warm sandbox; or leave to make one itself, in its own thread or task, so that as many are made at a time as are
 asked for, and what goes wrong is told to the one who asked. Those who wait are served in their order. What is made ahead is
-made by `refill`, the one flow of a pool that runs in the background.
+made by `refill`, the one flow of a pool that runs in the background, and that ends what is to be ended.
 
-Nothing here blocks but in a flow. `ask` is answered by a call of the claim's `notify`, from whichever thread it comes.
+An exception from a signal handler may arrive between any two steps of a taker in the main thread: `signal.alarm` is how many
+programs limit their time. So a claim says all that its taker has, and `release`, which comes in any case, undoes that from
+whatever state; a sandbox or claim enters a collection before it leaves another; a slot is taken after its sandbox was counted
+as live, and whoever comes next gives back those that are too many. What was due at that moment `refill` makes up for.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from lisrt import spawner
@@ -27,7 +30,9 @@ from lisrt.waiting import Flow
 LOOK_AGAIN = 0.05
 """Seconds until memory, or what other programs hold, is looked at again. Nothing tells when it has changed."""
 LOOK_IDLE = 1.0
-"""Seconds between looks at warm sandboxes: whether they live, and whether another program waits for their slots."""
+"""Seconds between looks at sandboxes: whether they live, and whether another program waits for their slots."""
+FORGOTTEN = 10.0
+"""Seconds after which a sandbox is ended in the background, when its taker was to do so and was interrupted."""
 PAUSES = 0.1, 10.0
 """Seconds before the next try after one that failed in the background: from the first, twice as long each time, to the second."""
 
@@ -45,17 +50,16 @@ class Stock:
         self._lock = threading.Lock()
         self._generation = spawner.generation()
         self._closed = False
-        self._queue: deque[Claim] = deque()
-        self._gone = 0
-        """Of those, the ones that have been given up: they go when their turn comes, or when they are most of it."""
+        self._queue: OrderedDict[Claim, None] = OrderedDict()
+        self._makers: set[Claim] = set()
+        """Those that have leave to make one."""
+        self._out: dict[Box, Claim] = {}
         self._warm: deque[Box] = deque()
         """The oldest first; the youngest is handed out, so the oldest are what is too many."""
-        self._out: set[Box] = set()
         self._doomed: deque[Box] = deque()
-        """Those that `refill` is to close."""
-        self._ending: set[Box] = set()
-        """Those that it closes now."""
-        self._making = 0
+        """Those that `refill` is to end."""
+        self._spare: Claim | None = None
+        """That of the one which `refill` makes."""
         self._retry_at, self._pause = 0.0, PAUSES[0]
         self._held_back = ""
         self._tally = Tally()
@@ -68,21 +72,18 @@ class Stock:
 
     # For takers
 
-    def ask(self, notify: Callable[[], bool]) -> Claim:
-        """Joins the queue. PoolClosed."""
-        self._check_ours()
-        claim = Claim(notify)
+    def ask(self, claim: Claim) -> None:
+        """Joins the queue; `claim.notify` is called, from any thread, when its turn has come. PoolClosed."""
+        if self.is_foreign:
+            raise PoolClosed("the pool belongs to the process that this one was forked from; make a new one here")
         with self._lock:
             self._check_open()
             if not self._queue and self._grant(claim):
                 if claim.box is None:
                     self._demand.missed()
-                self._ring()
             else:
-                self._queue.append(claim)
-                if len(self._queue) == 1:
-                    self._ring()
-        return claim
+                self._queue[claim] = None
+        self._ring()
 
     def collect(self, claim: Claim, deadline: float | None) -> Flow[Box]:
         """The sandbox of a claim that was settled, or whose time is over. PoolTimeout, PoolClosed, and what making one raises."""
@@ -91,60 +92,39 @@ class Stock:
             if not claim.is_settled:
                 self._tally.timeouts += 1
                 raise self._late(deadline, claim.asked)
-            claim.is_over = True
+            claim.is_used = True
             self._tally.took(time.monotonic() - claim.asked, is_hit=claim.box is not None)
         if claim.box is not None:
             return claim.box
-        return (yield from self._make(deadline, claim.asked))
+        return (yield from self._make(claim, deadline))
 
-    def withdraw(self, claim: Claim) -> None:
-        """A taker has given up, before it had its sandbox. Again is allowed."""
+    def release(self, claim: Claim) -> Flow[None]:
+        """Ends the sandbox of a claim, or gives back what it had not used, or leaves the queue. Always comes last."""
         if self.is_foreign:
             return
         with self._lock:
-            if claim.is_over:
-                return
-            self._gone += not claim.is_settled
-            self._take_back(claim)
-            if self._gone > len(self._queue) // 2:
-                self._queue = deque(one for one in self._queue if not one.is_over)
-                self._gone = 0
+            claim.over_at = time.monotonic()
+            self._queue.pop(claim, None)
+            box = claim.box if claim.is_used else None
+            self._undo(claim)
             self._serve()
+        if box is not None:
+            yield from self._end(box)
 
-    def give_back(self, box: Box) -> Flow[None]:
-        """Ends one that was out."""
-        try:
-            yield from box.close()
-        finally:
-            self._forget(box)
-
-    def close(self) -> Flow[None]:
-        """Ends all there are, those that are out, too; takers that wait get PoolClosed. Again is allowed."""
-        if self.is_foreign:
-            return
-        with self._lock:
-            if self._closed:
-                return
+    def close(self) -> None:
+        """No more from now on; takers that wait get PoolClosed, and `refill` ends all that there are, those that are out, too."""
+        if not self.is_foreign:
             self._closed = True
-            boxes = [*self._warm, *self._doomed, *self._ending, *self._out]
-            for claim in self._queue:
-                claim.notify()
-            self._queue.clear()
-            self._gone = 0
-            self._party.rest()
-        self._ring()
-        failed: BaseException | None = None
-        for box in boxes:
-            try:
-                yield from box.close()
-            except GeneratorExit:
-                raise
-            except BaseException as error:  # the others have to be closed all the same
-                failed = failed or error
-            finally:
-                self._forget(box)
-        if failed is not None:
-            raise failed
+            self._ring()
+
+    def rest(self) -> Flow[None]:
+        """What is left, when `refill` has not ended all of it: its event loop has ended, or its time was over."""
+        while not self.is_foreign:
+            with self._lock:
+                box = self._next_of_all()
+            if box is None:
+                return
+            yield from self._end(box)
 
     def stats(self) -> PoolStats:
         """All figures, of one moment."""
@@ -156,7 +136,7 @@ class Stock:
             live=self._live,
             warm=len(self._warm),
             out=len(self._out),
-            waiting=self._waiting,
+            waiting=len(self._queue),
             target=self._demand.target,
             taken=tally.taken,
             hits=tally.hits,
@@ -172,23 +152,28 @@ class Stock:
             admission=rules.guarantees if rules is not None else {"admission": "none"},
         )
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether this is a forked child: then the lock may be held by a thread that is not here."""
+        return self._bell is not None and self._generation != spawner.generation()
+
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{len(self._out)} out, {len(self._warm)} warm, {self._waiting} waiting"
+        state = "closed" if self._closed else f"{len(self._out)} out, {len(self._warm)} warm, {len(self._queue)} waiting"
         return f"{state}, {self._size} at most"
 
     # The background
 
     def refill(self) -> Flow[None]:
-        """Makes sandboxes ahead, ends those that nobody needs, and looks again where nothing tells; until the pool is closed."""
+        """Makes sandboxes ahead, ends those that nobody needs, and looks again where nothing tells; until the pool is closed, and
+        nothing of it left."""
         assert self._bell is not None, "it has begun"
         try:
             while True:
                 verb, box, deadline = self._next()
-                if verb == "end":
+                if verb == "leave":
                     return
-                if verb == "close":
-                    assert box is not None, "it is this one"
-                    yield from self._end(box)
+                if box is not None:
+                    yield from self._end_any(box)
                 elif verb == "make":
                     yield from self._make_spare()
                 else:
@@ -196,15 +181,17 @@ class Stock:
         finally:
             self._bell.end()
 
-    def _end(self, box: Box) -> Flow[None]:
+    def _end_any(self, box: Box) -> Flow[None]:
         try:
-            yield from self.give_back(box)
-        except Exception as error:  # the next one is to be closed all the same
+            yield from self._end(box)
+        except Exception as error:  # the next one is to be ended all the same
             self._tally.failed(error)
 
     def _make_spare(self) -> Flow[None]:
+        claim, self._spare = self._spare, None
+        assert claim is not None, "it has leave to"
         try:
-            box = yield from self._make(None, 0.0)
+            box = yield from self._make(claim, None)
         except PoolClosed:
             return
         except Exception:  # it has been counted; takers meet it themselves
@@ -212,31 +199,37 @@ class Stock:
                 self._retry_at = time.monotonic() + self._pause
                 self._pause = min(2 * self._pause, PAUSES[1])
             return
+        finally:
+            with self._lock:
+                self._makers.discard(claim)
+                self._balance()
         with self._lock:
             self._shelve(box)
             self._serve()
 
     def _next(self) -> tuple[str, Box | None, float | None]:
-        """What is to be done now: end, close a sandbox, make one, or wait until some time."""
+        """What is to be done now: end a sandbox, make one, wait until some time, or leave."""
         now = time.monotonic()
         with self._lock:
             if self._closed:
-                return "end", None, None
+                box = self._next_of_all()
+                return ("end" if box else "leave"), box, None
+            self._balance()
             self._serve()
-            self._sift()
+            self._sift(now)
             self._demand.look(now, len(self._warm))
             yields = self._party.others_wait()
             target = 0 if yields else self._demand.target
-            if self._doomed or len(self._warm) > target:
-                box = self._doomed.popleft() if self._doomed else self._warm.popleft()
-                self._ending.add(box)
-                return "close", box, None
-            deadline = now + LOOK_IDLE if self._warm or yields else None
+            if not self._doomed and len(self._warm) > target:
+                self._doomed.append(self._warm[0])
+                self._warm.popleft()
+            if self._doomed:
+                return "end", self._doomed[0], None
+            deadline = now + LOOK_IDLE if self._live or self._queue or yields else None
             if self._queue:
                 deadline = now + LOOK_AGAIN if self._live < self._size else deadline
             elif len(self._warm) < target and self._live < self._size:
-                if now >= self._retry_at and self._enter(is_spare=True):
-                    self._making += 1
+                if now >= self._retry_at and self._may_make_spare():
                     return "make", None, None
                 deadline = self._retry_at if now < self._retry_at else now + LOOK_AGAIN
             return "wait", None, deadline
@@ -245,69 +238,90 @@ class Stock:
 
     @property
     def _live(self) -> int:
-        return len(self._warm) + len(self._out) + len(self._doomed) + len(self._ending) + self._making
+        return len(self._warm) + len(self._out) + len(self._doomed) + len(self._makers)
 
-    @property
-    def _waiting(self) -> int:
-        return len(self._queue) - self._gone
+    def _next_of_all(self) -> Box | None:
+        """Of a closed pool the next sandbox to end. Wakes all who wait."""
+        while self._queue:
+            next(iter(self._queue)).notify()
+            self._queue.popitem(last=False)
+        self._party.rest()
+        return next((box for place in (self._out, self._warm, self._doomed) for box in place), None)
+
+    def _may_make_spare(self) -> bool:
+        claim = Claim(lambda: True)
+        self._makers.add(claim)
+        if not self._enter(is_spare=True):
+            self._makers.discard(claim)
+            return False
+        self._spare = claim
+        return True
 
     def _serve(self) -> None:
         """Gives those who wait what can be given, in their order."""
         while self._queue and not self._closed:
-            claim = self._queue[0]
-            if claim.is_over:
-                self._gone -= 1
-            elif not self._grant(claim):
+            claim = next(iter(self._queue))
+            if claim.over_at is None and not claim.is_settled and not self._grant(claim):
                 return
-            elif not claim.notify():  # its event loop has ended
-                self._take_back(claim)
-            self._queue.popleft()
+            if not claim.notify():  # its event loop has ended
+                claim.over_at = time.monotonic()
+                self._undo(claim)
+            self._queue.pop(claim, None)
         self._party.rest()
 
+    def _undo(self, claim: Claim) -> None:
+        """Takes back what a claim was granted and has not used."""
+        self._makers.discard(claim)
+        if claim.box is not None and not claim.is_used and self._out.get(claim.box) is claim:
+            self._shelve(claim.box)
+        self._balance()
+
     def _grant(self, claim: Claim) -> bool:
+        claim.box = None
         while self._warm:
-            box = self._warm.pop()
-            if box.alive:
-                self._demand.left(len(self._warm))
-                self._out.add(box)
-                claim.box, claim.is_settled = box, True
-                return True
-            self._doom(box)
+            box = self._warm[-1]
+            if not box.alive:
+                self._doom(box)
+                continue
+            claim.box = box
+            self._out[box] = claim
+            self._warm.pop()
+            claim.is_settled = True
+            self._demand.left(len(self._warm))
+            return True
         if self._live >= self._size:
             self._party.rest()  # it waits for its own
             return False
+        self._makers.add(claim)
         if not self._enter(is_spare=False):
+            self._makers.discard(claim)
             return False
         self._party.rest()
-        self._making += 1
         claim.is_settled = True
         return True
 
-    def _take_back(self, claim: Claim) -> None:
-        """What a claim had, that will not be collected."""
-        claim.is_over = True
-        if not claim.is_settled:
-            return
-        if claim.box is None:
-            self._making -= 1
-            self._party.leave()
-        elif claim.box in self._out and not self._closed:
-            self._shelve(claim.box)
-
     def _shelve(self, box: Box) -> None:
-        """One that is out, and clean, is a warm one."""
-        if not self._closed:  # else it is closed there
-            self._out.discard(box)
-            self._warm.append(box)
+        """One that is out, and clean, is a warm one; when the pool is closed, it waits for its end where it is."""
+        if not self._closed:
+            if box not in self._warm:
+                self._warm.append(box)
+            self._out.pop(box, None)
 
-    def _sift(self) -> None:
+    def _sift(self, now: float) -> None:
+        """Sets aside what is dead, and what somebody was to end and has not."""
         for box in [box for box in self._warm if not box.alive]:
-            self._warm.remove(box)
             self._doom(box)
+        for claim in [claim for claim in self._makers if claim.over_at is not None]:
+            self._makers.discard(claim)
+        for box, claim in list(self._out.items()):
+            if claim.over_at is not None and now - claim.over_at > FORGOTTEN:
+                self._doomed.append(box)
+                self._out.pop(box)
 
     def _doom(self, box: Box) -> None:
         self._tally.dead += 1
         self._doomed.append(box)
+        self._warm.remove(box)
         self._ring()
 
     def _enter(self, *, is_spare: bool) -> bool:
@@ -315,6 +329,10 @@ class Stock:
         if not is_spare or refusal:
             self._held_back = refusal
         return not refusal
+
+    def _balance(self) -> None:
+        """Gives back the slots of what does not live any more."""
+        self._party.balance(self._live)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -324,59 +342,47 @@ class Stock:
 
     # Without it
 
-    @property
-    def is_foreign(self) -> bool:
-        """Whether this is a forked child: then the lock may be held by a thread that is not here."""
-        return self._bell is not None and self._generation != spawner.generation()
-
-    def _check_ours(self) -> None:
-        if self.is_foreign:
-            raise PoolClosed("the pool belongs to the process that this one was forked from; make a new one here")
-
     def _ring(self) -> None:
         if self._bell is not None:
             self._bell.ring()
 
     def _late(self, deadline: float | None, asked: float) -> PoolTimeout:
         seconds = time.monotonic() - asked if deadline is None else deadline - asked
-        figures = f"{self._live} of {self._size} are live, {len(self._out)} of them out, and {self._waiting} wait"
+        figures = f"{self._live} of {self._size} are live, {len(self._out)} of them out, and {len(self._queue)} wait"
         return PoolTimeout(f"no sandbox within {seconds:.3g} s: {figures}{self._held_back and '; ' + self._held_back}")
 
-    def _make(self, deadline: float | None, asked: float) -> Flow[Box]:
+    def _make(self, claim: Claim, deadline: float | None) -> Flow[Box]:
         """Makes one, with leave to. It is out then."""
-        box: Box | None = None
         try:
-            box = self._new()
-            yield from within(box.open(), deadline, lambda: self._late(deadline, asked))
-        except BaseException as error:
+            claim.box = box = self._new()
+            yield from within(box.open(), deadline, lambda: self._late(deadline, claim.asked))
+        except Exception as error:
             with self._lock:
-                self._making -= 1
                 if isinstance(error, PoolTimeout):
                     self._tally.timeouts += 1
-                elif isinstance(error, Exception):
+                else:
                     self._tally.failed(error)
-                self._party.leave()
-                self._serve()
             raise
         with self._lock:
-            self._making -= 1
-            self._out.add(box)
+            self._out[box] = claim
+            self._makers.discard(claim)
             self._tally.created += 1
             self._retry_at, self._pause = 0.0, PAUSES[0]
-            closed = self._closed
-        if closed:
-            yield from self.give_back(box)
-            raise PoolClosed("the pool was closed while the sandbox was being made")
+            if self._closed:
+                raise PoolClosed("the pool was closed while the sandbox was being made")
         return box
 
-    def _forget(self, box: Box) -> None:
-        if self.is_foreign:
-            return
-        with self._lock:
-            place = next((place for place in (self._out, self._ending, self._warm, self._doomed) if box in place), None)
-            if place is not None:
-                place.remove(box)
-                self._tally.closed += 1
-                self._party.leave()
-                self._serve()
-        self._ring()
+    def _end(self, box: Box) -> Flow[None]:
+        try:
+            yield from box.close()
+        finally:
+            if not self.is_foreign:
+                with self._lock:
+                    there = [place for place in (self._warm, self._doomed) if box in place]
+                    self._tally.closed += bool(there) or box in self._out
+                    self._out.pop(box, None)
+                    for place in there:
+                        place.remove(box)
+                    self._balance()
+                    self._serve()
+                self._ring()

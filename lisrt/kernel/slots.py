@@ -71,7 +71,8 @@ class Slots:
     def __init__(self, name: str, fd: int) -> None:
         self._fd = fd
         self._start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) << 24
-        self._held: set[int] = set()
+        self.held: set[int] = set()
+        """Slots and marks; entered before they are locked, and taken out when they are not any more."""
         self._spare: list[int] = []
         """A heap of those that were ours, and may be free still."""
         self._untried = 0
@@ -80,12 +81,12 @@ class Slots:
         """A free one of the first `most`; None when there is none."""
         while self._spare:
             slot = heapq.heappop(self._spare)
-            if slot < most and slot not in self._held and self._try(slot):
+            if slot < most and slot not in self.held and self._try(slot):
                 return slot
         for first in dict.fromkeys((self._untried, 0)):  # from where it was left off; and if there is none, all of them
             slot = first
             while slot < most:
-                if slot in self._held:
+                if slot in self.held:
                     slot += 1
                 elif self._try(slot):
                     self._untried = slot + 1
@@ -97,21 +98,21 @@ class Slots:
 
     def give(self, slot: int) -> None:
         """Gives one back."""
-        self._held.discard(slot)
-        heapq.heappush(self._spare, slot)
         fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, self._start + slot)
+        self.held.discard(slot)
+        if slot < MOST:
+            heapq.heappush(self._spare, slot)
 
     def wait(self) -> int:
         """Says that somebody here waits for one. Returns what `rest` needs."""
         mark = MOST
-        while mark in self._held or not self._try(mark):
+        while mark in self.held or not self._try(mark):
             mark += 1
         return mark
 
     def rest(self, mark: int) -> None:
         """That one waits no more."""
-        self._held.discard(mark)
-        fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, self._start + mark)
+        self.give(mark)
 
     def waiting_elsewhere(self) -> int:
         """How many wait in other processes."""
@@ -134,11 +135,12 @@ class Slots:
         return count
 
     def _try(self, slot: int) -> bool:
+        self.held.add(slot)
         try:
             fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, self._start + slot)
         except OSError:
+            self.held.discard(slot)
             return False  # another process's; or the kernel has no memory for a lock
-        self._held.add(slot)
         return True
 
     def _in_the_way(self, start: int, end: int) -> tuple[int, int] | None:

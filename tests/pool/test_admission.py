@@ -15,7 +15,8 @@ from support.procs import assert_gone, leftovers
 from support.waiting import eventually
 
 from lisrt import Admission, AsyncPool, Pool, PoolTimeout
-from lisrt.admission import Ledger, Party
+from lisrt.admission import Party
+from lisrt.admission import ledger as ledger_of
 from lisrt.kernel.pressure import Meters
 from lisrt.kernel.slots import Slots, shared
 
@@ -318,7 +319,7 @@ for line in sys.stdin:
 
 def test_a_party_that_waits_for_its_own_size_is_in_nobodys_way(name: str) -> None:
     """Pools of one process take turns; one that has been let in, or gives up, does not count as one that waits."""
-    rules, ledger = Admission(name=name, max_live=4), Ledger(name)
+    rules, ledger = Admission(name=name, max_live=4), ledger_of(name)
     woken: list[str] = []
     one, two = (Party(rules, lambda who=who: woken.append(who)) for who in ("one", "two"))  # type: ignore[misc]
     for _ in range(4):
@@ -399,7 +400,7 @@ def test_pressure_is_read_where_there_is_any(tmp_path: Path) -> None:
 
 def test_what_cant_be_read_is_told(tmp_path: Path, name: str) -> None:
     """It holds nobody back, and the guarantees say that it is not enforced."""
-    rules, ledger = Admission(name=name, max_cpu_pressure=50), Ledger(name)
+    rules, ledger = Admission(name=name, max_cpu_pressure=50), ledger_of(name)
     ledger._meters = fake_host(tmp_path, {"proc/version": "x"})
     told = ledger.describe(rules)
     assert {key for key, value in told.items() if value.startswith("NOT ENFORCED")} == {
@@ -413,7 +414,7 @@ def test_what_cant_be_read_is_told(tmp_path: Path, name: str) -> None:
 
 def test_pressure_holds_back(tmp_path: Path, name: str) -> None:
     """All but a program's first; and when it is over, no longer than a moment."""
-    rules, ledger = Admission(name=name, min_memory=0, min_processes=0), Ledger(name)
+    rules, ledger = Admission(name=name, min_memory=0, min_processes=0), ledger_of(name)
     text = "full avg10={} avg60=0.00 avg300=0.00 total=1\n"
     ledger._meters = fake_host(tmp_path, {"proc/pressure/memory": text.format("30.00")})
     party = Party(rules, lambda: None)
@@ -434,7 +435,7 @@ def test_no_place_for_locks(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr("lisrt.admission.shared", refuse)
-    rules, ledger = Admission(name=name, max_live=2), Ledger(name)
+    rules, ledger = Admission(name=name, max_live=2), ledger_of(name)
     assert ledger.describe(rules)["slots"] == "2 of this program; NOT SHARED with others: No locks available"
     party = Party(rules, lambda: None)
     assert [ledger.enter(party, is_spare=False)[:11] for _ in range(3)] == ["", "", "all 2 slots"]
