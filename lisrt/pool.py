@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import math
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
@@ -28,6 +30,10 @@ from lisrt.waiting import drive
 
 CLOSE_TIMEOUT = 10.0
 """Seconds for which whoever closes a pool waits for what works in the background, which ends all. Then it does so itself."""
+EXIT_TIMEOUT = 1.0
+"""The same at the end of a program that has not closed its pool."""
+
+_open: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
 class Pool:
@@ -85,6 +91,7 @@ class Pool:
         # a daemon: a program that ends without closing its pool ends all the same, and the kernel sees to the rest
         self._thread = threading.Thread(target=self._work, name="lisrt-pool", daemon=True)
         self._thread.start()
+        _open.add(self)
 
     def _work(self) -> None:
         drive(self._stock.refill())
@@ -121,6 +128,7 @@ class Pool:
         self._stock.close()
         self._thread.join(CLOSE_TIMEOUT)
         drive(self._stock.rest())
+        _open.discard(self)
 
     @property
     def stats(self) -> PoolStats:
@@ -173,6 +181,18 @@ def deadline_of(timeout: float | None) -> float | None:
     if not math.isfinite(timeout) or timeout < 0:
         raise ValueError(f"a timeout is 0 seconds or more, and finite, or None for no limit: {timeout!r}")
     return time.monotonic() + min(float(timeout), 10.0**9)
+
+
+def _stop_at_exit() -> None:
+    # A daemon thread stops wherever it is when the interpreter ends. It would keep a lock that the end of a block, which Python
+    # then sees to (`pool.take().__enter__()`), waits for.
+    for pool in list(_open):
+        if not pool._stock.is_foreign:
+            pool._stock.abandon()
+            pool._thread.join(EXIT_TIMEOUT)
+
+
+atexit.register(_stop_at_exit)
 
 
 def _ring(turn: queue.SimpleQueue[None]) -> bool:

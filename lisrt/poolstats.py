@@ -20,7 +20,7 @@ class PoolStats:
     """Sandboxes that are warm, out, being made, or being ended: never above `size`."""
     warm: int
     out: int
-    """With takers."""
+    """With takers, or being ended by them."""
     waiting: int
     """Takers that wait for their turn."""
     target: int

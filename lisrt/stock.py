@@ -49,7 +49,7 @@ class Stock:
         self._bell: Bell | None = None
         self._lock = threading.Lock()
         self._generation = spawner.generation()
-        self._closed = False
+        self._closed = self._abandoned = False
         self._queue: OrderedDict[Claim, None] = OrderedDict()
         self._makers: set[Claim] = set()
         """Those that have leave to make one."""
@@ -116,6 +116,11 @@ class Stock:
         if not self.is_foreign:
             self._closed = True
             self._ring()
+
+    def abandon(self) -> None:
+        """At the end of the program: `refill` leaves at once, and what there is goes with the spawner."""
+        self._abandoned = True
+        self.close()
 
     def rest(self) -> Flow[None]:
         """What is left, when `refill` has not ended all of it: its event loop has ended, or its time was over."""
@@ -212,7 +217,7 @@ class Stock:
         now = time.monotonic()
         with self._lock:
             if self._closed:
-                box = self._next_of_all()
+                box = None if self._abandoned else self._next_of_all()
                 return ("end" if box else "leave"), box, None
             self._balance()
             self._serve()

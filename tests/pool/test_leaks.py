@@ -112,3 +112,59 @@ input()
         assert script.stderr() == ""
         assert_gone(marker, within=5)
     eventually(lambda: not leftovers(scratch), within=10, what="an empty scratch directory")
+
+
+@pytest.mark.slow
+def test_exceptions_at_any_step_lose_nothing(tmp_path: Path, scratch: Path, name: str) -> None:
+    """Thousands of exceptions from a signal handler, anywhere between two steps of take and its end: the figures are right
+    afterwards, as many sandboxes run as they say, and as many slots are held."""
+    source = """
+import os, random, signal, time
+from pathlib import Path
+from lisrt import Admission, Pool
+from support.procs import helpers, name_of
+from support.waiting import eventually
+
+class Ring(Exception):
+    pass
+
+def ring(number, frame):
+    raise Ring
+
+def alarm(seconds):
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+signal.signal(signal.SIGALRM, ring)
+rings, tries, chance = 0, 0, random.Random(1)
+with Pool(size=3, min_warm=1, max_warm=2, admission=Admission(name=os.environ["NAME"])) as pool:
+    until = time.monotonic() + 6
+    while time.monotonic() < until:
+        tries += 1
+        try:
+            alarm(chance.choice((chance.uniform(1e-5, 6e-3), chance.uniform(1e-5, 2e-4))))
+            with pool.take(timeout=5):
+                pass
+            alarm(0)
+        except Ring:
+            rings += 1
+        finally:
+            try:
+                alarm(0)
+            except Ring:
+                pass
+    assert rings > 100 and pool.stats.timeouts == 0, (rings, pool.stats)
+    stock = pool._stock
+    slots = stock._party._ledger._slots
+
+    def is_settled():
+        first = [pid for pid in helpers(Path(os.environ["LISRT_SCRATCH"])) if name_of(pid) == "lisrt-init"]
+        now = pool.stats
+        return now.out == now.waiting == 0 and now.live == now.warm == len(slots.held) == len(first)
+
+    eventually(is_settled, within=30, what="figures that are right")
+    with pool.take(timeout=5) as one, pool.take(timeout=5) as two, pool.take(timeout=5) as three:
+        assert one.run(["true"]).ok and two.run(["true"]).ok and three.run(["true"]).ok
+assert pool.stats.live == 0 and not slots.held
+"""
+    python(source, cwd=tmp_path, env={"LISRT_SCRATCH": str(scratch), "NAME": name}, within=120)
+    assert_scratch_is_clean(scratch)
