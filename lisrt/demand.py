@@ -1,4 +1,4 @@
-"""How many sandboxes a pool keeps warm."""
+"""How many sandboxes a pool keeps warm, and when it tries again to make one."""
 
 from __future__ import annotations
 
@@ -27,9 +27,28 @@ class Demand:
 
     def look(self, now: float, warm: int) -> None:
         """Ends a period, when it is over."""
-        if self._lowest is None or now < self._ends_at:
-            if self._lowest is None:
-                self._lowest, self._ends_at = warm, now + self._period
+        if self._lowest is not None and now < self._ends_at:
             return
-        self.target = max(self._least, self.target - self._lowest)
+        self.target = max(self._least, self.target - (self._lowest or 0))
         self._lowest, self._ends_at = warm, now + self._period
+
+
+PAUSES = 0.1, 10.0
+"""Seconds before the next try after one that failed in the background: from the first, twice as long each time, to the second."""
+
+
+class Patience:
+    """A host that is broken is not asked again and again. `until`: the moment before which nothing is tried."""
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self._pause = PAUSES[0]
+
+    def failed(self, now: float) -> None:
+        """A try has."""
+        self.until = now + self._pause
+        self._pause = min(2 * self._pause, PAUSES[1])
+
+    def worked(self) -> None:
+        """Somebody's try has: it is mended."""
+        self.until, self._pause = 0.0, PAUSES[0]

@@ -22,7 +22,7 @@ from lisrt import spawner
 from lisrt.admission import Admission, Party
 from lisrt.box import Box
 from lisrt.claims import Bell, Claim, within
-from lisrt.demand import Demand
+from lisrt.demand import Demand, Patience
 from lisrt.errors import PoolClosed, PoolTimeout
 from lisrt.poolstats import PoolStats, Tally
 from lisrt.waiting import Flow
@@ -33,8 +33,6 @@ LOOK_IDLE = 1.0
 """Seconds between looks at sandboxes: whether they live, and whether another program waits for their slots."""
 FORGOTTEN = 10.0
 """Seconds after which a sandbox is ended in the background, when its taker was to do so and was interrupted."""
-PAUSES = 0.1, 10.0
-"""Seconds before the next try after one that failed in the background: from the first, twice as long each time, to the second."""
 
 
 class Stock:
@@ -60,7 +58,8 @@ class Stock:
         """Those that `refill` is to end."""
         self._spare: Claim | None = None
         """That of the one which `refill` makes."""
-        self._retry_at, self._pause = 0.0, PAUSES[0]
+        self._patience = Patience()
+        self._sift_at = 0.0
         self._held_back = ""
         self._tally = Tally()
 
@@ -83,7 +82,7 @@ class Stock:
                     self._demand.missed()
             else:
                 self._queue[claim] = None
-        self._ring()
+            self._stir()
 
     def collect(self, claim: Claim, deadline: float | None) -> Flow[Box]:
         """The sandbox of a claim that was settled, or whose time is over. PoolTimeout, PoolClosed, and what making one raises."""
@@ -201,8 +200,7 @@ class Stock:
             return
         except Exception:  # it has been counted; takers meet it themselves
             with self._lock:
-                self._retry_at = time.monotonic() + self._pause
-                self._pause = min(2 * self._pause, PAUSES[1])
+                self._patience.failed(time.monotonic())
             return
         finally:
             with self._lock:
@@ -221,22 +219,23 @@ class Stock:
                 return ("end" if box else "leave"), box, None
             self._balance()
             self._serve()
-            self._sift(now)
+            if now >= self._sift_at:
+                self._sift_at = now + LOOK_IDLE
+                self._sift(now)
             self._demand.look(now, len(self._warm))
-            yields = self._party.others_wait()
-            target = 0 if yields else self._demand.target
+            target = 0 if self._party.others_wait() else self._demand.target
             if not self._doomed and len(self._warm) > target:
                 self._doomed.append(self._warm[0])
                 self._warm.popleft()
             if self._doomed:
                 return "end", self._doomed[0], None
-            deadline = now + LOOK_IDLE if self._live or self._queue or yields else None
+            deadline = now + LOOK_IDLE
             if self._queue:
                 deadline = now + LOOK_AGAIN if self._live < self._size else deadline
             elif len(self._warm) < target and self._live < self._size:
-                if now >= self._retry_at and self._may_make_spare():
+                if now >= self._patience.until and self._may_make_spare():
                     return "make", None, None
-                deadline = self._retry_at if now < self._retry_at else now + LOOK_AGAIN
+                deadline = max(self._patience.until, now + LOOK_AGAIN)
             return "wait", None, deadline
 
     # With the lock held
@@ -329,6 +328,12 @@ class Stock:
         self._warm.remove(box)
         self._ring()
 
+    def _stir(self) -> None:
+        """Wakes `refill`, where there is something for it to do: it takes a CPU, and the interpreter, from takers."""
+        is_short = len(self._warm) < self._demand.target and self._live < self._size
+        if self._closed or self._doomed or is_short or len(self._queue) == 1:
+            self._ring()
+
     def _enter(self, *, is_spare: bool) -> bool:
         refusal = self._party.enter(is_spare=is_spare)
         if not is_spare or refusal:
@@ -372,7 +377,7 @@ class Stock:
             self._out[box] = claim
             self._makers.discard(claim)
             self._tally.created += 1
-            self._retry_at, self._pause = 0.0, PAUSES[0]
+            self._patience.worked()
             if self._closed:
                 raise PoolClosed("the pool was closed while the sandbox was being made")
         return box
@@ -390,4 +395,4 @@ class Stock:
                         place.remove(box)
                     self._balance()
                     self._serve()
-                self._ring()
+                    self._stir()

@@ -18,6 +18,14 @@ def test_pools_leak_nothing(tmp_path: Path, scratch: Path) -> None:
 from concurrent.futures import ThreadPoolExecutor
 from lisrt import AsyncPool, Pool, PoolClosed, PoolTimeout
 
+mounts_of = mounts
+
+def mounts(pid):
+    try:
+        return mounts_of(pid)
+    except OSError:  # EINVAL: it was just dying
+        return 0
+
 def used():
     with Pool(size=4) as pool, ThreadPoolExecutor(8) as threads:
         def use(number):
