@@ -6,6 +6,8 @@ LisrtError                      the sandbox failed, not the program in it
 ├── SetupError(stage, errno, path)   a sandbox could not be set up
 ├── SandboxBusy                 commands run in it, and no snapshot can be taken
 ├── SandboxGone                 PID 1 has died, the sandbox is closed, or this is a forked child
+├── PoolClosed                  the pool is closed, was not entered, or this is a forked child
+├── PoolTimeout                 no sandbox within the time that `take` was given
 └── CommandFailed(result)       only from `result.check()`
 
 What a program did is never an exception: it is `ExecResult.outcome`. A caller's own mistakes are ValueError and
@@ -69,6 +71,14 @@ class SandboxBusy(LisrtError):
 
 class SandboxGone(LisrtError):
     """The sandbox is not there any more. What its command did is unknown: never show this to a model as output."""
+
+
+class PoolClosed(LisrtError):
+    """The pool gives no sandboxes any more. Also raised in those that waited when it was closed."""
+
+
+class PoolTimeout(LisrtError):
+    """A pool had no sandbox within the time that its taker gave it. The message has the figures, and what holds it back."""
 
 
 class CommandFailed(LisrtError):

@@ -5,6 +5,7 @@ To put another launcher, a pooled or a forked sandbox under the whole suite, add
 """
 
 import asyncio
+import contextlib
 import copy
 import os
 import threading
@@ -16,6 +17,7 @@ from typing import Any, cast
 
 import lisrt
 from lisrt import ExecResult, Transfer
+from support.waiting import eventually
 
 
 class Subject(ABC):
@@ -69,6 +71,23 @@ class ForkedSubject(SyncSubject):
             return first.fork()
 
 
+class PooledSubject(SyncSubject):
+    """What a `Pool` has made ahead."""
+
+    def __init__(self, **defaults: Any) -> None:
+        super().__init__(**defaults)
+        self._taken = contextlib.ExitStack()
+
+    def open(self, **options: Any) -> Any:
+        pool = self._taken.enter_context(lisrt.Pool(size=2, max_warm=1, **{**self.defaults, **options}))
+        eventually(lambda: pool.stats.warm or pool.stats.failures, within=60, what="a warm sandbox, or why there is none")
+        return self._taken.enter_context(pool.take())
+
+    def shutdown(self) -> None:
+        self._taken.close()
+        super().shutdown()
+
+
 class AsyncSubject(Subject):
     """`AsyncSandbox`, on one event loop per test; calls from several threads meet in that loop."""
 
@@ -113,6 +132,7 @@ SUBJECTS: dict[str, Callable[[], Subject]] = {
     "async-native": partial(AsyncSubject, launcher="native"),
     "sync-bwrap": partial(SyncSubject, launcher="bwrap"),
     "forked-native": partial(ForkedSubject, launcher="native"),
+    "pooled-native": partial(PooledSubject, launcher="native"),
 }
 
 if os.environ.get("LISRT_TEST_IDMAP") == "subuid":  # in CI, in a run of its own: tests/test_idmap.py

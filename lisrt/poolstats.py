@@ -1,0 +1,71 @@
+"""What a pool says of itself."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+REMEMBERED = 1024
+"""Waits of takers that the quantiles are of."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """A pool at one moment."""
+
+    size: int
+    """Most at once."""
+    live: int
+    """Sandboxes that are warm, out, being made, or being ended: never above `size`."""
+    warm: int
+    out: int
+    """With takers, or being ended by them."""
+    waiting: int
+    """Takers that wait for their turn."""
+    target: int
+    """How many are to be warm at present."""
+    taken: int
+    """Sandboxes that takers have got since the pool began, `hits` of them warm."""
+    hits: int
+    created: int
+    closed: int
+    replaced_dead: int
+    """Warm ones that died, and were never handed out."""
+    failures: int
+    """Creations that failed, for takers and in the background."""
+    last_failure: str
+    timeouts: int
+    wait_p50: float
+    """Seconds that the last 1,024 takers waited for their turn: the median, and what 95 of 100 stayed below."""
+    wait_p95: float
+    held_back: str
+    """Why the next sandbox is not being made, as admission had it last; "" when it was let in."""
+    admission: Mapping[str, str]
+    """What of the admission is held on this host, and how; and what is not."""
+
+
+class Tally:
+    """What has happened in a pool. Not for several threads at once."""
+
+    def __init__(self) -> None:
+        self.taken = self.hits = self.created = self.closed = self.dead = self.failures = self.timeouts = 0
+        self.last_failure = ""
+        self._waits: deque[float] = deque(maxlen=REMEMBERED)
+
+    def took(self, waited: float, *, is_hit: bool) -> None:
+        """A taker's turn has come, after so many seconds."""
+        self.taken += 1
+        self.hits += is_hit
+        self._waits.append(waited)
+
+    def failed(self, error: Exception) -> None:
+        """A creation, or what else is to be known."""
+        self.failures += 1
+        self.last_failure = f"{type(error).__name__}: {error}"
+
+    def waits(self) -> tuple[float, float]:
+        """The median of the last ones, and what 95 of 100 stayed below; 0 when nobody has waited."""
+        waits = sorted(self._waits)
+        p50, p95 = (waits[min(len(waits) - 1, len(waits) * part // 100)] if waits else 0.0 for part in (50, 95))
+        return p50, p95
