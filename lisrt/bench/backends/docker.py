@@ -44,13 +44,14 @@ class Docker:
         self._memory = memory
         self._label = secrets.token_hex(8)
         self._api: Any = None
-        self._content = Content("", (), {}, "")
+        self.content = Content("", (), {}, "")
+        """What containers are made of, once `start` has returned."""
 
     def start(self, image: str | None) -> None:
         """Connects, and brings the image over if it is not there."""
         try:
             self._api = _connected(self._address())
-            self._content = brought(self._api, image, zstd=self._reads_zstd())
+            self.content = brought(self._api, image, zstd=self._reads_zstd())
         except (DockerException, requests.RequestException, OSError) as error:
             self._disconnect()
             raise Unavailable(f"{self._address()}: {_reason(error)}") from None
@@ -80,8 +81,8 @@ class Docker:
             "storage": f"{info.get('Driver')}",
             "control groups": f"{info.get('CgroupDriver')}, version {info.get('CgroupVersion')}",
             "security": ", ".join(info.get("SecurityOptions") or []),
-            "image": self._content.reference,
-            "read-only binds": ", ".join(target for _, target in self._content.binds) or "none",
+            "image": self.content.reference,
+            "read-only binds": ", ".join(target for _, target in self.content.binds) or "none",
             "memory limit": memory,
             **{f"host config: {key}": str(value) for key, value in self._host_config().items() if key not in _SAID},
             "main program": " ".join((*self._own_init(), *MAIN)),
@@ -93,7 +94,7 @@ class Docker:
             "network_mode": "none",
             "init": not self._own_init(),
             "pids_limit": DEFAULT_PIDS,  # as lisrt's have
-            "binds": {place: {"bind": target, "mode": "ro"} for place, target in self._content.binds},
+            "binds": {place: {"bind": target, "mode": "ro"} for place, target in self.content.binds},
             "log_config": {"type": "none"},  # the main program says nothing, and a file for it is work
         }
         if self._memory is not None:
@@ -104,18 +105,18 @@ class Docker:
     def _own_init(self) -> tuple[str, ...]:
         """What the main program is started by, where the engine can't put an init process into the container: Docker's is
         /sbin/docker-init, and a /sbin that is a link into a bind has no place for it."""
-        return (self._content.init, "--") if self._content.init else ()
+        return (self.content.init, "--") if self.content.init else ()
 
     def create(self) -> Container:
         """Two requests: create and start."""
         with _translated():
             program, *arguments = *self._own_init(), *MAIN
             made = self._api.create_container(
-                self._content.reference,
+                self.content.reference,
                 entrypoint=[program],
                 command=arguments,
-                environment=self._content.env,
-                working_dir=self._content.workdir,
+                environment=self.content.env,
+                working_dir=self.content.workdir,
                 labels={LABEL: self._label},
                 host_config=self._host_config(),
             )

@@ -63,7 +63,7 @@ class Podman(Docker):
         return ()
 
     def _serve(self, place: Path) -> subprocess.Popen[bytes]:
-        """The socket is ours, and passed as systemd would pass it: who connects before the service is ready waits, and who connects
+        """The socket is ours, and passed as systemd would pass it: who connects before it is ready waits, and who connects
         to one that has died is refused."""
         (place / "run").mkdir(mode=0o700)
         (place / "containers.conf").write_text('[engine]\nruntime = "runc"\n' if HYBRID.exists() else "")
