@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -62,7 +63,9 @@ class Remote:
         try:
             options = self._options(image)
             with open(Path(options["scratch"]) / "log", "wb") as log:
-                self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+                )
             threading.Thread(target=self._receive, args=(self._process,), daemon=True).start()
             self._settings = self.call("start", options=options)["value"]
         except BackendError as error:
@@ -160,11 +163,11 @@ class Remote:
         if process is not None and process.stdin is not None and process.stdout is not None:
             with contextlib.suppress(OSError):
                 process.stdin.close()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_WITHIN)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            with contextlib.suppress(ProcessLookupError):  # nitrobox's buildkit outlives it, and so may what hangs
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
             process.stdout.close()
         engine, self._engine = self._engine, None
         if engine is not None:

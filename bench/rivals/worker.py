@@ -1,7 +1,7 @@
 """The process that a rival lives in: `worker.py ADAPTER`, with lines of JSON on stdin and stdout. Standard library only.
 
-A line is {"number", "verb", ...}; its answer {"number", "value", "seconds"} or {"number", "error"}. Bytes are base64. Requests are
-carried out as they come, each in a thread; `seconds` is what the rival took, without any of this.
+A line is {"number", "verb", ...}; its answer {"number", "value", "seconds"} or {"number", "error"}. Bytes are base64. Requests
+are carried out as they come, each in a thread; `seconds` is what the rival took, without any of this.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class Worker:
     def _start(self, request: dict[str, Any]) -> tuple[Any, float]:
         started = time.perf_counter()
         self._adapter = self._module.Adapter(request["options"])
+        self._adapter.start()
         return self._adapter.settings(), time.perf_counter() - started
 
     def _create(self, request: dict[str, Any]) -> tuple[Any, float]:

@@ -1,4 +1,4 @@
-"""What worker.py calls, a module for each rival: `Adapter(options)`, with `settings`, `create` and `stop`; and what `create`
+"""What worker.py calls, a module for each rival: `Adapter(options)`, with `start`, `settings`, `create` and `stop`; and what `create`
 returns, with `run(argv, stdin)`, `write`, `read` and `destroy`. Each uses its rival as its documents say."""
 
 from __future__ import annotations

@@ -33,10 +33,13 @@ class Adapter:
         self.options = options
         self.place = Path(options["scratch"])
         self._numbers = itertools.count()
+        self._init = next(filter(None, map(shutil.which, INITS)), "")
+        self._words = ""
+
+    def start(self) -> None:
         hybrid = "/sys/fs/cgroup/unified"
         if os.path.isdir(hybrid):  # crun refuses where both versions are mounted, even if it is to use none
             mount("none", hybrid, "tmpfs", "")
-        self._init = next(filter(None, map(shutil.which, INITS)), "")
         self._words = run([*self.version])[1].decode().splitlines()[0]
 
     def settings(self) -> dict[str, str]:
