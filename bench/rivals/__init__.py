@@ -10,7 +10,7 @@ from lisrt.bench.backend import Backend
 
 def bwrap_each(memory: int | None) -> Backend:
     """A bubblewrap for each command, as several agents do it."""
-    from rivals.bwrap_each import BwrapEach
+    from rivals.each_command import BwrapEach
 
     return BwrapEach(memory)
 

@@ -1,5 +1,5 @@
-"""What worker.py calls, a module for each rival: `Adapter(options)`, with `start`, `settings`, `create` and `stop`; and what `create`
-returns, with `run(argv, stdin)`, `write`, `read` and `destroy`. Each uses its rival as its documents say."""
+"""What worker.py calls, a module for each rival: `Adapter(options)`, with `start`, `settings`, `create` and `stop`; and what
+`create` returns, with `run(argv, stdin)`, `write`, `read` and `destroy`. Each uses its rival as its documents say."""
 
 from __future__ import annotations
 

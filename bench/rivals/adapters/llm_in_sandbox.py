@@ -28,7 +28,8 @@ class Adapter:
     def settings(self) -> dict[str, str]:
         memory = self._options["memory"]
         return {
-            "version": f"llm-in-sandbox {importlib.metadata.version('llm-in-sandbox')}, SDK {importlib.metadata.version('docker')}",
+            "version": f"llm-in-sandbox {importlib.metadata.version('llm-in-sandbox')}",
+            "SDK": importlib.metadata.version("docker"),
             "image": self._options["reference"],
             "network": "none",
             "memory limit": "none" if memory is None else f"{memory} bytes, no swap",
@@ -87,7 +88,7 @@ class Instance:
 
 
 def _runtime() -> Any:
-    """Its class, without its __init__, which would import the agent and with it litellm and datasets: 2 GB that are not used here."""
+    """Its class, without its package's __init__, which would import the agent, and with it litellm and datasets."""
     import importlib.util
 
     spec = importlib.util.find_spec("llm_in_sandbox")

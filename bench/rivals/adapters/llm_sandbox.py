@@ -45,7 +45,10 @@ class Adapter:
     def create(self) -> Instance:
         config = LocalSandboxConfig() if self._seccomp else LocalSandboxConfig(seccomp=None)
         session = BubblewrapSession(
-            sandbox_config=config, workdir=self._options["workdir"], skip_environment_setup=True, encoding_errors="surrogateescape"
+            sandbox_config=config,
+            workdir=self._options["workdir"],
+            skip_environment_setup=True,
+            encoding_errors="surrogateescape",
         )
         session.open()
         return Instance(session)

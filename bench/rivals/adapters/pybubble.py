@@ -34,7 +34,7 @@ class Adapter:
         return {
             "version": f"pybubble {importlib.metadata.version('pybubble')}",
             "an instance is": "two directories; each command makes namespaces and mounts of its own",
-            "root": "the one that it brings along, read-only: it can't show this host's /usr; /home/sandbox and /tmp can be written to",
+            "root": "the one that it brings along, read-only, for it can't show this host's /usr; two directories to write to",
             "system calls": "not filtered",
             "memory limit": "none: it has none",
         }

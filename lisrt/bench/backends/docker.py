@@ -148,6 +148,9 @@ class Docker:
 def _connected(address: str) -> Any:
     options: dict[str, Any] = docker.utils.kwargs_from_env()  # for those who have theirs behind TLS
     options |= {"base_url": address, "timeout": TIMEOUT, "max_pool_size": CONNECTIONS}
+    if address.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as trying:  # the SDK forgets the socket when nobody answers
+            trying.connect(address.removeprefix("unix://"))
     # version="auto" asks in the constructor, which forgets its connections when there is no answer
     with contextlib.closing(docker.APIClient(**options, version=docker.constants.DEFAULT_DOCKER_API_VERSION)) as asking:
         version = asking.version(api_version=False)["ApiVersion"]

@@ -43,7 +43,7 @@ class BwrapEach:
             raise
 
     def _found(self, place: str) -> bubblewrap.Program:
-        """The first one that works; for an image of several layers the first that mounts overlays. Unavailable."""
+        """The first one that works; for an image that can't be shown read-only, the first that mounts overlays. Unavailable."""
         refused: list[str] = []
         for path in bubblewrap.candidates():
             try:
@@ -51,10 +51,16 @@ class BwrapEach:
             except (bubblewrap.Unusable, OSError) as error:
                 refused.append(str(error))
                 continue
-            if program.overlay or len(self._root.layers) == 1:
+            if program.overlay or self._has_mount_points():
                 return program
-            refused.append(f"{path}, bubblewrap {program.version}, mounts no overlays, and this image has several layers")
+            refused.append(f"{path}, bubblewrap {program.version}, mounts no overlays, which this image needs")
         raise Unavailable("; ".join(refused) or "bwrap is not installed")
+
+    def _has_mount_points(self) -> bool:
+        """Of one layer, which has all that is mounted over it: nothing can be made in what is read-only."""
+        return len(self._root.layers) == 1 and all(
+            os.path.isdir(os.path.join(self._root.layers[0], name)) for name in (*WRITABLE, "proc", "dev")
+        )
 
     def settings(self) -> Mapping[str, str]:
         """What an instance is, above all: create and destroy are nearly nothing here, and each command pays for it."""
@@ -119,7 +125,7 @@ class Directory:
     def run(self, argv: Sequence[str], *, stdin: bytes = b"") -> Done:
         """One bubblewrap."""
         try:
-            done = subprocess.run([*self._arguments, *argv], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={})
+            done = subprocess.run([*self._arguments, *argv], input=stdin, capture_output=True, env={})
         except OSError as error:
             raise BackendError(str(error)) from error
         if done.returncode == 1 and done.stderr.startswith(b"bwrap: ") and not done.stderr.startswith(b"bwrap: execvp"):
