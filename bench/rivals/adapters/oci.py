@@ -26,6 +26,8 @@ class Adapter:
 
     command: tuple[str, ...]
     version: tuple[str, ...]
+    own_status: int | None = None
+    """What the runtime exits with when it is itself that fails, where programs hardly do."""
     separate_files = False
     """Whether what is written from outside may stay unseen inside."""
 
@@ -116,7 +118,10 @@ class Container:
 
     def run(self, argv: Sequence[str], stdin: bytes) -> tuple[int, bytes]:
         cwd = self._adapter.options["workdir"]
-        return run([*self._adapter.command, "exec", f"--cwd={cwd}", self._name, *argv], stdin)
+        status, stdout = run([*self._adapter.command, "exec", f"--cwd={cwd}", self._name, *argv], stdin)
+        if status == self._adapter.own_status:
+            raise RuntimeError("exec: the runtime failed, not the program")
+        return status, stdout
 
     def write(self, path: str, data: bytes) -> None:
         if self._adapter.separate_files:

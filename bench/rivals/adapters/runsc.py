@@ -9,6 +9,7 @@ from adapters import oci
 
 class Adapter(oci.Adapter):
     version = ("runsc", "--version")
+    own_status = 128
     separate_files = True
 
     def __init__(self, options: dict[str, Any]) -> None:
