@@ -58,8 +58,8 @@ class Adapter:
             with tarfile.open(place / name, "w") as tar:
                 tar.add(layer, arcname=".", filter=_ours)
                 if self._options["is_host"]:
-                    # It looks for bash before /usr is bound, and else takes sh, which here, where it is dash, can't read descriptors
-                    # above 9: there could be one sandbox at a time.
+                    # It looks for bash before /usr is bound, and else takes sh, which, where it is dash, can't read
+                    # descriptors above 9: there could be one sandbox at a time.
                     tar.addfile(tarfile.TarInfo("./usr/bin/bash"))
             lines.append(f"ADD {name} /")
         (place / "Dockerfile").write_text("\n".join(lines) + "\n")
