@@ -1,0 +1,111 @@
+"""Many sandboxes alive at once: created, weighed, used, destroyed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lisrt.bench import sharing
+from lisrt.bench.backend import Instance
+from lisrt.bench.machine import Memory, memory
+from lisrt.bench.measure import Recorder
+from lisrt.bench.workloads.base import Run, Subject
+from lisrt.sandbox import Sandbox
+from lisrt.waiting import drive
+
+TOGETHER = "all alive"
+Use = Callable[[Recorder, Instance, str, int, int], bool]
+"""Does what one is to do, and says whether all of it went well."""
+
+
+class AllAlive:
+    """`n` sandboxes of one backend at once, driven by `jobs` threads."""
+
+    def __init__(self, run: Run, subject: Subject, workload: str, n: int, jobs: int, use: Use) -> None:
+        self._run, self._subject, self._workload = run, subject, workload
+        self._n, self._jobs, self._use = n, jobs, use
+        self._instances: list[Instance | None] = [None] * n
+
+    def go(self) -> None:
+        """All phases."""
+        self._run.count(asked=self._n)
+        before = memory()
+        self._phase("create", self._create, ["create"])
+        self._weigh(before)
+        self._phase("commands and files", self._command, ["exec", "write", "read"])
+        self._read_image()
+        self._phase("destroy", self._destroy, ["destroy"])
+
+    def _create(self, number: int) -> None:
+        with self._subject.recorder.timed(self._workload, "create"):
+            self._instances[number] = self._subject.backend.create()
+
+    def _command(self, number: int) -> None:
+        instance = self._instances[number]
+        if instance is None:
+            return
+        if not self._use(self._subject.recorder, instance, self._workload, self._run.config.commands, number):
+            self._instances[number] = None
+            with self._subject.recorder.timed(self._workload, "destroy"):
+                instance.destroy()
+
+    def _destroy(self, number: int) -> None:
+        instance = self._instances[number]
+        if instance is not None:
+            with self._subject.recorder.timed(self._workload, "destroy") as timing:
+                instance.destroy()
+            self._run.count(served=int(timing.ok))
+
+    def _phase(self, name: str, operation: Callable[[int], None], metrics: list[str]) -> None:
+        label = name if self._workload == TOGETHER else f"{name}, {self._jobs} threads"
+        wall = self._run.together(self._run.label(self._subject, label), operation, self._n, self._jobs)
+        for metric in metrics:
+            self._subject.recorder.took(self._workload, metric, wall)
+
+    def _weigh(self, before: Memory) -> None:
+        """Idle memory: what the whole machine has less, and what PID 1 of each takes."""
+        living = [instance for instance in self._instances if instance is not None]
+        if not living:
+            return
+        weigh(self._subject.recorder, self._workload, before, len(living))
+        boxes = [box for box in (sandbox_of(instance) for instance in living) if box is not None]
+        if boxes:
+            shares = [drive(box._box.memory()) / 1024 for box in boxes]
+            self._subject.recorder.value(self._workload, "PID 1 of each (PSS)", "KiB", len(shares), sum(shares) / len(shares))
+
+    def _read_image(self) -> None:
+        """Each sandbox reads the same file of the image: of the one copy on disk, which nobody else reads, all of it is then in
+        the page cache, and was not before. A sandbox with a copy of its own would read that."""
+        living = [instance for instance in self._instances if instance is not None]
+        shared = sharing.look(self._subject.layers)
+        if shared is None or not living or living[0].run(["test", "-r", shared.file]).exit_code:  # a layer above hides it
+            return
+        done = [1] * len(living)
+
+        def read(number: int) -> None:
+            with self._subject.recorder.timed(self._workload, "read the image"):
+                done[number] = living[number].run(["sh", "-c", f"cat '{shared.file}' > /dev/null"]).exit_code
+
+        sharing.forget(shared)
+        before = sharing.cached(shared)
+        self._run.together(self._run.label(self._subject, "read the image"), read, len(living), self._jobs)
+        value, failed, n, mib = self._subject.recorder.value, self._subject.recorder.failed, len(living), 1 << 20
+        value(self._workload, "the image on disk, one copy for all", "MiB", n, shared.disk / mib)
+        if any(done):
+            failed(self._workload, "read the image", f"cat {shared.file} exited with {max(done, key=abs)}")
+            return
+        value(self._workload, "a file of the image, read in each", "MiB", n, shared.size / mib)
+        value(self._workload, "page cache that this took", "MiB", n, (sharing.cached(shared) - before) / mib)
+
+
+def weigh(recorder: Recorder, workload: str, before: Memory, n: int) -> None:
+    """Two accounts of what `n` idle sandboxes take."""
+    after = memory()
+    in_use, available = after.in_use - before.in_use, before.available - after.available
+    recorder.value(workload, "memory per idle sandbox, kernel included", "KiB", n, in_use / n / 1024)
+    recorder.value(workload, "drop of MemAvailable per idle sandbox", "KiB", n, available / n / 1024)
+
+
+def sandbox_of(instance: Instance) -> Sandbox | None:
+    """The Sandbox that an instance of lisrt's own is a face of."""
+    found = getattr(instance, "sandbox", None)
+    return found if isinstance(found, Sandbox) else None
