@@ -50,6 +50,8 @@ class Config:
     commands: int = 4
     """Commands that each of them runs."""
     image: str | None = None
+    memory: int | None = None
+    """Bytes that each sandbox may use, of every runtime; None for no limit."""
     jobs: int = field(default_factory=lambda: 2 * len(os.sched_getaffinity(0)))
     """Threads that drive them, so operations in flight at once."""
     serial: int = 50

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lisrt import spawner
 from lisrt.bench.backend import Backend, Unavailable
+from lisrt.bench.backends import named
 from lisrt.bench.config import Config
+from lisrt.bench.documents import Document, document
+from lisrt.bench.floor import Floor
 from lisrt.bench.machine import filesystem
-from lisrt.bench.measure import Recorder, Row
+from lisrt.bench.measure import Recorder
 from lisrt.bench.workloads import workload
-from lisrt.bench.workloads.base import Floor, Progress, Run, Subject
+from lisrt.bench.workloads.base import Progress, Run, Subject
 from lisrt.errors import HostError, LisrtError
 from lisrt.image import HOST
 
+ORDER = "What is done one at a time is done by all in turn, in an order drawn anew each time; the rest by one after the other."
 DEFAULT = ("native", "bwrap")
 """Where no backend is named: the first that runs here."""
 
@@ -58,11 +61,22 @@ class Bench:
             for name in self._workloads:
                 self._measure(name, subjects, floor)
         if not self.measured:
-            raise Unavailable("; ".join(f"{name}: {why}" for name, why in self.left_out.items()))
+            raise Unavailable(_listed({name: self.left_out[name] for name in self._workloads if name in self.left_out}))
 
-    def rows(self) -> list[Row]:
+    @property
+    def recorders(self) -> list[Recorder]:
         """Of all backends, the floor and the bare host, as they were first met."""
-        return [row for recorder in self._recorders.values() for row in recorder.rows()]
+        return list(self._recorders.values())
+
+    def document(self, machine: Mapping[str, Any], command: str) -> Document:
+        """The report. What is no row has a place of its own: findings in words, series, and workloads that were left out."""
+        told = {**self._config.as_json(), "workloads": list(self._workloads)}
+        found = {**machine, "scratch_filesystem": self.scratch_filesystem, "guarantees": self.guarantees}
+        known: dict[str, dict[str, str] | str] = {**self.settings}
+        known |= {name: why for name, why in self.left_out.items() if name not in self._workloads}
+        made = document(self.recorders, found, told, self._config.seed, known, order=ORDER, command=command)
+        gone = {name: why for name, why in self.left_out.items() if name in self._workloads}
+        return made | {"notes": self.notes, "series": self.series, "left_out": gone}
 
     @property
     def failures(self) -> int:
@@ -102,15 +116,14 @@ class Bench:
         self.measured += 1
 
     def _subjects(self, stack: contextlib.ExitStack) -> list[Subject]:
-        known = backends()
         found: list[Subject] = []
         fault: BaseException | None = None
         for name in self._names or DEFAULT:
             if found and not self._names:
                 break
-            backend = known[name]()
-            stack.callback(backend.stop)
             try:
+                backend = named(name, self._config.memory)
+                stack.callback(backend.stop)
                 found.append(self._started(backend))
             except Unavailable as error:
                 self.left_out[name] = str(error)
@@ -118,23 +131,23 @@ class Bench:
         if not found and isinstance(fault, LisrtError):
             raise fault
         if not found:
-            raise Unavailable("; ".join(f"{name}: {why}" for name, why in self.left_out.items()))
+            raise Unavailable(_listed(self.left_out))
         return found
 
     def _started(self, backend: Backend) -> Subject:
-        subject = Subject(backend, self._recorder(backend.name), self._config.image)
-        started = time.perf_counter()
-        backend.start(self._config.image)
+        subject = Subject(backend, self._recorder(backend.name), self._config.image, self._config.memory)
         if subject.launcher:
             try:
-                self._look(subject, started)
+                self._look(subject)
             except HostError as error:
                 raise Unavailable(str(error)) from error
+        backend.start(self._config.image)
         self.settings[backend.name] = dict(backend.settings())
         return subject
 
-    def _look(self, subject: Subject, started: float) -> None:
+    def _look(self, subject: Subject) -> None:
         """The first sandbox starts the spawner, once per program; and tells what the others will be like."""
+        started = time.perf_counter()
         with subject.sandbox() as box:
             subject.first = time.perf_counter() - started
             box.run(["/bin/true"]).check()
@@ -149,26 +162,23 @@ class Bench:
 
     def _floor(self, stack: contextlib.ExitStack) -> Floor | None:
         try:
-            made: Floor = importlib.import_module("lisrt.bench.floor").Floor()
-            return stack.enter_context(made)
-        except (ImportError, OSError, LisrtError, Unavailable) as error:
+            return stack.enter_context(Floor(self._config.image))
+        except (OSError, LisrtError, Unavailable) as error:
             self.left_out["floor"] = str(error)
             return None
 
 
-def backends() -> Mapping[str, Callable[[], Backend]]:
-    """All there are, by name."""
-    found: Mapping[str, Callable[[], Backend]] = importlib.import_module("lisrt.bench.backends").BACKENDS
-    return found
+def _listed(reasons: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {why}" for name, why in reasons.items())
 
 
-def names_of(text: str, known: Iterable[str], what: str) -> tuple[str, ...]:
-    """A list with commas. ValueError for a name that is not known."""
+def names_of(text: str, known: Iterable[str], what: str, *, others: bool = False) -> tuple[str, ...]:
+    """A list with commas. ValueError for a name that is not known; `others`: module:factory is one, too."""
     found = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    choices = sorted(known)
+    choices = ", ".join(known)
     for name in found:
-        if name not in choices:
-            raise ValueError(f"there is no {what} {name!r}; there are {', '.join(choices)}")
+        if name not in known and not (others and ":" in name):
+            raise ValueError(f"there is no {what} {name!r}; there are {choices}")
     if not found:
-        raise ValueError(f"name a {what}: {', '.join(choices)}")
+        raise ValueError(f"name a {what}: {choices}")
     return found

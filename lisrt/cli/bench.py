@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import json
 import resource
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,16 +15,30 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from lisrt import spawner
-from lisrt.bench import Bench, Config, Think, as_json, figures, table
+from lisrt.bench import Bench, Config, Think, dumps, page, text
 from lisrt.bench.backend import Unavailable
+from lisrt.bench.backends import BACKENDS
+from lisrt.bench.documents import Document
 from lisrt.bench.machine import facts
-from lisrt.bench.run import backends, names_of
+from lisrt.bench.run import names_of
 from lisrt.bench.workloads import WORKLOADS
+from lisrt.bench.workloads.base import LAUNCHERS
 from lisrt.cli.options import IMAGE_HELP, require_image, say_when_unpacking
+from lisrt.errors import LisrtError
+from lisrt.limits import size
 
 NEEDS_DESCRIPTORS = frozenset(WORKLOADS) - {"density", "steady", "install"}
 """Workloads that have `--concurrency` sandboxes alive; `density` takes what it can get."""
+SAID = ("launcher", "system calls", "memory", "pids")
+"""Of what is enforced in lisrt's sandboxes, what people are told."""
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+def _size(_context: click.Context, option: click.Parameter, value: str | None) -> int | None:
+    try:
+        return None if value is None else size(int(value) if value.isdecimal() else value, what="--memory")
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=option) from None
 
 
 def _think(_context: click.Context, option: click.Parameter, value: str) -> Think:
@@ -37,7 +50,7 @@ def _think(_context: click.Context, option: click.Parameter, value: str) -> Thin
 
 def _backends(_context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
     try:
-        return names_of(value, backends(), "backend") if value is not None else ()
+        return names_of(value, BACKENDS, "backend", others=True) if value is not None else ()
     except ValueError as error:
         raise click.BadParameter(str(error), param=option) from None
 
@@ -70,6 +83,9 @@ OPTIONS = (
         help="Instances of other runtimes alive at once, at most.",
     ),
     click.option("--image", "-i", help=IMAGE_HELP),
+    click.option(
+        "--memory", metavar="SIZE", callback=_size, help="Memory limit of each sandbox, of all runtimes; none by default."
+    ),
     click.option("--seed", type=int, default=1, show_default=True, help="Of all that is done in random order, or drawn."),
     click.option(
         "--think", metavar="none|lognormal:MEDIAN:SIGMA", default="none", show_default=True, callback=_think,
@@ -142,41 +158,35 @@ def command(
     say_when_unpacking()
     machine = facts()
     bench = _run_with_bars(config, backend, workload, console)
-    machine["scratch_filesystem"] = bench.scratch_filesystem
-    machine["guarantees"] = bench.guarantees
-    report = as_json(bench.rows(), machine, {**config.as_json(), "workloads": workload, "backends": list(bench.settings)})
-    report |= {"settings": bench.settings, "left_out": bench.left_out, "notes": bench.notes, "series": bench.series}
+    report = bench.document(machine, shlex.join(["lisrt", *sys.argv[1:]]))
     if json_file is not None:
-        json.dump(report, json_file, indent=1)
-        json_file.write("\n")
+        json_file.write(dumps(report))
     if html_file is not None:
-        html_file.write(importlib.import_module("lisrt.bench.html").page(report))
+        html_file.write(page(report))
     if json_file is None or json_file.fileno() != sys.stdout.fileno():
-        _print(bench)
+        _print(bench, report)
     for message, count in bench.errors.items():
         console.print(f"{count} × {message}", style="red", markup=False)
     return 0 if bench.served == bench.asked and not bench.failures else 1
 
 
-def _print(bench: Bench) -> None:
+def _print(bench: Bench, report: Document) -> None:
     """For people, on stdout: the verdict comes last."""
-    out, rows = Console(highlight=False), bench.rows()
-    with out.capture() as report:  # click prints it: rich would exit 1 when nobody reads it
-        out.print(table(rows))
-        for line in [*figures(rows), *bench.notes]:
-            out.print(line, markup=False)
-        for name in ("launcher", "system calls", "memory", "pids"):
-            if bench.guarantees:
-                out.print(f"{name}: {bench.guarantees.get(name, 'unknown')}", style="dim", markup=False)
-        for name, settings in bench.settings.items():
-            words = ", ".join(f"{key} {value}" for key, value in settings.items())
-            out.print(f"{name}: {words}", style="dim", markup=False)
-        for name, why in bench.left_out.items():
-            out.print(f"left out, {name}: {why}", style="yellow", markup=False)
-        verdict = f"{bench.served:,} of {bench.asked:,} sandboxes served, {bench.failures} failures"
-        is_good = bench.served == bench.asked and not bench.failures
-        out.print(verdict, style="bold" if is_good else "bold red")
-    click.echo(report.get(), nl=False)
+    lines = [(line, "") for line in bench.notes]
+    if bench.guarantees:
+        lines += [(f"{name}: {bench.guarantees.get(name, 'unknown')}", "dim") for name in SAID]
+    for name, settings in bench.settings.items():
+        if name not in LAUNCHERS:  # whose are said above
+            lines.append((f"{name}: {', '.join(f'{key} {value}' for key, value in settings.items())}", "dim"))
+    lines += [(f"{name} left out: {why}", "yellow") for name, why in bench.left_out.items()]
+    is_good = bench.served == bench.asked and not bench.failures
+    verdict = f"{bench.served} of {bench.asked} sandboxes served, {bench.failures} failures"
+    lines.append((verdict, "bold" if is_good else "bold red"))
+    out = Console(highlight=False)
+    with out.capture() as rest:  # click prints it: rich would exit 1 when nobody reads it
+        for line, style in lines:
+            out.print(line, style=style, markup=False, soft_wrap=True)
+    click.echo(text(report, color=sys.stdout.isatty()) + rest.get(), nl=False)
 
 
 @contextlib.contextmanager
@@ -204,7 +214,7 @@ def _run_with_bars(config: Config, names: tuple[str, ...], workloads: tuple[str,
                 home.stop()  # threads that wait for an answer get an end of file
             raise
         except Unavailable as error:
-            raise click.ClickException(f"nothing could be measured: {error}") from None
+            raise LisrtError(f"nothing could be measured: {error}") from None
     return bench
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from lisrt.bench import sharing
@@ -13,25 +14,27 @@ from lisrt.sandbox import Sandbox
 from lisrt.waiting import drive
 
 TOGETHER = "all alive"
-Use = Callable[[Recorder, Instance, str, int, int], bool]
-"""Does what one is to do, and says whether all of it went well."""
+PAYLOAD = os.urandom(4096)
 
 
 class AllAlive:
     """`n` sandboxes of one backend at once, driven by `jobs` threads."""
 
-    def __init__(self, run: Run, subject: Subject, workload: str, n: int, jobs: int, use: Use) -> None:
+    def __init__(self, run: Run, subject: Subject, workload: str, n: int, jobs: int) -> None:
         self._run, self._subject, self._workload = run, subject, workload
-        self._n, self._jobs, self._use = n, jobs, use
+        self._n, self._jobs = n, jobs
         self._instances: list[Instance | None] = [None] * n
 
     def go(self) -> None:
         """All phases."""
+        if self._workload == TOGETHER:
+            self._subject.recorder.concurrency(TOGETHER, self._n)
         self._run.count(asked=self._n)
         before = memory()
         self._phase("create", self._create, ["create"])
         self._weigh(before)
-        self._phase("commands and files", self._command, ["exec", "write", "read"])
+        self._phase("commands", self._commands, ["exec"])
+        self._phase("files", self._files, ["write", "read"])
         self._read_image()
         self._phase("destroy", self._destroy, ["destroy"])
 
@@ -39,14 +42,20 @@ class AllAlive:
         with self._subject.recorder.timed(self._workload, "create"):
             self._instances[number] = self._subject.backend.create()
 
-    def _command(self, number: int) -> None:
+    def _commands(self, number: int) -> None:
+        instance, count = self._instances[number], self._run.config.commands
+        if instance is not None and not commands(self._subject.recorder, instance, self._workload, count):
+            self._give_up(number, instance)
+
+    def _files(self, number: int) -> None:
         instance = self._instances[number]
-        if instance is None:
-            return
-        if not self._use(self._subject.recorder, instance, self._workload, self._run.config.commands, number):
-            self._instances[number] = None
-            with self._subject.recorder.timed(self._workload, "destroy"):
-                instance.destroy()
+        if instance is not None and not files(self._subject.recorder, instance, self._workload, number):
+            self._give_up(number, instance)
+
+    def _give_up(self, number: int, instance: Instance) -> None:
+        self._instances[number] = None
+        with self._subject.recorder.timed(self._workload, "destroy"):
+            instance.destroy()
 
     def _destroy(self, number: int) -> None:
         instance = self._instances[number]
@@ -56,7 +65,7 @@ class AllAlive:
             self._run.count(served=int(timing.ok))
 
     def _phase(self, name: str, operation: Callable[[int], None], metrics: list[str]) -> None:
-        label = name if self._workload == TOGETHER else f"{name}, {self._jobs} threads"
+        label = name if self._workload == TOGETHER else f"{name}, {self._jobs} at once"
         wall = self._run.together(self._run.label(self._subject, label), operation, self._n, self._jobs)
         for metric in metrics:
             self._subject.recorder.took(self._workload, metric, wall)
@@ -95,6 +104,32 @@ class AllAlive:
             return
         value(self._workload, "a file of the image, read in each", "MiB", n, shared.size / mib)
         value(self._workload, "page cache that this took", "MiB", n, (sharing.cached(shared) - before) / mib)
+
+
+def commands(recorder: Recorder, instance: Instance, workload: str, count: int) -> bool:
+    """So many in a row; whether all did what they should."""
+    for _ in range(count):
+        with recorder.timed(workload, "exec") as timing:
+            status = instance.run(["/bin/true"]).exit_code
+        if timing.ok and status != 0:
+            recorder.failed(workload, "exec", f"exec: /bin/true exited with {status}")
+        if not timing.ok or status != 0:
+            return False
+    return True
+
+
+def files(recorder: Recorder, instance: Instance, workload: str, number: int = 0) -> bool:
+    """A file written and read; whether it is the same."""
+    path = f"/testbed/bench/{number}.bin"
+    with recorder.timed(workload, "write") as timing:
+        instance.write(path, PAYLOAD)
+    if not timing.ok:
+        return False
+    with recorder.timed(workload, "read") as timing:
+        data = instance.read(path)
+    if timing.ok and data != PAYLOAD:
+        recorder.failed(workload, "read", "read: not what was written")
+    return timing.ok and data == PAYLOAD
 
 
 def weigh(recorder: Recorder, workload: str, before: Memory, n: int) -> None:

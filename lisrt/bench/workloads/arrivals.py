@@ -110,4 +110,4 @@ async def _awaited(run: Run, subject: Subject, n: int) -> None:
 
 def _share(run: Run, subject: Subject, workload: str, metric: str, n: int) -> None:
     answered = sum(row.n for row in subject.recorder.rows() if (row.workload, row.metric) == (workload, metric))
-    subject.recorder.value(workload, f"{metric}: requests answered", "%", n, 100 * answered / n)
+    subject.recorder.value(workload, f"{workload}, {metric}: requests answered", "%", n, 100 * answered / n)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,13 +9,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from lisrt import spawner
 from lisrt.aio import AsyncSandbox
-from lisrt.bench.backend import Backend
+from lisrt.bench.backend import Backend, BackendError
 from lisrt.bench.config import Config
+from lisrt.bench.floor import Floor
 from lisrt.bench.measure import Recorder
+from lisrt.limits import Limits
 from lisrt.sandbox import Sandbox
 
 Progress = Callable[[str, int, int], None]
@@ -26,24 +27,6 @@ LAUNCHERS = {"native": "native", "bwrap": "bwrap"}
 """Backends that are lisrt's own, and the launcher that each of them is."""
 
 
-class Floor(Protocol):
-    """lisrt.bench.floor.Floor: the same system calls from C. Seconds, measured there. OSError where it fails."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *about: object) -> None: ...
-
-    def create(self) -> float: ...
-
-    def exec(self) -> float: ...
-
-    def destroy(self) -> float: ...
-
-    def fork(self) -> float: ...
-
-    def many(self, n: int, jobs: int, commands: int) -> dict[str, tuple[list[float], float]]: ...
-
-
 @dataclass(slots=True)
 class Subject:
     """A backend that has been started, and what is measured of it."""
@@ -51,6 +34,7 @@ class Subject:
     backend: Backend
     recorder: Recorder
     image: str | None
+    memory: int | None = None
     first: float = 0.0
     """Seconds from nothing to the first sandbox; of lisrt's own only."""
     layers: tuple[str, ...] = ()
@@ -70,11 +54,14 @@ class Subject:
 
     def sandbox(self, **options: Any) -> Sandbox:
         """One of lisrt's own, for what other runtimes don't have."""
-        return Sandbox(self.image, launcher=self.launcher or "auto", **options)
+        return Sandbox(self.image, **{**self._options(), **options})
 
     def awaited(self) -> AsyncSandbox:
         """The same, for an event loop; to be entered."""
-        return AsyncSandbox(self.image, launcher=self.launcher or "auto")
+        return AsyncSandbox(self.image, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        return {"launcher": self.launcher or "auto", "limits": Limits(self.memory)}
 
 
 @dataclass(slots=True)
@@ -181,7 +168,7 @@ def floored(run: Run, workload: str, metric: str, measure: Callable[[], float]) 
     """Takes one sample of the floor; False when it has failed, which is counted."""
     try:
         run.of_floor.sample(workload, metric, measure())
-    except OSError as error:
+    except (OSError, BackendError) as error:
         run.of_floor.failed(workload, metric, f"floor, {metric}: {error}")
         return False
     return True
@@ -191,12 +178,12 @@ def floored_many(run: Run, workload: str, n: int, names: dict[str, str]) -> None
     """The floor's own `n` alive at once; `names`: its metrics, and what to call them."""
     if run.floor is None:
         return
-    measure = functools.partial(run.floor.many, n, run.config.jobs, run.config.commands)
     try:
-        found = measure()
-    except OSError as error:
+        found = run.floor.many(n, run.config.jobs, run.config.commands)
+    except (OSError, BackendError) as error:
         run.of_floor.failed(workload, "create", f"floor, {n} alive: {error}")
         return
+    run.of_floor.concurrency(workload, n)
     for theirs, ours in names.items():
         samples, wall = found[theirs]
         for seconds in samples:

@@ -42,11 +42,11 @@ class Kind:
 
 
 KINDS = (
-    Kind("true", ("/bin/true",)),
-    Kind("sh -c", ("sh", "-c", ":")),
-    Kind("python3 -c", ("python3", "-c", "pass")),
-    Kind("1 MB out", ("head", "-c", str(SIZE), "/dev/zero"), size=SIZE),
-    Kind("1 MB in and out", ("cat",), stdin=DATA, size=SIZE),
+    Kind("exec true", ("/bin/true",)),
+    Kind("exec sh -c", ("sh", "-c", ":")),
+    Kind("exec python3 -c", ("python3", "-c", "pass")),
+    Kind("exec 1 MB out", ("head", "-c", str(SIZE), "/dev/zero"), size=SIZE),
+    Kind("exec 1 MB in and out", ("cat",), stdin=DATA, size=SIZE),
 )
 
 
@@ -68,7 +68,7 @@ class Commands:
                 except KeyboardInterrupt:
                     abandon()
                     raise
-        floored_many(run, TOGETHER, run.config.concurrency, {"exec": "true"})
+        floored_many(run, TOGETHER, run.config.concurrency, {"exec": "exec true"})
 
     def _one_at_a_time(self, run: Run) -> list[Kind]:
         """In random order, beside the bare host and the floor. Returns the kinds that every image has a program for."""
@@ -80,7 +80,7 @@ class Commands:
             turns += [partial(_one, subject.recorder, one, SERIAL, kind) for subject, one in made for kind in kinds]
             if run.floor is not None:
                 floored(run, SERIAL, "create", run.floor.create)
-                turns.append(partial(floored, run, SERIAL, "true", run.floor.exec))
+                turns.append(partial(floored, run, SERIAL, "exec true", run.floor.exec))
             random, step = run.random("exec"), run.steps(SERIAL, run.config.serial)
             for number in range(run.config.serial):
                 if number:  # as in lifecycle
@@ -126,6 +126,7 @@ def alive(run: Run, subject: Subject, n: int) -> Iterator[list[Instance]]:
             made[number].destroy()
 
     run.count(asked=n)
+    subject.recorder.concurrency(TOGETHER, n)
     run.together(run.label(subject, "create"), create, n)
     yield made
     run.together(run.label(subject, "destroy"), destroy, len(made))
@@ -136,7 +137,7 @@ def _threads(run: Run, subject: Subject, instances: list[Instance], kind: Kind) 
     """A thread has one of the sandboxes at a time."""
     if not instances:
         return
-    each = run.config.commands if kind.name == "true" else 1
+    each = run.config.commands if kind is KINDS[0] else 1
 
     def use(number: int) -> None:
         for _ in range(each):
@@ -178,7 +179,7 @@ async def _loop(run: Run, subject: Subject, kinds: list[Kind]) -> None:
     run.count(asked=n)
     await asyncio.gather(*(create() for _ in range(n)))
     for kind in kinds:
-        rounds = run.config.commands if kind.name == "true" else 1
+        rounds = run.config.commands if kind is KINDS[0] else 1
         step = run.steps(run.label(subject, f"{kind.name}, async"), rounds * len(boxes))
         started = time.perf_counter()
         await asyncio.gather(*(use(box, kind, step) for _ in range(rounds) for box in boxes))

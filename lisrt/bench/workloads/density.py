@@ -101,6 +101,7 @@ class _Climb:
             with self._lock:
                 self.alive.append(made)
 
+        recorder.concurrency(workload, level)
         missing = level - len(self.alive)
         recorder.took(workload, "create", self.run.together(self._label(f"create, to {level:,}"), create, missing))
         if self.alive:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Callable
 from functools import partial
 
-from lisrt.bench.backend import Instance
 from lisrt.bench.measure import Recorder
-from lisrt.bench.workloads.alive import TOGETHER, AllAlive
+from lisrt.bench.workloads.alive import PAYLOAD, TOGETHER, AllAlive, commands, files
 from lisrt.bench.workloads.base import Run, Subject, floored, floored_many
 from lisrt.limits import Limits
 
 SERIAL = "one at a time"
-PAYLOAD = os.urandom(4096)
 LIMITS = Limits(
     "200MiB", cpus=1, pids=512, disk="1GiB", files=100_000, open_files=256, output="1GiB", wall_time=60, enforce="watchdog"
 )
@@ -32,7 +29,7 @@ class Lifecycle:
         self._one_at_a_time(run)
         for subject in run.subjects:
             if subject.launcher:
-                AllAlive(run, subject, TOGETHER, run.config.concurrency, run.config.jobs, use).go()
+                AllAlive(run, subject, TOGETHER, run.config.concurrency, run.config.jobs).go()
             else:
                 self._at_its_best(run, subject)
         floored_many(run, TOGETHER, run.config.concurrency, {"create": "create", "exec": "exec", "destroy": "destroy"})
@@ -58,23 +55,24 @@ class Lifecycle:
             step()
 
     def _at_its_best(self, run: Run, subject: Subject) -> None:
-        """At each number of threads, and then at the one that creates quickest, as many as there may be."""
+        """At each number of threads, in a workload of its own; then at the one that creates quickest as many as there may be."""
         rates: dict[str, dict[int, float]] = {}
         for jobs in LEVELS:
             n = min(max(2 * jobs, 8), run.most(subject))
-            workload = f"{TOGETHER}, {jobs} threads"
-            AllAlive(run, subject, workload, n, jobs, use).go()
+            workload = f"{TOGETHER}, {jobs}"
+            subject.recorder.concurrency(workload, jobs)
+            AllAlive(run, subject, workload, n, jobs).go()
             for row in subject.recorder.rows():
                 if row.workload == workload and row.rate:
                     rates.setdefault(row.metric, {})[jobs] = row.rate
             if jobs >= n:
                 break
         best = {metric: max(found, key=lambda jobs: found[jobs]) for metric, found in rates.items()}
-        AllAlive(run, subject, TOGETHER, run.most(subject), best.get("create", 1), use).go()
-        for metric, jobs in best.items():
-            rate = rates[metric][jobs]
-            subject.recorder.value(TOGETHER, f"{metric}, best rate", "per s", jobs, rate)
-            run.notes.append(f"{subject.name}: {metric} is quickest with {jobs} threads, {rate:,.1f} a second")
+        AllAlive(run, subject, TOGETHER, run.most(subject), best.get("create", 1)).go()
+        run.notes += [
+            f"{subject.name}: {metric} is quickest with {jobs} at once, {rates[metric][jobs]:,.1f} a second"
+            for metric, jobs in best.items()
+        ]
 
 
 def _host_exec(recorder: Recorder) -> None:
@@ -87,8 +85,8 @@ def _floor(run: Run) -> None:
     if floored(run, SERIAL, "create", run.floor.create):
         for _ in range(run.config.commands):
             floored(run, SERIAL, "exec", run.floor.exec)
+        floored(run, SERIAL, "fork", run.floor.fork)
         floored(run, SERIAL, "destroy", run.floor.destroy)
-    floored(run, SERIAL, "fork", run.floor.fork)
 
 
 def _one(run: Run, subject: Subject) -> None:
@@ -97,7 +95,8 @@ def _one(run: Run, subject: Subject) -> None:
     with timed(SERIAL, "create"):
         instance = subject.backend.create()
     if instance is not None:
-        use(subject.recorder, instance, SERIAL, run.config.commands)
+        if commands(subject.recorder, instance, SERIAL, run.config.commands):
+            files(subject.recorder, instance, SERIAL)
         with timed(SERIAL, "destroy"):
             instance.destroy()
 
@@ -129,27 +128,3 @@ def _limited(run: Run, subject: Subject) -> None:
             with timed(SERIAL, "exec, limited"):
                 box.run(["/bin/true"]).check()
         box.close()
-
-
-def use(recorder: Recorder, instance: Instance, workload: str, commands: int, number: int = 0) -> bool:
-    """Commands and a file, and a look whether they did what they should."""
-    timed, failed = recorder.timed, recorder.failed
-    path = f"/testbed/bench/{number}.bin"
-    for _ in range(commands):
-        with timed(workload, "exec") as timing:
-            status = instance.run(["/bin/true"]).exit_code
-        if timing.ok and status != 0:
-            failed(workload, "exec", f"exec: /bin/true exited with {status}")
-        if not timing.ok or status != 0:
-            return False
-    with timed(workload, "write") as timing:
-        instance.write(path, PAYLOAD)
-    if not timing.ok:
-        return False
-    with timed(workload, "read") as timing:
-        data = instance.read(path)
-    if not timing.ok:
-        return False
-    if data != PAYLOAD:
-        failed(workload, "read", "read: not what was written")
-    return data == PAYLOAD

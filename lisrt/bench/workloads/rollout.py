@@ -62,7 +62,7 @@ class Rollout:
                 continue
             if not run.config.think.median:
                 for jobs in (level for level in LEVELS if level < n):
-                    self._in_threads(run, subject, f"{TOGETHER}, {jobs} threads", episodes, 2 * jobs, jobs)
+                    self._in_threads(run, subject, f"{TOGETHER}, {jobs}", episodes, 2 * jobs, jobs)
             self._in_threads(run, subject, TOGETHER, episodes, n, n)
 
     def _one_at_a_time(self, run: Run, episodes: list[Episode]) -> None:
@@ -91,6 +91,7 @@ class Rollout:
                     sums.add(tally, wall, self._alone.get(episode.name))
 
         run.count(asked=n)
+        subject.recorder.concurrency(workload, jobs)
         took = run.together(run.label(subject, workload), one, n, jobs)
         run.count(served=sums.episodes)
         _report(run, subject, workload, sums, took)
@@ -114,6 +115,7 @@ class Rollout:
             return time.perf_counter() - started
 
         run.count(asked=n)
+        subject.recorder.concurrency(TOGETHER, n)
         try:
             took = asyncio.run(all_of_them())
         except KeyboardInterrupt:

@@ -6,14 +6,17 @@ import threading
 import time
 from array import array
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from random import Random
 
 from lisrt import spawner
-from lisrt.bench.backend import Instance
-from lisrt.bench.measure import Recorder
+from lisrt.bench.backend import BackendError, Instance
+from lisrt.bench.measure import Recorder, Timing
 from lisrt.bench.workloads.base import Run, Subject, threads
 from lisrt.bench.workloads.series import look, trends
+from lisrt.errors import LisrtError
 
 NAME = "soak"
 LIVE = 64
@@ -55,23 +58,28 @@ class Kept:
         return list(self._kept[: min(self.count, KEPT)])
 
 
-class Sieve(Recorder):
-    """Keeps a fair sample of durations, and has another recorder count failures."""
+class Sieve:
+    """What a recorder is to others, but of durations it keeps a fair sample, and of each kind of failure one message."""
 
     def __init__(self, target: Recorder, random: Random) -> None:
-        super().__init__(NAME)
         self._target = target
-        self._guard = threading.Lock()
+        self._lock = threading.Lock()
+        self._words: dict[tuple[str, type[BaseException]], str] = {}
         self.kept = {name: Kept(random) for name in ("create", "exec", "write", "read", "destroy")}
 
-    def sample(self, workload: str, metric: str, seconds: float) -> None:
-        """Of all that come, some stay."""
-        with self._guard:
-            self.kept[metric].add(seconds)
-
-    def failed(self, workload: str, metric: str, message: str) -> None:
-        """Counted there."""
-        self._target.failed(workload, metric, message)
+    @contextmanager
+    def timed(self, metric: str) -> Iterator[Timing]:
+        """As Recorder.timed."""
+        timing, started = Timing(), time.perf_counter()
+        try:
+            yield timing
+        except (LisrtError, BackendError, OSError) as error:
+            words = f"{metric}: {type(error).__name__}: {error}"
+            self._target.failed(NAME, metric, self._words.setdefault((metric, type(error)), words))
+            return
+        timing.ok = True
+        with self._lock:
+            self.kept[metric].add(time.perf_counter() - started)
 
 
 class _Churn:
@@ -124,25 +132,25 @@ class _Churn:
 
     def _made(self) -> Instance | None:
         made = None
-        with self._timed(NAME, "create"):
+        with self._timed("create"):
             made = self.subject.backend.create()
         return made
 
     def _use(self, instance: Instance) -> None:
-        failed = self._sieve.failed
-        with self._timed(NAME, "exec") as timing:
+        failed = self.subject.recorder.failed
+        with self._timed("exec") as timing:
             status = instance.run(["/bin/true"]).exit_code
         if timing.ok and status != 0:
             failed(NAME, "exec", f"exec: /bin/true exited with {status}")
-        with self._timed(NAME, "write"):
+        with self._timed("write"):
             instance.write("/testbed/data", DATA)
-        with self._timed(NAME, "read") as timing:
+        with self._timed("read") as timing:
             data = instance.read("/testbed/data")
         if timing.ok and data != DATA:
             failed(NAME, "read", "read: not what was written")
 
     def _destroy(self, instance: Instance) -> None:
-        with self._timed(NAME, "destroy") as timing:
+        with self._timed("destroy") as timing:
             instance.destroy()
         self.run.count(served=int(timing.ok))
 

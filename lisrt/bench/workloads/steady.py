@@ -27,7 +27,7 @@ HOME = "/testbed/steady"
 DRAWS = 1000
 """Of the bootstrap."""
 
-# Nothing waits for the disk: an overlay that may forget does not either (`volatile`), which would make sandboxes the quicker ones.
+# Nothing waits for the disk: an overlay that may forget does not either (`volatile`), or sandboxes would be the quicker ones.
 _PYTHON = """\
 import ast, compileall, io, json, os, pathlib, re, sqlite3, subprocess, sys, tokenize
 for number in range(40):
@@ -108,8 +108,8 @@ class Steady:
             random, step = run.random(NAME), run.steps(NAME, rounds * len(cases))
             for case in cases:
                 ratios: dict[str, list[float]] = {subject.name: [] for subject in run.subjects}
-                for _ in range(rounds):
-                    _round(run, case, made, place, random, ratios)
+                for number in range(rounds):
+                    _round(run, case, made, os.path.join(place, f"{case.name}-{number}"), random, ratios)
                     step()
                 for subject in run.subjects:
                     _compare(run, subject, case, ratios[subject.name])
@@ -132,10 +132,11 @@ class Steady:
 def _round(
     run: Run, case: Case, made: list[tuple[Subject, Instance]], place: str, random: Random, ratios: dict[str, list[float]]
 ) -> None:
-    """Once on the bare host and once in each sandbox, in random order."""
+    """Once on the bare host and once in each sandbox, in random order. Nothing is deleted meanwhile: an ext4 without a journal looks
+    at every inode that was, before it takes one."""
     took: dict[str, float | None] = {}
     turns: list[tuple[str, Callable[[], float | None]]] = [("", partial(_outside, run, case, place))]
-    turns += [(subject.name, partial(_inside, subject, one, case)) for subject, one in made]
+    turns += [(subject.name, partial(_inside, subject, one, case, place)) for subject, one in made]
     random.shuffle(turns)
     for name, turn in turns:
         took[name] = turn()
@@ -145,16 +146,15 @@ def _round(
             ratios[name].append(seconds / bare)
 
 
-def _inside(subject: Subject, instance: Instance, case: Case) -> float | None:
-    recorder = subject.recorder
+def _inside(subject: Subject, instance: Instance, case: Case, place: str) -> float | None:
+    recorder, home = subject.recorder, f"{HOME}/{os.path.basename(place)}"
     try:
-        instance.run(["rm", "-rf", HOME])
-        instance.write(f"{HOME}.tar", case.archive)
-        instance.run(["bash", "-c", f"mkdir {HOME} && tar xf {HOME}.tar -C {HOME}"])
+        instance.write(f"{home}.tar", case.archive)
+        instance.run(["bash", "-c", f"mkdir {home} && tar xf {home}.tar -C {home}"])
     except (OSError, LisrtError, BackendError) as error:
         recorder.failed(NAME, case.name, f"{case.name}: its files could not be had: {error}")
         return None
-    script = f"cd {HOME}\n{case.argv[2]}"
+    script = f"cd {home}\n{case.argv[2]}"
     started = time.perf_counter()
     with recorder.timed(NAME, case.name) as timing:
         found = instance.run(["bash", "-c", script])
@@ -169,11 +169,10 @@ def _inside(subject: Subject, instance: Instance, case: Case) -> float | None:
 
 def _outside(run: Run, case: Case, place: str) -> float | None:
     """With nothing of this process's environment, as in a sandbox."""
-    home = Path(place, "steady")
-    shutil.rmtree(home, ignore_errors=True)
+    home = Path(place)
     home.mkdir()
     subprocess.run(["tar", "xf", "-", "-C", str(home)], input=case.archive, check=True)
-    env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": place, "LANG": "C.UTF-8"}
+    env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": os.path.dirname(place), "LANG": "C.UTF-8"}
     started = time.perf_counter()
     done = subprocess.run(case.argv, cwd=home, env=env, stdin=subprocess.DEVNULL, capture_output=True)
     took = time.perf_counter() - started
