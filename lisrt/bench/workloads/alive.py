@@ -9,7 +9,7 @@ from lisrt.bench import sharing
 from lisrt.bench.backend import Instance
 from lisrt.bench.machine import Memory, memory
 from lisrt.bench.measure import Recorder
-from lisrt.bench.workloads.base import Run, Subject
+from lisrt.bench.workloads.base import FAULTS, Run, Subject
 from lisrt.sandbox import Sandbox
 from lisrt.waiting import drive
 
@@ -86,7 +86,12 @@ class AllAlive:
         the page cache, and was not before. A sandbox with a copy of its own would read that."""
         living = [instance for instance in self._instances if instance is not None]
         shared = sharing.look(self._subject.layers)
-        if shared is None or not living or living[0].run(["test", "-r", shared.file]).exit_code:  # a layer above hides it
+        if shared is None or not living:
+            return
+        try:
+            if living[0].run(["test", "-r", shared.file]).exit_code:
+                return  # a layer above hides it
+        except FAULTS:
             return
         done = [1] * len(living)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,10 +13,11 @@ from typing import Any, Protocol
 
 from lisrt import spawner
 from lisrt.aio import AsyncSandbox
-from lisrt.bench.backend import Backend, BackendError
+from lisrt.bench.backend import Backend, BackendError, Instance
 from lisrt.bench.config import Config
 from lisrt.bench.floor import Floor
 from lisrt.bench.measure import Recorder
+from lisrt.errors import LisrtError
 from lisrt.limits import Limits
 from lisrt.sandbox import Sandbox
 
@@ -162,6 +163,35 @@ class Workload(Protocol):
     def run(self, run: Run) -> None:
         """All of it. A sandbox that fails is counted and left out of the rest; nothing is tried again. Unavailable where this
         host can't have it."""
+
+
+FAULTS = (LisrtError, BackendError, OSError)
+"""What a recorder counts as a failure."""
+
+
+@contextmanager
+def one_of_each(run: Run, workload: str) -> Iterator[list[tuple[Subject, Instance]]]:
+    """A sandbox of each backend that can make one; all are destroyed. For what is done in one, again and again."""
+    made: list[tuple[Subject, Instance]] = []
+    run.count(asked=len(run.subjects))
+    try:
+        for subject in run.subjects:
+            with subject.recorder.timed(workload, "create"):
+                made.append((subject, subject.backend.create()))
+        yield made
+    finally:
+        for subject, instance in made:
+            with subject.recorder.timed(workload, "destroy") as timing:
+                instance.destroy()
+            run.count(served=int(timing.ok))
+
+
+def lacks(instance: Instance, programs: Iterable[str]) -> set[str]:
+    """Programs that its image does not have. One that does not answer lacks none: its failures are counted where they count."""
+    try:
+        return {name for name in programs if instance.run(["sh", "-c", f"command -v {name}"]).exit_code}
+    except FAULTS:
+        return set()
 
 
 def floored(run: Run, workload: str, metric: str, measure: Callable[[], float]) -> bool:

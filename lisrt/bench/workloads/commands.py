@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from functools import partial
 from lisrt.aio import AsyncSandbox
 from lisrt.bench.backend import Instance
 from lisrt.bench.measure import Recorder
-from lisrt.bench.workloads.base import Run, Subject, abandon, floored, floored_many
+from lisrt.bench.workloads.base import Run, Subject, abandon, floored, floored_many, lacks, one_of_each
 
 SERIAL, TOGETHER = "exec, one at a time", "exec, all alive"
 SIZE = 1_000_000
@@ -59,28 +60,30 @@ class Commands:
         kinds = self._one_at_a_time(run)
         for subject in run.subjects:
             with alive(run, subject, run.most(subject)) as instances:
-                for kind in kinds:
+                for kind in kinds[subject.name]:
                     _threads(run, subject, instances, kind)
         for subject in run.subjects:
             if subject.launcher:
                 try:
-                    asyncio.run(_loop(run, subject, kinds))
+                    asyncio.run(_loop(run, subject, kinds[subject.name]))
                 except KeyboardInterrupt:
                     abandon()
                     raise
         floored_many(run, TOGETHER, run.config.concurrency, {"exec": "exec true"})
 
-    def _one_at_a_time(self, run: Run) -> list[Kind]:
-        """In random order, beside the bare host and the floor. Returns the kinds that every image has a program for."""
-        made = [(subject, subject.backend.create()) for subject in run.subjects]
-        try:
-            kinds = [kind for kind in KINDS if all(one.run(["which", kind.argv[0]]).exit_code == 0 for _, one in made)]
-            run.notes += [f"exec: no {kind.argv[0]} in the image" for kind in KINDS if kind not in kinds]
-            turns: list[Callable[[], object]] = [partial(_host, run.of_host, kind) for kind in kinds]
-            turns += [partial(_one, subject.recorder, one, SERIAL, kind) for subject, one in made for kind in kinds]
-            if run.floor is not None:
-                floored(run, SERIAL, "create", run.floor.create)
-                turns.append(partial(floored, run, SERIAL, "exec true", run.floor.exec))
+    def _one_at_a_time(self, run: Run) -> dict[str, list[Kind]]:
+        """In random order, beside the bare host and the floor. Returns by backend the kinds that its image has a program for."""
+        kinds: dict[str, list[Kind]] = {subject.name: list(KINDS) for subject in run.subjects}
+        with one_of_each(run, SERIAL) as made:
+            here = [kind for kind in KINDS if shutil.which(kind.argv[0])]
+            turns: list[Callable[[], object]] = [partial(_host, run.of_host, kind) for kind in here]
+            for subject, one in made:
+                missing = lacks(one, {kind.argv[0] for kind in KINDS})
+                run.notes += [f"{subject.name}: exec: no {name} in the image" for name in sorted(missing)]
+                kinds[subject.name] = [kind for kind in KINDS if kind.argv[0] not in missing]
+                turns += [partial(_one, subject.recorder, one, SERIAL, kind) for kind in kinds[subject.name]]
+            if run.floor is not None and floored(run, SERIAL, "create", run.floor.create):
+                turns.append(partial(floored, run, SERIAL, KINDS[0].name, run.floor.exec))
             random, step = run.random("exec"), run.steps(SERIAL, run.config.serial)
             for number in range(run.config.serial):
                 if number:  # as in lifecycle
@@ -90,9 +93,6 @@ class Commands:
                 step()
             if run.floor is not None:
                 floored(run, SERIAL, "destroy", run.floor.destroy)
-        finally:
-            for _, one in made:
-                one.destroy()
         return kinds
 
 

@@ -9,14 +9,15 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lisrt.bench.backend import BackendError, Instance
+from lisrt.bench.backend import Instance
 from lisrt.bench.machine import memory
-from lisrt.bench.workloads.base import Run, Subject
+from lisrt.bench.workloads.base import FAULTS, Run, Subject
 from lisrt.doctor import ceilings
 from lisrt.doctor.host import Host
-from lisrt.errors import LisrtError
 
 LEVELS = (512, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000)
+GIVE_WAY = 4
+"""Sandboxes for each command in flight that end at the ceiling, for the others to have room to answer."""
 RESERVE = 0.04
 """The share of the machine's memory that is left alone: at its end the kernel kills somebody, and that may be anyone."""
 
@@ -94,7 +95,7 @@ class _Climb:
             started = time.perf_counter()
             try:
                 made = self.subject.backend.create()
-            except (LisrtError, OSError, BackendError) as error:
+            except FAULTS as error:
                 self._stop(f"{type(error).__name__}: {error}")
                 return
             recorder.sample(workload, "create", time.perf_counter() - started)
@@ -112,9 +113,11 @@ class _Climb:
             self._ceilings = rooms(level)
 
     def _answer(self) -> None:
-        """Each runs a command."""
+        """Each runs a command. Where something has run out some give way first: a command takes of it, too."""
         if not self.steps:
             return
+        if self.broke:
+            self._down(len(self.alive) - min(len(self.alive), GIVE_WAY * self.run.config.jobs))
         level, silent = int(self.steps[-1]["asked"]), 0
         recorder, workload = self.subject.recorder, f"density, {level:,}"
 
@@ -124,7 +127,7 @@ class _Climb:
             try:
                 status = self.alive[number].run(["/bin/true"]).exit_code
                 words = f"/bin/true exited with {status}" if status else ""
-            except (LisrtError, OSError, BackendError) as error:
+            except FAULTS as error:
                 words = f"{type(error).__name__}: {error}"
             if not words:
                 recorder.sample(workload, "exec", time.perf_counter() - started)
@@ -138,9 +141,10 @@ class _Climb:
         self.steps[-1]["answered"] = len(self.alive) - silent
         self.steps[-1]["alive"] = len(self.alive) - silent
 
-    def _down(self) -> None:
-        """They count as served: how far it went is a finding and no failure."""
-        recorder, alive = self.subject.recorder, self.alive
+    def _down(self, left: int = 0) -> None:
+        """To so many. They count as served: how far it went is a finding and no failure."""
+        recorder, alive = self.subject.recorder, self.alive[left:]
+        del self.alive[left:]
 
         def destroy(number: int) -> None:
             with recorder.timed("density", "destroy") as timing:

@@ -12,11 +12,10 @@ from dataclasses import asdict
 from random import Random
 
 from lisrt import spawner
-from lisrt.bench.backend import BackendError, Instance
+from lisrt.bench.backend import Instance
 from lisrt.bench.measure import Recorder, Timing
-from lisrt.bench.workloads.base import Run, Subject, threads
+from lisrt.bench.workloads.base import FAULTS, Run, Subject, threads
 from lisrt.bench.workloads.series import look, trends
-from lisrt.errors import LisrtError
 
 NAME = "soak"
 LIVE = 64
@@ -73,7 +72,7 @@ class Sieve:
         timing, started = Timing(), time.perf_counter()
         try:
             yield timing
-        except (LisrtError, BackendError, OSError) as error:
+        except FAULTS as error:
             words = f"{metric}: {type(error).__name__}: {error}"
             self._target.failed(NAME, metric, self._words.setdefault((metric, type(error)), words))
             return

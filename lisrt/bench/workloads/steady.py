@@ -16,10 +16,9 @@ from pathlib import Path
 from random import Random
 
 from lisrt import spawner
-from lisrt.bench.backend import BackendError, Instance, Unavailable
+from lisrt.bench.backend import Instance, Unavailable
 from lisrt.bench.measure import quantile
-from lisrt.bench.workloads.base import Run, Subject
-from lisrt.errors import LisrtError
+from lisrt.bench.workloads.base import FAULTS, Run, Subject, lacks, one_of_each
 from lisrt.image import HOST
 
 NAME = "steady"
@@ -100,40 +99,40 @@ class Steady:
         if any(subject.image not in (None, HOST) for subject in run.subjects):
             run.notes.append("steady: the bare host has its own Python, git and compiler, and the image others")
         rounds = max(1, run.config.serial // 5)
-        made = [(subject, subject.backend.create()) for subject in run.subjects]
-        run.count(asked=len(made))
         place = tempfile.mkdtemp(prefix="lisrt-bench-", dir=_beside(run.subjects[0]))
         try:
-            cases = [case for case in cases if self._can(run, case, [one for _, one in made])]
-            random, step = run.random(NAME), run.steps(NAME, rounds * len(cases))
-            for case in cases:
-                ratios: dict[str, list[float]] = {subject.name: [] for subject in run.subjects}
-                for number in range(rounds):
-                    _round(run, case, made, os.path.join(place, f"{case.name}-{number}"), random, ratios)
-                    step()
-                for subject in run.subjects:
-                    _compare(run, subject, case, ratios[subject.name])
+            with one_of_each(run, NAME) as made:
+                _all(run, [case for case in cases if _can(run, case, made)], made, place, rounds)
         finally:
             shutil.rmtree(place, ignore_errors=True)
-            for _, one in made:
-                one.destroy()
-        run.count(served=len(made))
 
-    def _can(self, run: Run, case: Case, instances: list[Instance]) -> bool:
-        words = "" if shutil.which(case.needs) else f"steady: no {case.needs} on this host, so nothing of {case.name}"
-        for one in instances:
-            if one.run(["bash", "-c", f"command -v {case.needs} tar"]).exit_code != 0:
-                words = f"steady: no {case.needs} in the image, so nothing of {case.name}"
-        if words:
-            run.notes.append(words)
-        return not words
+
+def _all(run: Run, cases: list[Case], made: list[tuple[Subject, Instance]], place: str, rounds: int) -> None:
+    random, step = run.random(NAME), run.steps(NAME, rounds * len(cases))
+    for case in cases:
+        ratios: dict[str, list[float]] = {subject.name: [] for subject, _ in made}
+        for number in range(rounds):
+            _round(run, case, made, os.path.join(place, f"{case.name}-{number}"), random, ratios)
+            step()
+        for subject, _ in made:
+            _compare(run, subject, case, ratios[subject.name])
+
+
+def _can(run: Run, case: Case, made: list[tuple[Subject, Instance]]) -> bool:
+    """Whether everybody has its programs; else there would be nothing to compare with."""
+    programs = (case.needs, "tar", "bash")
+    without = [] if all(map(shutil.which, programs)) else ["this host"]
+    without += [f"the image of {subject.name}" for subject, one in made if lacks(one, programs)]
+    if without:
+        run.notes.append(f"steady: {case.name} is left out: {' and '.join(without)} has not all of {', '.join(programs)}")
+    return not without
 
 
 def _round(
     run: Run, case: Case, made: list[tuple[Subject, Instance]], place: str, random: Random, ratios: dict[str, list[float]]
 ) -> None:
-    """Once on the bare host and once in each sandbox, in random order. Nothing is deleted meanwhile: an ext4 without a journal looks
-    at every inode that was, before it takes one."""
+    """Once on the bare host and once in each sandbox, in random order. Nothing is deleted meanwhile: an ext4 without a journal
+    looks at every inode that was, before it takes one."""
     took: dict[str, float | None] = {}
     turns: list[tuple[str, Callable[[], float | None]]] = [("", partial(_outside, run, case, place))]
     turns += [(subject.name, partial(_inside, subject, one, case, place)) for subject, one in made]
@@ -151,7 +150,7 @@ def _inside(subject: Subject, instance: Instance, case: Case, place: str) -> flo
     try:
         instance.write(f"{home}.tar", case.archive)
         instance.run(["bash", "-c", f"mkdir {home} && tar xf {home}.tar -C {home}"])
-    except (OSError, LisrtError, BackendError) as error:
+    except FAULTS as error:
         recorder.failed(NAME, case.name, f"{case.name}: its files could not be had: {error}")
         return None
     script = f"cd {home}\n{case.argv[2]}"
