@@ -251,7 +251,7 @@ def test_too_many_for_the_hosts_limits_is_said_before(cli: Cli) -> None:
     assert "100" in done.stderr and "open files" in done.stderr
 
 
-@pytest.mark.parametrize("workload", ["exec", "burst", "rollout", "density", "soak"])
+@pytest.mark.parametrize("workload", ["exec", "rollout", "density", "soak"])
 def test_an_interrupted_workload_leaves_nothing(cli: Cli, workload: str) -> None:
     """Ctrl-C among threads that wait and event loops: as in any other."""
     with cli.started("bench", "-n", "100", "--serial", "1", "--workload", workload, "--think", "lognormal:2:1") as process:

@@ -22,7 +22,7 @@ from lisrt.image import HOST
 
 ORDER = "What is done one at a time is done by all in turn, in an order drawn anew each time; the rest by one after the other."
 DEFAULT = ("native", "bwrap")
-"""Where no backend is named: the first that runs here."""
+"""Where neither a backend nor a launcher was chosen: the first that runs here."""
 
 
 class Bench:
@@ -118,7 +118,7 @@ class Bench:
     def _subjects(self, stack: contextlib.ExitStack) -> list[Subject]:
         found: list[Subject] = []
         fault: BaseException | None = None
-        for name in self._names or DEFAULT:
+        for name in self._names or _default():
             if found and not self._names:
                 break
             try:
@@ -166,6 +166,12 @@ class Bench:
         except (OSError, LisrtError, Unavailable) as error:
             self.left_out["floor"] = str(error)
             return None
+
+
+def _default() -> tuple[str, ...]:
+    """What sandboxes would be made by."""
+    launcher = spawner.resolve("auto")
+    return DEFAULT if launcher == "auto" else (launcher,)
 
 
 def _listed(reasons: Mapping[str, str]) -> str:

@@ -22,7 +22,7 @@ from lisrt.bench.documents import Document
 from lisrt.bench.machine import facts
 from lisrt.bench.run import names_of
 from lisrt.bench.workloads import WORKLOADS
-from lisrt.bench.workloads.base import LAUNCHERS
+from lisrt.bench.workloads.base import LAUNCHERS, was_interrupted
 from lisrt.cli.options import IMAGE_HELP, require_image, say_when_unpacking
 from lisrt.errors import LisrtError
 from lisrt.limits import size
@@ -66,7 +66,7 @@ OPTIONS = (
     click.option("--concurrency", "-n", type=click.IntRange(1), default=512, show_default=True, help="Sandboxes alive at once."),
     click.option(
         "--backend", "-b", metavar="NAME,...", callback=_backends,
-        help="Runtimes to measure, native, bwrap (both lisrt's), docker, podman and others; by default native, or else bwrap.",
+        help="Runtimes: native, bwrap (both are lisrt), docker, podman, or module:factory; by default what makes sandboxes here.",
     ),
     click.option(
         "--workload", "-w", metavar="NAME,...", default="lifecycle", show_default=True, callback=_workloads,
@@ -209,12 +209,14 @@ def _run_with_bars(config: Config, names: tuple[str, ...], workloads: tuple[str,
         bench = Bench(config, names, workloads, show)
         try:
             bench.run()
-        except KeyboardInterrupt:
-            for home in spawner.running_all():
-                home.stop()  # threads that wait for an answer get an end of file
-            raise
         except Unavailable as error:
             raise LisrtError(f"nothing could be measured: {error}") from None
+        except BaseException as error:
+            if not was_interrupted(error):
+                raise
+            for home in spawner.running_all():
+                home.stop()
+            raise KeyboardInterrupt from error
     return bench
 
 

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from support import rivals
 from support.fresh import environment
 
+from lisrt import HostError, Sandbox
 from lisrt.bench import Bench, Config, Think
 from lisrt.bench.backend import Unavailable
 from lisrt.bench.workloads import WORKLOADS
+from lisrt.bench.workloads.base import was_interrupted
 from lisrt.bench.workloads.density import LEVELS, levels
 from lisrt.bench.workloads.episodes import Command, Read, Tally, Write, load, replay
 from lisrt.bench.workloads.fork_tree import ancestors
@@ -96,7 +98,7 @@ def test_what_fails_is_counted_and_left_out_of_the_rest() -> None:
     assert bench.served == bench.asked - (bench.failures - 1)
 
 
-@pytest.mark.parametrize("workload", ["lifecycle", "exec", "rollout", "burst", "steady", "density"])
+@pytest.mark.parametrize("workload", ["lifecycle", "exec", "rollout", "burst", "density"])
 def test_a_runtime_that_runs_no_command_is_a_failure_not_a_crash(workload: str) -> None:
     """Whatever it is asked to do; lisrt beside it is measured all the same."""
     told = {"ceiling": 4} if workload == "density" else {}
@@ -115,6 +117,18 @@ def test_a_runtime_that_is_not_there_is_listed() -> None:
     assert report["backends"]["support.rivals:absent"]["available"] is False
     with pytest.raises(Unavailable, match="it is not installed"):
         measured("burst", backends=("support.rivals:absent",))
+
+
+def test_the_chosen_launcher_is_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no backend is named."""
+    monkeypatch.setenv("LISRT_LAUNCHER", "bwrap")
+    try:
+        Sandbox(launcher="bwrap").close()
+    except HostError as error:
+        pytest.skip(f"no bubblewrap here: {error}")
+    bench = measured("burst", n=2)
+    assert is_good(bench) and list(bench.settings) == ["bwrap"]
+    assert bench.guarantees["launcher"].startswith("bwrap")
 
 
 def test_what_only_lisrt_can_do_is_left_out_for_others() -> None:
@@ -384,6 +398,7 @@ def test_density_says_what_broke() -> None:
     source = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (60, 90))
+from lisrt import HostError, Sandbox
 from lisrt.bench import Bench, Config
 bench = Bench(Config(4, jobs=2, ceiling=400), ["native"], ["density"])
 bench.run()
@@ -489,3 +504,14 @@ def test_an_interrupted_loop_leaves_no_task() -> None:
     measured("burst", n=2)
     with pytest.raises(RuntimeError):
         asyncio.get_running_loop()
+
+
+def test_an_interrupt_is_told_from_a_fault_of_its_own() -> None:
+    """Ctrl-C in the middle of a lock's work comes out as that lock's error."""
+    with pytest.raises(RuntimeError) as found:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("release unlocked lock")
+    assert was_interrupted(found.value) and was_interrupted(KeyboardInterrupt())
+    assert not was_interrupted(RuntimeError("release unlocked lock"))

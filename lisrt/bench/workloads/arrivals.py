@@ -24,7 +24,7 @@ class Burst:
             if subject.launcher:
                 try:
                     asyncio.run(_awaited(run, subject, n))
-                except KeyboardInterrupt:
+                except BaseException:
                     abandon()
                     raise
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -141,17 +143,28 @@ def threads(jobs: int) -> Iterator[ThreadPoolExecutor]:
         yield pool
     except BaseException as error:
         pool.shutdown(wait=False, cancel_futures=True)
-        if isinstance(error, KeyboardInterrupt):
+        if was_interrupted(error):
             abandon()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
+def was_interrupted(error: BaseException | None) -> bool:
+    """Whether it is Ctrl-C, or what Ctrl-C has made of a lock or a loop that it came upon (`release unlocked lock`)."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False
+
+
 def abandon() -> None:
-    """Ends all sandboxes of this process: threads that wait for an answer get an end of file."""
+    """Has all sandboxes of this process end: threads that wait for an answer get an end of file. Nothing is closed here: one of
+    them may be about to do that, and what was closed twice was somebody else's by then."""
     for home in spawner.running_all():
-        home.stop()
+        with contextlib.suppress(OSError):
+            home.control.shutdown(socket.SHUT_WR)
 
 
 class Workload(Protocol):

@@ -66,7 +66,7 @@ class Commands:
             if subject.launcher:
                 try:
                     asyncio.run(_loop(run, subject, kinds[subject.name]))
-                except KeyboardInterrupt:
+                except BaseException:
                     abandon()
                     raise
         floored_many(run, TOGETHER, run.config.concurrency, {"exec": "exec true"})

@@ -118,7 +118,7 @@ class Rollout:
         subject.recorder.concurrency(TOGETHER, n)
         try:
             took = asyncio.run(all_of_them())
-        except KeyboardInterrupt:
+        except BaseException:
             abandon()
             raise
         run.count(served=sums.episodes)
