@@ -106,10 +106,10 @@ def test_memory_in_use_grows_with_memory_used() -> None:
 
 def test_every_operation_is_counted(working_host: None) -> None:
     """Exactly as many samples as were asked for, on both workloads; progress ends at the totals."""
-    seen: dict[str, int] = {}
-    recorder = Recorder("lisrt")
-    bench = Bench(Config(6, commands=3, jobs=3, serial=2), recorder, lambda phase, done: seen.update({phase: done}))
+    seen: dict[str, tuple[int, int]] = {}
+    bench = Bench(Config(6, commands=3, jobs=3, serial=2), ["native"], progress=lambda *args: seen.update({args[0]: args[1:]}))
     bench.run()
+    [recorder] = [one for one in bench.recorders if one.backend == "native"]
     samples = {(row.workload, row.metric): row.n for row in recorder.rows() if row.unit == "ms"}
     assert samples == {
         ("one at a time", "first"): 1,
@@ -129,21 +129,36 @@ def test_every_operation_is_counted(working_host: None) -> None:
         ("all alive", "read"): 6,
         ("all alive", "destroy"): 6,
     }
-    assert (bench.served, recorder.failures, recorder.errors) == (6, 0, {})
-    assert seen == bench.phases()
+    assert (bench.served, bench.asked, bench.failures, bench.errors) == (6, 6, 0, {})
+    assert seen == {
+        "one at a time": (2, 2), "create": (6, 6), "commands": (6, 6), "files": (6, 6), "destroy": (6, 6),
+    }  # fmt: skip
     assert all(row.p50 <= row.p95 <= row.p99 for row in recorder.rows() if row.unit == "ms")
+
+
+def test_the_floor_is_measured_in_the_same_moments(working_host: None) -> None:
+    """As often as lisrt, under the same names, so that each row has its ratio."""
+    bench = Bench(Config(6, commands=3, jobs=3, serial=2), ["native"])
+    bench.run()
+    if "floor" in bench.left_out:
+        pytest.skip(f"no floor here: {bench.left_out['floor']}")
+    rows = {(row.backend, row.workload, row.metric): row for one in bench.recorders for row in one.rows()}
+    for metric in ("create", "exec", "destroy"):
+        for workload in ("one at a time", "all alive"):
+            own, floor = rows["native", workload, metric], rows["floor", workload, metric]
+            assert (own.n, own.rate is None) == (floor.n, floor.rate is None)
+    assert rows["floor", "one at a time", "fork"].n == 2
 
 
 # The command
 
 
 def test_the_table_and_the_verdict(cli: Cli) -> None:
-    """A table that fits 80 columns, memory by its names, the verdict last; status 0."""
+    """Operations and memory by their names, the verdict last; status 0."""
     done = cli("bench", "-n", "8", "--serial", "2", "--commands", "1")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.rstrip().splitlines()
     assert lines[-1] == "8 of 8 sandboxes served, 0 failures"
-    assert max(map(len, lines)) <= 80
     for words in ("create", "exec", "write", "read", "destroy", "p50", "p95", "p99", "per s", "KiB"):
         assert words in done.stdout
 
@@ -160,14 +175,60 @@ def test_the_report_for_machines(cli: Cli, where: str) -> None:
     assert report["machine"]["guarantees"]["system calls"].startswith("an allow-list")
     assert report["config"]["concurrency"] == 3
     assert all(set(row) == ROW for row in report["rows"])
+    assert report["config"]["workloads"] == ["lifecycle"] and report["seed"] == 1
+    assert report["command"].startswith("lisrt bench -n 3 --serial 1 --json ")
 
 
-def test_a_report_that_can_not_be_written_is_found_out_first(cli: Cli) -> None:
-    """Before minutes of work, not after."""
-    done = cli("bench", "-n", "100000", "--json", "missing/report.json")
+def test_the_report_as_a_page(cli: Cli) -> None:
+    """Beside the table, in a file of its own."""
+    done = cli("bench", "-n", "3", "--serial", "1", "--html", "report.html")
+    assert (done.returncode, done.stderr) == (0, "")
+    page = (cli.cwd / "report.html").read_text()
+    assert page.startswith("<!DOCTYPE html>") and "3 of 3" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--workload", "nonesuch"), ["'nonesuch'", "lifecycle", "soak"]),
+        (("--workload", "exec,nonesuch"), ["'nonesuch'"]),
+        (("--workload", ","), ["lifecycle"]),
+        (("--backend", "nonesuch"), ["'nonesuch'", "native", "docker"]),
+        (("--think", "lognormal:-1:1"), ["lognormal:MEDIAN:SIGMA"]),
+        (("--memory", "plenty"), ["--memory"]),
+        (("--minutes", "0"), ["--minutes"]),
+        (("--json", "missing/report.json"), ["missing/report.json"]),
+        (("--html", "missing/report.html"), ["missing/report.html"]),
+        (("--episodes", "missing"), ["missing"]),
+        (("--suite", "missing"), ["missing"]),
+    ],
+)
+def test_mistakes_are_found_out_before_anything_is_done(cli: Cli, arguments: tuple[str, ...], words: list[str]) -> None:
+    """Status 2, what is wrong, and what there is; no sandbox was made."""
+    done = cli("bench", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "missing/report.json" in done.stderr
+    assert all(word in done.stderr for word in words)
     assert not cli.owners()
+
+
+def test_several_workloads_are_one_report(cli: Cli) -> None:
+    """In their order, with one verdict over all of their sandboxes."""
+    done = cli("bench", "-n", "3", "--serial", "1", "--workload", "burst,fork-tree", "--json", "report.json")
+    assert (done.returncode, done.stderr) == (0, "")
+    workloads = [row["workload"] for row in json.loads((cli.cwd / "report.json").read_text())["rows"] if row["unit"] == "ms"]
+    assert list(dict.fromkeys(workloads)) == ["burst", "fork-tree"]
+    assert done.stdout.rstrip().splitlines()[-1] == "9 of 9 sandboxes served, 0 failures"
+
+
+def test_a_runtime_that_is_not_there_is_said_and_no_failure(cli: Cli) -> None:
+    """Unless there is no other: then it is a fault, with the reason."""
+    absent = "support.rivals:absent"
+    done = cli("bench", "-n", "2", "--workload", "burst", "--backend", f"{absent},native")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{absent} left out: it is not installed" in done.stdout
+    done = cli("bench", "-n", "2", "--workload", "burst", "--backend", absent)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "nothing could be measured" in done.stderr and "it is not installed" in done.stderr
 
 
 def test_a_failure_is_a_failure(cli: Cli) -> None:
@@ -188,6 +249,22 @@ def test_too_many_for_the_hosts_limits_is_said_before(cli: Cli) -> None:
     done = cli("bench", "-n", "512", prefix=("sh", "-c", 'ulimit -n 100; exec "$@"', "sh"))
     assert done.returncode != 0
     assert "100" in done.stderr and "open files" in done.stderr
+
+
+@pytest.mark.parametrize("workload", ["exec", "rollout", "density", "soak"])
+def test_an_interrupted_workload_leaves_nothing(cli: Cli, workload: str) -> None:
+    """Ctrl-C among threads that wait and event loops: as in any other."""
+    with cli.started("bench", "-n", "100", "--serial", "1", "--workload", workload, "--think", "lognormal:2:1") as process:
+        eventually(lambda: len(helpers(cli.scratch)) > 30, within=30, what="the first sandboxes")
+        living = open_pidfds(helpers(cli.scratch))
+        os.killpg(process.pid, signal.SIGINT)
+        status, stdout, _stderr = ended(process, within=30)
+        try:
+            assert not await_deaths(living.values(), within=5)
+        finally:
+            for fd in living.values():
+                os.close(fd)
+    assert (status, stdout) == (130, "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -1,10 +1,11 @@
-"""`lisrt bench`: how fast sandboxes come, work and go on this machine, and what they weigh."""
+"""`lisrt bench`: how fast sandboxes come, work and go on this machine, what they weigh, and how others compare."""
 
+from lisrt.bench.config import Config, Think
 from lisrt.bench.measure import Recorder, Row, Samples
-from lisrt.bench.report import as_json, document, dumps, figures, load, merge, page, repeatable, table, text
-from lisrt.bench.workload import Bench, Config
+from lisrt.bench.report import as_json, document, dumps, figures, load, merge, page, table, text
+from lisrt.bench.run import Bench
 
 __all__ = [
-    "Bench", "Config", "Recorder", "Row", "Samples", "as_json", "document", "dumps", "figures", "load", "merge", "page",
-    "repeatable", "table", "text",
+    "Bench", "Config", "Recorder", "Row", "Samples", "Think", "as_json", "document", "dumps", "figures", "load", "merge", "page",
+    "table", "text",
 ]  # fmt: skip

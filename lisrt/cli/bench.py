@@ -2,78 +2,221 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import resource
+import shlex
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TextIO
+from typing import Any, TextIO, TypeVar
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from lisrt import spawner
-from lisrt.bench import Bench, Config, Recorder, as_json, figures, table
-from lisrt.bench.machine import facts, filesystem
-from lisrt.cli.options import IMAGE_HELP, say_when_unpacking
+from lisrt.bench import Bench, Config, Think, dumps, page, text
+from lisrt.bench.backend import Unavailable
+from lisrt.bench.backends import BACKENDS
+from lisrt.bench.documents import Document
+from lisrt.bench.machine import facts
+from lisrt.bench.run import names_of
+from lisrt.bench.workloads import WORKLOADS
+from lisrt.bench.workloads.base import LAUNCHERS, was_interrupted
+from lisrt.cli.options import IMAGE_HELP, require_image, say_when_unpacking
+from lisrt.errors import LisrtError
+from lisrt.limits import size
+
+NEEDS_DESCRIPTORS = frozenset(WORKLOADS) - {"density", "steady", "install"}
+"""Workloads that have `--concurrency` sandboxes alive; `density` takes what it can get."""
+SAID = ("launcher", "system calls", "memory", "pids")
+"""Of what is enforced in lisrt's sandboxes, what people are told."""
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+def _size(_context: click.Context, option: click.Parameter, value: str | None) -> int | None:
+    try:
+        return None if value is None else size(int(value) if value.isdecimal() else value, what="--memory")
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=option) from None
+
+
+def _think(_context: click.Context, option: click.Parameter, value: str) -> Think:
+    try:
+        return Think.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=option) from None
+
+
+def _backends(_context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
+    try:
+        return names_of(value, BACKENDS, "backend", others=True) if value is not None else ()
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=option) from None
+
+
+def _workloads(_context: click.Context, option: click.Parameter, value: str) -> tuple[str, ...]:
+    try:
+        return names_of(value, WORKLOADS, "workload")
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=option) from None
+
+
+OPTIONS = (
+    click.option("--concurrency", "-n", type=click.IntRange(1), default=512, show_default=True, help="Sandboxes alive at once."),
+    click.option(
+        "--backend", "-b", metavar="NAME,...", callback=_backends,
+        help="Runtimes: native, bwrap (both are lisrt), docker, podman, or module:factory; by default what makes sandboxes here.",
+    ),
+    click.option(
+        "--workload", "-w", metavar="NAME,...", default="lifecycle", show_default=True, callback=_workloads,
+        help=f"What to have them do: {', '.join(WORKLOADS)}.",
+    ),
+    click.option("--commands", type=click.IntRange(1), default=4, show_default=True, help="Commands that each one runs."),
+    click.option("--jobs", "-j", type=click.IntRange(1), help="Operations in flight at once; 2 per CPU by default."),
+    click.option(
+        "--serial", type=click.IntRange(0), default=50, show_default=True,
+        help="Rounds of what is done one at a time (a fifth of it in steady, a tenth in rollout).",
+    ),
+    click.option(
+        "--rivals", type=click.IntRange(1), default=64, show_default=True,
+        help="Instances of other runtimes alive at once, at most.",
+    ),
+    click.option("--image", "-i", help=IMAGE_HELP),
+    click.option(
+        "--memory", metavar="SIZE", callback=_size, help="Memory limit of each sandbox, of all runtimes; none by default."
+    ),
+    click.option("--seed", type=int, default=1, show_default=True, help="Of all that is done in random order, or drawn."),
+    click.option(
+        "--think", metavar="none|lognormal:MEDIAN:SIGMA", default="none", show_default=True, callback=_think,
+        help="rollout: seconds that the model takes before each tool call.",
+    ),
+    click.option(
+        "--episodes", metavar="DIRECTORY", type=click.Path(exists=True, file_okay=False),
+        help="rollout: trajectories to play, *.jsonl; by default those of the repository.",
+    ),
+    click.option(
+        "--suite", metavar="SDIST", type=click.Path(exists=True, dir_okay=False),
+        help="steady: also run the tests of this package (.tar.gz), by pytest or unittest.",
+    ),
+    click.option(
+        "--interval", type=click.FloatRange(0, min_open=True), default=0.2, show_default=True,
+        help="staggered: seconds between requests.",
+    ),
+    click.option("--ceiling", type=click.IntRange(1), help="density: stop at so many; by default when something breaks."),
+    click.option(
+        "--minutes", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True,
+        help="soak: how long, for each backend.",
+    ),
+    click.option("--json", "json_file", type=click.File("w", lazy=False), help="Write the report as JSON; - for stdout."),
+    click.option("--html", "html_file", type=click.File("w", lazy=False), help="Write the report as a page with plots."),
+)  # fmt: skip
+
+
+def _with_options(function: Decorated) -> Decorated:
+    for option in reversed(OPTIONS):
+        function = option(function)
+    return function
 
 
 @click.command("bench")
-@click.option("--concurrency", "-n", type=click.IntRange(1), default=512, show_default=True, help="Sandboxes alive at once.")
-@click.option("--commands", type=click.IntRange(1), default=4, show_default=True, help="Commands that each one runs.")
-@click.option("--jobs", "-j", type=click.IntRange(1), help="Operations in flight at once; 2 per CPU by default.")
-@click.option("--serial", type=click.IntRange(0), default=50, show_default=True, help="Sandboxes used one at a time, first.")
-@click.option("--image", "-i", help=IMAGE_HELP)
-@click.option("--json", "json_file", type=click.File("w", lazy=False), help="Write the report as JSON; - for stdout.")
+@_with_options
 def command(
-    concurrency: int, commands: int, jobs: int | None, serial: int, image: str | None, json_file: TextIO | None
+    backend: tuple[str, ...],
+    workload: tuple[str, ...],
+    jobs: int | None,
+    json_file: TextIO | None,
+    html_file: TextIO | None,
+    **told: Any,
 ) -> int:
-    """Create many sandboxes, keep them all alive, use each, destroy them; report rates, latencies and memory.
+    """Measure sandboxes: how fast they come, work and go, what they weigh, and how other runtimes compare.
 
-    Exits 1 when any sandbox failed at anything. Ctrl-C leaves nothing behind.
+    By default (lifecycle) some are made and used one at a time, then many are kept alive at once, used and destroyed. The same
+    system calls from C, the floor, are measured at the same moments where that is possible.
+
+    \b
+    lifecycle   create, commands, files, destroy: one at a time, then all alive
+    exec        kinds of commands in live sandboxes, from threads and from one event loop
+    rollout     recorded agent episodes, tool call by tool call
+    steady      Python, git and a compiler at work, in turn with the bare host
+    burst       all ask for a sandbox at one moment: time to the first answer
+    staggered   one asks every 0.2 seconds: time to the first answer
+    fork-tree   forks of forks
+    density     more and more alive, until something breaks; says what
+    soak        an hour of coming and going; says what grows
+    install     pip and apt through the cache; needs a network
+
+    Exits 1 when any sandbox failed at anything; a runtime that is not to be had is no failure unless it was the only one.
+    Ctrl-C leaves nothing behind.
     """
-    config = Config(concurrency, commands, image, serial=serial)
+    config = Config(**told)
     config = replace(config, jobs=jobs) if jobs else config
-    _allow_descriptors(concurrency + 16 * config.jobs + 256)
-    recorder = Recorder("lisrt")
+    require_image(config.image)
+    if NEEDS_DESCRIPTORS & set(workload):
+        _allow_descriptors(config.concurrency + 16 * config.jobs + 256)
     console = Console(stderr=True)
     say_when_unpacking()
     machine = facts()
-    bench = _run_with_bars(config, recorder, console)
-    machine["scratch_filesystem"] = filesystem(spawner.current().scratch)
-    machine["guarantees"] = bench.guarantees
-    rows = recorder.rows()
+    bench = _run_with_bars(config, backend, workload, console)
+    report = bench.document(machine, shlex.join(["lisrt", *sys.argv[1:]]))
     if json_file is not None:
-        json.dump(as_json(rows, machine, config.as_json()), json_file, indent=1)
-        json_file.write("\n")
+        json_file.write(dumps(report))
+    if html_file is not None:
+        html_file.write(page(report))
     if json_file is None or json_file.fileno() != sys.stdout.fileno():
-        out = Console(highlight=False)
-        with out.capture() as report:  # click prints it: rich would exit 1 when nobody reads it
-            out.print(table(rows))
-            for line in figures(rows):
-                out.print(line)
-            for name in ("launcher", "system calls", "memory", "pids"):
-                out.print(f"{name}: {bench.guarantees.get(name, 'unknown')}", style="dim")
-            verdict = f"{bench.served} of {concurrency} sandboxes served, {recorder.failures} failures"
-            out.print(verdict, style="bold" if bench.served == concurrency and not recorder.failures else "bold red")
-        click.echo(report.get(), nl=False)
-    for message, count in recorder.errors.items():
+        _print(bench, report)
+    for message, count in bench.errors.items():
         console.print(f"{count} × {message}", style="red", markup=False)
-    return 0 if bench.served == concurrency and not recorder.failures else 1
+    return 0 if bench.served == bench.asked and not bench.failures else 1
 
 
-def _run_with_bars(config: Config, recorder: Recorder, console: Console) -> Bench:
+def _print(bench: Bench, report: Document) -> None:
+    """For people, on stdout: the verdict comes last."""
+    lines = [(line, "") for line in bench.notes]
+    if bench.guarantees:
+        lines += [(f"{name}: {bench.guarantees.get(name, 'unknown')}", "dim") for name in SAID]
+    for name, settings in bench.settings.items():
+        if name not in LAUNCHERS:  # whose are said above
+            lines.append((f"{name}: {', '.join(f'{key} {value}' for key, value in settings.items())}", "dim"))
+    lines += [(f"{name} left out: {why}", "yellow") for name, why in bench.left_out.items()]
+    is_good = bench.served == bench.asked and not bench.failures
+    verdict = f"{bench.served} of {bench.asked} sandboxes served, {bench.failures} failures"
+    lines.append((verdict, "bold" if is_good else "bold red"))
+    out = Console(highlight=False)
+    with out.capture() as rest:  # click prints it: rich would exit 1 when nobody reads it
+        for line, style in lines:
+            out.print(line, style=style, markup=False, soft_wrap=True)
+    click.echo(text(report, color=sys.stdout.isatty()) + rest.get(), nl=False)
+
+
+@contextlib.contextmanager
+def _bars(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """One for each phase, from when it begins."""
     columns = (TextColumn("{task.description:20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    tasks: dict[str, TaskID] = {}
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
-        bench = Bench(config, recorder, lambda phase, done: progress.update(tasks[phase], completed=done))
-        tasks = {name: progress.add_task(name, total=total) for name, total in bench.phases().items()}
+
+        def show(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = progress.add_task(phase, total=total)
+            progress.update(tasks[phase], completed=done, total=total)
+
+        yield show
+
+
+def _run_with_bars(config: Config, names: tuple[str, ...], workloads: tuple[str, ...], console: Console) -> Bench:
+    with _bars(console) as show:
+        bench = Bench(config, names, workloads, show)
         try:
             bench.run()
-        except KeyboardInterrupt:
-            home = spawner.running()
-            if home is not None:
-                home.stop()  # threads that wait for an answer get an end of file
-            raise
+        except Unavailable as error:
+            raise LisrtError(f"nothing could be measured: {error}") from None
+        except BaseException as error:
+            if not was_interrupted(error):
+                raise
+            for home in spawner.running_all():
+                home.stop()
+            raise KeyboardInterrupt from error
     return bench
 
 
