@@ -99,19 +99,18 @@ class Compiler:
         print("lisrt: no static C library here, so the helper is linked dynamically", file=sys.stderr)
         return []
 
-    def build_helper(self, path: Path) -> None:
-        self.build_program(path, sorted(Path("csrc").glob("*.c")))
+    def build_programs(self, folder: Path) -> None:
+        """The helper; and the floor, which has of csrc/ what is done once and never measured."""
+        flags = ["@csrc/cflags", "-O2", *self.hardening(), *self.linking(), "-Wl,-z,relro,-z,now", "-Icsrc"]
+        sources = sorted(Path("csrc").glob("*.c"))
+        self.build_program(folder / HELPER, sources, flags)
+        library = [source for source in sources if source.name != "main.c"]
+        self.build_program(folder / FLOOR, [*sorted(Path("bench", "floor").glob("*.c")), *library], flags)
 
-    def build_floor(self, path: Path) -> None:
-        """What `lisrt bench` measures beside lisrt. Of csrc/ it has what is done once, and never measured."""
-        library = sorted(source for source in Path("csrc").glob("*.c") if source.name != "main.c")
-        self.build_program(path, [*sorted(Path("bench", "floor").glob("*.c")), *library])
-
-    def build_program(self, path: Path, sources: list[Path]) -> None:
-        flags = ["@csrc/cflags", "-O2", *self.hardening(), *self.linking(), "-Wl,-z,relro,-z,now"]
+    def build_program(self, path: Path, sources: list[Path], flags: list[str]) -> None:
         own = ["-g", "-Werror"] if os.environ.get("LISRT_DEV") == "1" else ["-s"]
         users = shlex.split(os.environ.get("CFLAGS", "")) + shlex.split(os.environ.get("LDFLAGS", ""))
-        argv = [*self.argv, *flags, "-Icsrc", *own, *users, *map(str, sources), "-o", str(path)]
+        argv = [*self.argv, *flags, *own, *users, *map(str, sources), "-o", str(path)]
         print(shlex.join(argv), flush=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         if subprocess.run(argv).returncode != 0:
@@ -134,10 +133,10 @@ class BuildNative(build_ext):
         os.environ.setdefault("CC", shlex.join(compiler.argv))
         super().run()
         in_place = self.inplace or self.editable_mode
-        for make, program in ((compiler.build_helper, HELPER), (compiler.build_floor, FLOOR)):
-            make(program if in_place else Path(self.build_lib, program))
-        if not in_place:  # the recipes of the repository's root; in place they are found there
+        compiler.build_programs(Path() if in_place else Path(self.build_lib))
+        if not in_place:  # recipes and recorded episodes lie in the repository's root; in place they are found there
             shutil.copytree("rootfs", Path(self.build_lib, "lisrt", "rootfs"), dirs_exist_ok=True)
+            shutil.copytree("bench/episodes", Path(self.build_lib, "lisrt", "bench", "episodes"), dirs_exist_ok=True)
 
 
 class Wheel(bdist_wheel):

@@ -176,7 +176,7 @@ def test_the_report_for_machines(cli: Cli, where: str) -> None:
     assert report["config"]["concurrency"] == 3
     assert all(set(row) == ROW for row in report["rows"])
     assert report["config"]["workloads"] == ["lifecycle"] and report["seed"] == 1
-    assert report["command"].startswith("lisrt bench -n 3 --serial 1 --json ")
+    assert report["command"] == "lisrt bench -n 3 --serial 1"
 
 
 def test_the_report_as_a_page(cli: Cli) -> None:
@@ -239,7 +239,7 @@ def test_a_failure_is_a_failure(cli: Cli) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     verdict = done.stdout.rstrip().splitlines()[-1]
     served, failures = int(verdict.split()[0]), int(verdict.split()[-2])
-    assert 0 < served < 300 and failures > 0
+    assert served < 300 and failures > 0
     assert "No space left" in done.stderr
     assert len(done.stderr.splitlines()) < 20
 

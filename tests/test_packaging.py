@@ -91,9 +91,14 @@ def recipe_files(sources: Path) -> set[str]:
     return {path.relative_to(sources).as_posix() for path in (sources / "rootfs").rglob("*") if path.is_file()}
 
 
-def test_the_wheel_carries_an_executable_helper(wheel: Path, tmp_path: Path) -> None:
+def episode_files(sources: Path) -> set[str]:
+    return {path.relative_to(sources).as_posix() for path in (sources / "bench" / "episodes").iterdir()}
+
+
+@pytest.mark.parametrize("name", ["lisrt-helper", "lisrt-floor"])
+def test_the_wheel_carries_an_executable_helper(wheel: Path, tmp_path: Path, name: str) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        entry = archive.getinfo("lisrt/_helper/lisrt-helper")
+        entry = archive.getinfo(f"lisrt/_helper/{name}")
         assert stat.S_IMODE(entry.external_attr >> 16) == 0o755
         helper = Path(archive.extract(entry, tmp_path))
     assert helper.read_bytes().startswith(ELF)
@@ -112,7 +117,8 @@ def test_the_wheel_carries_every_file_of_the_package_and_nothing_else(wheel: Pat
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert names == {
         *package_files(sources),
-        *(f"lisrt/{name}" for name in recipe_files(sources)),
+        *(f"lisrt/{name}" for name in recipe_files(sources) | episode_files(sources)),
+        "lisrt/_helper/lisrt-floor",
         "lisrt/_helper/lisrt-helper",
         "lisrt/kernel/_native.abi3.so",
     }
@@ -121,10 +127,10 @@ def test_the_wheel_carries_every_file_of_the_package_and_nothing_else(wheel: Pat
 def test_the_sdist_carries_the_sources_of_the_helper_and_nothing_built(sdist: Path, sources: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    c_files = {f"csrc/{path.name}" for path in (sources / "csrc").iterdir()}
-    ours = package_files(sources) | recipe_files(sources)
+    c_files = {f"{place}/{path.name}" for place in ("csrc", "bench/floor") for path in (sources / place).iterdir()}
+    ours = package_files(sources) | recipe_files(sources) | episode_files(sources)
     assert {"setup.py", "pyproject.toml", "LICENSE", "README.md", *c_files, *ours} <= names
-    assert not [name for name in names if name.endswith((".so", ".o", ".pyc", "lisrt-helper"))]
+    assert not [name for name in names if name.endswith((".so", ".o", ".pyc", "lisrt-helper", "lisrt-floor"))]
 
 
 def test_the_sdist_installs_in_a_clean_environment_and_runs_a_sandbox(sdist: Path, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ class Floor:
                 stdout=subprocess.PIPE,
                 text=True,
                 env={},
+                start_new_session=True,  # Ctrl-C is for us, who then have it clean up
             )
         except OSError as error:
             shutil.rmtree(self._directory, ignore_errors=True)

@@ -57,6 +57,8 @@ class Timing:
     """Whether the timed block came to its end."""
 
     ok: bool = False
+    seconds: float | None = None
+    """What it took by somebody else's clock, where that is to count: a rival in a process of its own, without the way there."""
 
 
 class Recorder:
@@ -89,7 +91,7 @@ class Recorder:
             return
         ended = time.perf_counter()
         timing.ok = True
-        self._add(workload, metric, ended - started, ended)
+        self._add(workload, metric, ended - started if timing.seconds is None else timing.seconds, ended)
 
     def sample(self, workload: str, metric: str, seconds: float, ended: float | None = None) -> None:
         """Adds a duration that was measured elsewhere. `ended`: when, by any one clock; without it a rate has no interval."""

@@ -13,7 +13,7 @@ from lisrt.bench.backends import named
 from lisrt.bench.config import Config
 from lisrt.bench.documents import Document, document
 from lisrt.bench.floor import Floor
-from lisrt.bench.machine import filesystem
+from lisrt.bench.machine import anonymous, filesystem
 from lisrt.bench.measure import Recorder
 from lisrt.bench.workloads import workload
 from lisrt.bench.workloads.base import Progress, Run, Subject
@@ -76,7 +76,8 @@ class Bench:
         known |= {name: why for name, why in self.left_out.items() if name not in self._workloads}
         made = document(self.recorders, found, told, self._config.seed, known, order=ORDER, command=command)
         gone = {name: why for name, why in self.left_out.items() if name in self._workloads}
-        return made | {"notes": self.notes, "series": self.series, "left_out": gone}
+        notes = [anonymous(note) for note in self.notes]
+        return made | {"notes": notes, "series": self.series, "left_out": {name: anonymous(why) for name, why in gone.items()}}
 
     @property
     def failures(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import resource
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from lisrt import spawner
-from lisrt.bench import Bench, Config, Think, dumps, page, text
+from lisrt.bench import Bench, Config, Think, dumps, page, repeatable, text
 from lisrt.bench.backend import Unavailable
 from lisrt.bench.backends import BACKENDS
 from lisrt.bench.documents import Document
@@ -158,7 +157,7 @@ def command(
     say_when_unpacking()
     machine = facts()
     bench = _run_with_bars(config, backend, workload, console)
-    report = bench.document(machine, shlex.join(["lisrt", *sys.argv[1:]]))
+    report = bench.document(machine, repeatable(sys.argv[1:]))
     if json_file is not None:
         json_file.write(dumps(report))
     if html_file is not None:

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 
 from lisrt.bench import sharing
-from lisrt.bench.backend import Instance
+from lisrt.bench.backend import BackendError, Instance
 from lisrt.bench.machine import Memory, memory
 from lisrt.bench.measure import Recorder
-from lisrt.bench.workloads.base import FAULTS, Run, Subject
+from lisrt.bench.workloads.base import FAULTS, Run, Subject, by_its_clock
 from lisrt.sandbox import Sandbox
 from lisrt.waiting import drive
 
@@ -39,8 +39,9 @@ class AllAlive:
         self._phase("destroy", self._destroy, ["destroy"])
 
     def _create(self, number: int) -> None:
-        with self._subject.recorder.timed(self._workload, "create"):
-            self._instances[number] = self._subject.backend.create()
+        with self._subject.recorder.timed(self._workload, "create") as timing:
+            instance = self._instances[number] = self._subject.backend.create()
+            by_its_clock(timing, instance)
 
     def _commands(self, number: int) -> None:
         instance, count = self._instances[number], self._run.config.commands
@@ -62,6 +63,7 @@ class AllAlive:
         if instance is not None:
             with self._subject.recorder.timed(self._workload, "destroy") as timing:
                 instance.destroy()
+                by_its_clock(timing, instance)
             self._run.count(served=int(timing.ok))
 
     def _phase(self, name: str, operation: Callable[[int], None], metrics: list[str]) -> None:
@@ -116,9 +118,10 @@ def commands(recorder: Recorder, instance: Instance, workload: str, count: int) 
     for _ in range(count):
         with recorder.timed(workload, "exec") as timing:
             status = instance.run(["/bin/true"]).exit_code
-        if timing.ok and status != 0:
-            recorder.failed(workload, "exec", f"exec: /bin/true exited with {status}")
-        if not timing.ok or status != 0:
+            by_its_clock(timing, instance)
+            if status != 0:
+                raise BackendError(f"/bin/true exited with {status}")
+        if not timing.ok:
             return False
     return True
 
@@ -128,13 +131,15 @@ def files(recorder: Recorder, instance: Instance, workload: str, number: int = 0
     path = f"/testbed/bench/{number}.bin"
     with recorder.timed(workload, "write") as timing:
         instance.write(path, PAYLOAD)
+        by_its_clock(timing, instance)
     if not timing.ok:
         return False
     with recorder.timed(workload, "read") as timing:
         data = instance.read(path)
-    if timing.ok and data != PAYLOAD:
-        recorder.failed(workload, "read", "read: not what was written")
-    return timing.ok and data == PAYLOAD
+        by_its_clock(timing, instance)
+        if data != PAYLOAD:
+            raise BackendError("not what was written")
+    return timing.ok
 
 
 def weigh(recorder: Recorder, workload: str, before: Memory, n: int) -> None:

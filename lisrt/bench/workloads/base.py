@@ -18,7 +18,7 @@ from lisrt.aio import AsyncSandbox
 from lisrt.bench.backend import Backend, BackendError, Instance
 from lisrt.bench.config import Config
 from lisrt.bench.floor import Floor
-from lisrt.bench.measure import Recorder
+from lisrt.bench.measure import Recorder, Timing
 from lisrt.errors import LisrtError
 from lisrt.limits import Limits
 from lisrt.sandbox import Sandbox
@@ -199,6 +199,11 @@ def one_of_each(run: Run, workload: str) -> Iterator[list[tuple[Subject, Instanc
             run.count(served=int(timing.ok))
 
 
+def by_its_clock(timing: Timing, instance: Instance) -> None:
+    """What it has just done took as long as it says, if it says so."""
+    timing.seconds = getattr(instance, "seconds", None)
+
+
 def lacks(instance: Instance, programs: Iterable[str]) -> set[str]:
     """Programs that its image does not have. One that does not answer lacks none: its failures are counted where they count."""
     try:
@@ -228,7 +233,7 @@ def floored_many(run: Run, workload: str, n: int, names: dict[str, str]) -> None
         return
     run.of_floor.concurrency(workload, n)
     for theirs, ours in names.items():
-        samples, wall = found[theirs]
-        for seconds in samples:
-            run.of_floor.sample(workload, ours, seconds)
-        run.of_floor.took(workload, ours, wall)
+        times = found[theirs]
+        for seconds, ended in zip(times.each, times.ended, strict=True):
+            run.of_floor.sample(workload, ours, seconds, ended)
+        run.of_floor.took(workload, ours, times.wall)

@@ -16,7 +16,7 @@ from lisrt.doctor import ceilings
 from lisrt.doctor.host import Host
 
 LEVELS = (512, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000)
-GIVE_WAY = 4
+GIVE_WAY = 8
 """Sandboxes for each command in flight that end at the ceiling, for the others to have room to answer."""
 RESERVE = 0.04
 """The share of the machine's memory that is left alone: at its end the kernel kills somebody, and that may be anyone."""
@@ -89,11 +89,11 @@ class _Climb:
         def create(number: int) -> None:
             if self.broke:
                 return
-            if number % 16 == 0 and memory().available < least:
-                self._stop(f"memory is short: less than {least >> 20:,} MiB of it available")
-                return
             started = time.perf_counter()
             try:
+                if number % 16 == 0 and memory().available < least:
+                    self._stop(f"memory is short: less than {least >> 20:,} MiB of it available")
+                    return
                 made = self.subject.backend.create()
             except FAULTS as error:
                 self._stop(f"{type(error).__name__}: {error}")

@@ -19,7 +19,9 @@ from lisrt.bench.backend import Unavailable
 
 HOME = "/testbed"
 """Where commands start and relative paths begin."""
-OWN = Path(__file__).resolve().parents[3] / "bench" / "episodes"
+_HERE = Path(__file__).resolve()
+_OWN = (_HERE.parents[1] / "episodes", _HERE.parents[3] / "bench" / "episodes")
+"""Where they are installed, and where they are in a checkout."""
 """Those of the repository; an installed lisrt comes without."""
 
 
@@ -94,12 +96,11 @@ class Differs(Exception):
 
 
 def load(directory: str | None) -> list[Episode]:
-    """All of a directory, or those of the repository. Unavailable where there are none."""
-    place = OWN if directory is None else Path(directory)
-    files = sorted(place.glob("*.jsonl"))
+    """All of a directory, or those that come with lisrt. Unavailable where there are none."""
+    places = _OWN if directory is None else (Path(directory),)
+    files = sorted(file for place in places for file in place.glob("*.jsonl"))
     if not files:
-        hint = "they are in the repository: name its bench/episodes with --episodes" if directory is None else str(place)
-        raise Unavailable(f"no recorded episodes here (*.jsonl); {hint}")
+        raise Unavailable(f"no recorded episodes (*.jsonl) in {directory or 'this installation'}")
     return [_episode(file) for file in files]
 
 

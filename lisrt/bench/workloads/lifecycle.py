@@ -8,7 +8,7 @@ from functools import partial
 
 from lisrt.bench.measure import Recorder
 from lisrt.bench.workloads.alive import PAYLOAD, TOGETHER, AllAlive, commands, files
-from lisrt.bench.workloads.base import Run, Subject, floored, floored_many
+from lisrt.bench.workloads.base import Run, Subject, by_its_clock, floored, floored_many
 from lisrt.limits import Limits
 
 SERIAL = "one at a time"
@@ -27,7 +27,10 @@ class Lifecycle:
 
     def run(self, run: Run) -> None:
         self._one_at_a_time(run)
+        has_rivals = any(not subject.launcher for subject in run.subjects)
         for subject in run.subjects:
+            if subject.launcher and has_rivals:
+                self._at_levels(run, subject)
             if subject.launcher:
                 AllAlive(run, subject, TOGETHER, run.config.concurrency, run.config.jobs).go()
             else:
@@ -55,7 +58,17 @@ class Lifecycle:
             step()
 
     def _at_its_best(self, run: Run, subject: Subject) -> None:
-        """At each number of threads, in a workload of its own; then at the one that creates quickest as many as there may be."""
+        """At each number of threads; then at the one that creates quickest as many as there may be."""
+        rates = self._at_levels(run, subject)
+        best = {metric: max(found, key=lambda jobs: found[jobs]) for metric, found in rates.items()}
+        AllAlive(run, subject, TOGETHER, run.most(subject), best.get("create", 1)).go()
+        run.notes += [
+            f"{subject.name}: {metric} is quickest with {jobs} at once, {rates[metric][jobs]:,.1f} a second"
+            for metric, jobs in best.items()
+        ]
+
+    def _at_levels(self, run: Run, subject: Subject) -> dict[str, dict[int, float]]:
+        """At each number of threads, in a workload of its own. By metric and threads the operations in a second."""
         rates: dict[str, dict[int, float]] = {}
         for jobs in LEVELS:
             n = min(max(2 * jobs, 8), run.most(subject))
@@ -67,12 +80,7 @@ class Lifecycle:
                     rates.setdefault(row.metric, {})[jobs] = row.rate
             if jobs >= n:
                 break
-        best = {metric: max(found, key=lambda jobs: found[jobs]) for metric, found in rates.items()}
-        AllAlive(run, subject, TOGETHER, run.most(subject), best.get("create", 1)).go()
-        run.notes += [
-            f"{subject.name}: {metric} is quickest with {jobs} at once, {rates[metric][jobs]:,.1f} a second"
-            for metric, jobs in best.items()
-        ]
+        return rates
 
 
 def _host_exec(recorder: Recorder) -> None:
@@ -92,13 +100,15 @@ def _floor(run: Run) -> None:
 def _one(run: Run, subject: Subject) -> None:
     timed = subject.recorder.timed
     instance = None
-    with timed(SERIAL, "create"):
+    with timed(SERIAL, "create") as timing:
         instance = subject.backend.create()
+        by_its_clock(timing, instance)
     if instance is not None:
         if commands(subject.recorder, instance, SERIAL, run.config.commands):
             files(subject.recorder, instance, SERIAL)
-        with timed(SERIAL, "destroy"):
+        with timed(SERIAL, "destroy") as timing:
             instance.destroy()
+            by_its_clock(timing, instance)
 
 
 def _branch(run: Run, subject: Subject) -> None:
