@@ -55,7 +55,7 @@ static void remove_all(void) {
 }
 
 /* One operation after the other. */
-static void do_one(const struct world *world, const char *what) {
+static void do_one(struct world *world, const char *what) {
     static struct box box;
     struct run run;
     uint64_t started = lis_now_ns();
@@ -71,7 +71,9 @@ static void do_one(const struct world *world, const char *what) {
     } else if (strcmp(what, "destroy") == 0) {
         r = floor_destroy(&box);
         answer(r, started);
-        return remove_files(&box);
+        remove_files(&box);
+        return lis_network_refill(
+            &world->networks); /* now, as nothing is measured: lisrt waits for such a moment, too */
     } else if (strcmp(what, "fork") == 0) {
         struct box twin = make_box();
         started = lis_now_ns();
@@ -105,7 +107,7 @@ static void note(struct times *times, int number, uint64_t began) {
 
 /* JOBS operations in flight over N sandboxes, `rounds` times each. One that is through goes to the end of the queue: with a fixed
  * order a slow one was asked again before it had answered. */
-static int in_flight(const struct world *world, struct slot *slots, int n, int jobs, int rounds, bool is_create,
+static int in_flight(struct world *world, struct slot *slots, int n, int jobs, int rounds, bool is_create,
                      struct times *times) {
     cleanup_fd int epoll = epoll_create1(EPOLL_CLOEXEC);
     cleanup_free struct slot **queue = calloc((size_t)n * (size_t)rounds, sizeof(struct slot *));
@@ -168,7 +170,7 @@ static void print_times(const char *what, const struct times *times, int n) {
     puts("");
 }
 
-static void do_many(const struct world *world, int n, int jobs, int commands) {
+static void do_many(struct world *world, int n, int jobs, int commands) {
     cleanup_free struct slot *slots = calloc((size_t)n, sizeof *slots);
     cleanup_free struct taken *each = calloc((size_t)n * (size_t)commands, sizeof *each);
     struct times times = {.each = each};

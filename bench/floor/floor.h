@@ -14,7 +14,9 @@
 struct world {
     struct lis_host host;
     struct lis_filter filter;
-    const char *lower;              /* as overlayfs takes it: what the lean namespace knows the layers by */
+    struct lis_networks
+        networks;      /* made ahead, as lisrt does: else what has just ended would be waited for, and not by lisrt */
+    const char *lower; /* as overlayfs takes it: what the lean namespace knows the layers by */
     const struct floor_bind *binds; /* of the image */
     int nbinds;
 };
@@ -28,7 +30,7 @@ struct box {
 };
 
 /* 0 or -errno. `box->id` is given, and `box->lower` may be; the sandbox is there when its socket can be read: floor_ready. */
-int floor_create(const struct world *world, struct box *box);
+int floor_create(struct world *world, struct box *box);
 int floor_ready(struct box *box);
 
 /* A command that runs: /bin/true, its output in two pipes. */
@@ -41,4 +43,4 @@ int floor_exec_end(struct box *box, struct run *run);
 
 int floor_destroy(struct box *box);
 /* Its files are what two go on with: it again, and the twin. */
-int floor_fork(const struct world *world, struct box *box, struct box *twin);
+int floor_fork(struct world *world, struct box *box, struct box *twin);

@@ -157,32 +157,37 @@ static void serve(int sock) {
     _exit(0);
 }
 
-static void become(const struct world *world, const struct box *box, int sock) __attribute__((noreturn));
-static void become(const struct world *world, const struct box *box, int sock) {
-    TRY(unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | CLONE_NEWNET));
+static void become(const struct world *world, const struct box *box, int sock, int network) __attribute__((noreturn));
+static void become(const struct world *world, const struct box *box, int sock, int network) {
+    TRY(unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | (network < 0 ? CLONE_NEWNET : 0)));
+    if (network >= 0)
+        TRY(setns(network, CLONE_NEWNET));
     mount_root(world, box);
     int proc = mount_proc(world);
     mount_rest(world);
     pivot();
     TRY(sethostname("sandbox", 7));
-    int inet = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
-    TRY(ioctl(inet, SIOCSIFFLAGS, &lo));
+    if (network < 0) {
+        int inet = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+        TRY(ioctl(inet, SIOCSIFFLAGS, &lo));
+    }
     lower_privileges(world, proc);
     TRY(dup2(sock, 3));
     sys_close_range(4, ~0u, 0);
     serve(3);
 }
 
-int floor_create(const struct world *world, struct box *box) {
-    int pair[2];
+int floor_create(struct world *world, struct box *box) {
+    int pair[2], network = lis_network_take(&world->networks);
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return -errno;
     box->pid = sys_fork_into(CLONE_NEWPID, -1, SIGCHLD);
     if (box->pid == 0)
-        become(world, box, pair[1]);
+        become(world, box, pair[1], network);
     int err = errno;
     close(pair[1]);
+    lis_close(network);
     box->sock = pair[0];
     if (box->pid < 0)
         close(pair[0]);
@@ -226,7 +231,7 @@ int floor_destroy(struct box *box) {
     return 0;
 }
 
-int floor_fork(const struct world *world, struct box *box, struct box *twin) {
+int floor_fork(struct world *world, struct box *box, struct box *twin) {
     char from[64], to[64];
     int r = floor_destroy(box);
     if (r < 0)

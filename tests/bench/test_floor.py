@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.procs import assert_lives, descendants, init_of, pids
+from support.procs import assert_lives, descendants, init_of, inner_pid, pids
 from support.waiting import eventually
 
 from lisrt import Sandbox, spawner
@@ -26,15 +26,21 @@ def floor(working_host: None) -> Iterator[Floor]:
 
 
 def init_of_floor(floor: Floor) -> int:
-    """PID 1 of the sandbox that it has: the child of its only child."""
-    return next(pid for pid in descendants(floor._process.pid) if not descendants(pid))
+    """PID 1 of the sandbox that it has: of all below it the one that is PID 1 to itself, and is so deep."""
+    return max((pid for pid in descendants(floor._process.pid) if inner_pid(pid) == 1), key=lambda pid: len(numbers(pid)))
+
+
+def numbers(pid: int) -> list[str]:
+    """Of a process in each pid namespace that it is in."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(line.split()[1:] for line in lines if line.startswith("NSpid:"))
 
 
 def privileges(pid: int) -> dict[str, str]:
     """What the kernel says of a process and its namespaces, where that should not differ."""
     wanted = "NoNewPrivs", "Seccomp", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"
     lines = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
-    return {name: lines[name] for name in wanted} | {"depth": str(len(lines["NSpid"].split()))}
+    return {name: lines[name] for name in wanted} | {"depth": str(len(numbers(pid)))}
 
 
 def mounts(pid: int) -> list[tuple[str, str, frozenset[str]]]:
