@@ -63,6 +63,8 @@ class Config:
     think: Think = Think()
     minutes: float = 60.0
     """Of `soak`."""
+    ramp: float = 0.0
+    """rollout: seconds over which episodes begin. Those of a training job do not all begin at one moment."""
     interval: float = 0.2
     """Seconds between the arrivals of `staggered`."""
     ceiling: int | None = None

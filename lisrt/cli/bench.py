@@ -91,6 +91,10 @@ OPTIONS = (
         help="rollout: seconds that the model takes before each tool call.",
     ),
     click.option(
+        "--ramp", type=click.FloatRange(0), default=0.0, show_default=True,
+        help="rollout: seconds over which the episodes begin; by default all at one moment.",
+    ),
+    click.option(
         "--episodes", metavar="DIRECTORY", type=click.Path(exists=True, file_okay=False),
         help="rollout: trajectories to play, *.jsonl; by default those of the repository.",
     ),

@@ -85,6 +85,8 @@ class Rollout:
 
         def one(number: int) -> None:
             episode, tally = episodes[number % len(episodes)], Tally()
+            if jobs == n:  # else they begin one after the other anyway
+                time.sleep(run.config.ramp * number / n)
             wall = _sync(run, subject, workload, "episode", episode, run.config.think, number, tally)
             if wall is not None:
                 with run.lock:
@@ -101,6 +103,7 @@ class Rollout:
 
         async def one(number: int) -> None:
             episode, tally = episodes[number % len(episodes)], Tally()
+            await asyncio.sleep(run.config.ramp * number / n)
             started = time.perf_counter()
             with subject.recorder.timed(TOGETHER, "episode") as timing:
                 async with subject.awaited() as box:
