@@ -157,7 +157,9 @@ class _Watch:
     def _wake(self) -> None:
         woken: dict[asyncio.Future[frozenset[int]], list[int]] = {}
         for fd, _ in self._epoll.poll(0):
-            woken.setdefault(self._waits[fd], []).append(fd)
+            future = self._waits.get(fd)
+            if future is not None:  # else closed here while somebody else has it open, too: the kernel goes by what is open
+                woken.setdefault(future, []).append(fd)
         for future, fds in woken.items():
             if not future.done():
                 future.set_result(frozenset(fds))

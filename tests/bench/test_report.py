@@ -16,7 +16,7 @@ from lisrt.bench.verdict import Verdict
 from .runs import MACHINE, METRICS, real, recorder, run
 
 ROW = {"backend", "workload", "metric", "unit", "n", "p50", "p95", "p99", "rate", "failures"}
-OLD = Path(__file__).parents[2] / "bench" / "results" / "2026-11-22-host-512.json"
+OLD = Path(__file__).parents[2] / "bench" / "results" / "2026-11-22-debian-12-512.json"
 
 
 def made(*recorders: Recorder) -> Document:
