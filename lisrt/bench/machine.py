@@ -9,6 +9,7 @@ import platform
 import re
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,9 @@ def described(known: Mapping[str, Any]) -> str:
     return " · ".join(filter(None, parts))
 
 
+PATIENCE, LOOK, STILL = 10.0, 0.3, 1 << 20
+"""Seconds in all and between looks; bytes within which memory has stopped moving."""
+
 # What processes, mounts and namespaces are made of. The page cache, which files would fill anyway, is not in it.
 _IN_USE = ("AnonPages", "Shmem", "Slab", "KernelStack", "PageTables", "Percpu")
 
@@ -80,6 +84,18 @@ def memory() -> Memory:
     """As it is now."""
     values = _meminfo()
     return Memory(sum(values.get(name, 0) for name in _IN_USE), values["MemAvailable"])
+
+
+def settled() -> Memory:
+    """As it is when it has stopped moving, or after some seconds all the same. What ended a moment ago is still being returned:
+    after containers had been removed the next ones once seemed to weigh a fifth of what they do."""
+    found, until = memory(), time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        time.sleep(LOOK)
+        before, found = found, memory()
+        if abs(found.available - before.available) < STILL:
+            break
+    return found
 
 
 def _meminfo() -> dict[str, int]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from lisrt.bench import sharing
 from lisrt.bench.backend import BackendError, Instance
-from lisrt.bench.machine import Memory, memory
+from lisrt.bench.machine import Memory, memory, settled
 from lisrt.bench.measure import Recorder
 from lisrt.bench.workloads.base import FAULTS, Run, Subject, by_its_clock
 from lisrt.sandbox import Sandbox
@@ -30,7 +30,7 @@ class AllAlive:
         if self._workload == TOGETHER:
             self._subject.recorder.concurrency(TOGETHER, self._n)
         self._run.count(asked=self._n)
-        before = memory()
+        before = settled() if self._workload == TOGETHER else memory()
         self._phase("create", self._create, ["create"])
         if self._workload == TOGETHER:  # of a few it would be noise
             self._weigh(before)
@@ -145,7 +145,7 @@ def files(recorder: Recorder, instance: Instance, workload: str, number: int = 0
 
 def weigh(recorder: Recorder, workload: str, before: Memory, n: int) -> None:
     """Two accounts of what `n` idle sandboxes take."""
-    after = memory()
+    after = settled()
     in_use, available = after.in_use - before.in_use, before.available - after.available
     recorder.value(workload, "memory per idle sandbox, by MemAvailable", "KiB", n, available / n / 1024)
     recorder.value(workload, "memory per idle sandbox, kernel included", "KiB", n, in_use / n / 1024)
