@@ -186,7 +186,7 @@ class Ledger:
         assert party.rules is not None, "else it has no ledger"
         with self._lock:
             self._parties.add(party)
-            refusal = self._refusal(party, party.rules, is_spare=is_spare)
+            refusal, is_of_host = self._refusal(party, party.rules, is_spare=is_spare)
             if not refusal:
                 slot = self._take(party.rules.max_live)
                 if slot is not None:
@@ -194,7 +194,8 @@ class Ledger:
                     self._begun += 1
                     return ""
                 refusal = f"all {party.rules.max_live:,} slots of {party.rules.name!r} on this host are taken"
-            if not is_spare and party not in self._waiting:
+            # not for what the host is short of by this one's rules: others, who are content, would end all that they have ready
+            if not is_spare and not is_of_host and party not in self._waiting:
                 self._waiting.add(party)
                 party.mark = self._slots.wait() if self._slots is not None else None
             self._drop_idle(party)
@@ -268,14 +269,17 @@ class Ledger:
         here = len(self._waiting) - (party in self._waiting)
         return here + (self._slots.waiting_elsewhere() if self._slots is not None else 0)
 
-    def _refusal(self, party: Party, rules: Admission, *, is_spare: bool) -> str:
+    def _refusal(self, party: Party, rules: Admission, *, is_spare: bool) -> tuple[str, bool]:
+        """Why not, or ""; and whether that is for want of something of the host's, and not of slots."""
         others = self._others(party)
         if others and is_spare:
-            return "others wait"
+            return "others wait", False
         if others and len(party.held) >= (share := -(-rules.max_live // (1 + others))):
-            return f"others wait on this host, and this pool has its share of {share:,} slots"
-        if not self._held:
-            return ""
+            return f"others wait on this host, and this pool has its share of {share:,} slots", False
+        why = self._shortage(rules) if self._held else ""
+        return why, bool(why)
+
+    def _shortage(self, rules: Admission) -> str:
         now = self._look()
         if now.memory is not None and now.memory - self._begun * START < rules.min_memory:
             return f"memory is short: {now.memory >> 20:,} MiB are available, and {rules.min_memory >> 20:,} MiB are to stay"

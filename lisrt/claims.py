@@ -12,6 +12,8 @@ from lisrt import spawner
 from lisrt.box import Box
 from lisrt.waiting import Flow, Ready, T
 
+MOMENT = 0.05
+
 
 class Claim:
     """A taker's place in the queue, and then what it has got: a sandbox, or leave to make one."""
@@ -45,9 +47,14 @@ class Bell:
                 os.eventfd_write(self._fd, 1)
 
     def heard(self, deadline: float | None) -> Flow[None]:
-        """Waits for it, or for the deadline."""
-        if (yield Ready((self._fd,), (), deadline)):
-            os.eventfd_read(self._fd)
+        """Waits for it, or for the deadline; without a descriptor to wait with, a moment."""
+        try:
+            if (yield Ready((self._fd,), (), deadline)):
+                os.eventfd_read(self._fd)
+        except BlockingIOError:
+            pass  # woken by what had this number before
+        except OSError:
+            yield Ready(deadline=time.monotonic() + MOMENT)
 
     def end(self) -> None:
         """Closes it. Nobody is about to ring meanwhile: another file may get its number."""

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+LOOK_AGAIN = 0.05
+"""Seconds until memory, or what other programs hold, is looked at again. Nothing tells when it has changed."""
+LOOK_IDLE = 1.0
+"""Seconds between looks at sandboxes: whether they live, and whether another program waits for their slots."""
+CLOSE_PATIENCE = 5.0
+"""Seconds for whoever holds the lock to let go, where that might be one who never does."""
+FORGOTTEN = 10.0
+"""Seconds after which a sandbox is ended in the background, when its taker was to do so and was interrupted."""
+
 
 class Demand:
     """Who finds none has one more kept from then on; those that nobody has needed for a while are given up.

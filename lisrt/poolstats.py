@@ -64,6 +64,41 @@ class Tally:
         self.failures += 1
         self.last_failure = f"{type(error).__name__}: {error}"
 
+    def stats(
+        self,
+        *,
+        size: int,
+        live: int,
+        warm: int,
+        out: int,
+        waiting: int,
+        target: int,
+        held_back: str,
+        admission: Mapping[str, str],
+    ) -> PoolStats:
+        """Together with how the pool is now."""
+        p50, p95 = self.waits()
+        return PoolStats(
+            size=size,
+            live=live,
+            warm=warm,
+            out=out,
+            waiting=waiting,
+            target=target,
+            taken=self.taken,
+            hits=self.hits,
+            created=self.created,
+            closed=self.closed,
+            replaced_dead=self.dead,
+            failures=self.failures,
+            last_failure=self.last_failure,
+            timeouts=self.timeouts,
+            wait_p50=p50,
+            wait_p95=p95,
+            held_back=held_back,
+            admission=admission,
+        )
+
     def waits(self) -> tuple[float, float]:
         """The median of the last ones, and what 95 of 100 stayed below; 0 when nobody has waited."""
         waits = sorted(self._waits)

@@ -99,15 +99,14 @@ class Running:
                 raise self.channel.give_up("its PID 1 has stopped answering")
             if self.input:
                 self.input.advance(ready)
-            answer = self.answer() if ctl in ready else None
-            if answer is not None:
-                self._leave([stream for stream in self.streams if stream.drain()])
-                self._check_output()
-                return answer
             for stream in self.streams:
                 if stream.fd in ready:
                     stream.read()
             self._check_output()
+            answer = self.answer() if ctl in ready else None
+            if answer is not None:  # what is drained may be a child's that was left behind: no reason to call it over the limit
+                self._leave([stream for stream in self.streams if stream.drain()])
+                return answer
 
     def _check_output(self) -> None:
         limit = self.command.limits.output

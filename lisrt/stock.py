@@ -22,17 +22,10 @@ from lisrt import spawner
 from lisrt.admission import Admission, Party
 from lisrt.box import Box
 from lisrt.claims import Bell, Claim, within
-from lisrt.demand import Demand, Patience
+from lisrt.demand import CLOSE_PATIENCE, FORGOTTEN, LOOK_AGAIN, LOOK_IDLE, Demand, Patience
 from lisrt.errors import PoolClosed, PoolTimeout
 from lisrt.poolstats import PoolStats, Tally
 from lisrt.waiting import Flow
-
-LOOK_AGAIN = 0.05
-"""Seconds until memory, or what other programs hold, is looked at again. Nothing tells when it has changed."""
-LOOK_IDLE = 1.0
-"""Seconds between looks at sandboxes: whether they live, and whether another program waits for their slots."""
-FORGOTTEN = 10.0
-"""Seconds after which a sandbox is ended in the background, when its taker was to do so and was interrupted."""
 
 
 class Stock:
@@ -91,11 +84,16 @@ class Stock:
             if not claim.is_settled:
                 self._tally.timeouts += 1
                 raise self._late(deadline, claim.asked)
+            waited = time.monotonic() - claim.asked
+            if claim.box is None and deadline is not None and time.monotonic() >= deadline:
+                self._tally.timeouts += 1
+                raise self._late(deadline, claim.asked)
             claim.is_used = True
-            self._tally.took(time.monotonic() - claim.asked, is_hit=claim.box is not None)
-        if claim.box is not None:
-            return claim.box
-        return (yield from self._make(claim, deadline))
+        is_hit = claim.box is not None
+        box = claim.box or (yield from self._make(claim, deadline))
+        with self._lock:
+            self._tally.took(waited, is_hit=is_hit)
+        return box
 
     def release(self, claim: Claim) -> Flow[None]:
         """Ends the sandbox of a claim, or gives back what it had not used, or leaves the queue. Always comes last."""
@@ -133,27 +131,18 @@ class Stock:
     def stats(self) -> PoolStats:
         """All figures, of one moment."""
         with contextlib.nullcontext() if self.is_foreign else self._lock:
-            p50, p95 = self._tally.waits()
-        tally, rules = self._tally, self._admission
-        return PoolStats(
+            return self._stats()
+
+    def _stats(self) -> PoolStats:
+        return self._tally.stats(
             size=self._size,
             live=self._live,
             warm=len(self._warm),
             out=len(self._out),
             waiting=len(self._queue),
             target=self._demand.target,
-            taken=tally.taken,
-            hits=tally.hits,
-            created=tally.created,
-            closed=tally.closed,
-            replaced_dead=tally.dead,
-            failures=tally.failures,
-            last_failure=tally.last_failure,
-            timeouts=tally.timeouts,
-            wait_p50=p50,
-            wait_p95=p95,
             held_back=self._held_back,
-            admission=rules.guarantees if rules is not None else {"admission": "none"},
+            admission=self._admission.guarantees if self._admission is not None else {"admission": "none"},
         )
 
     @property
@@ -183,13 +172,26 @@ class Stock:
                 else:
                     yield from self._bell.heard(deadline)
         finally:
+            self._end_of_work()
             self._bell.end()
+
+    def _end_of_work(self) -> None:
+        """Where the pool was not closed, somebody has cancelled its task: who waits must be told."""
+        if self._closed or not self._lock.acquire(timeout=CLOSE_PATIENCE):
+            return
+        try:
+            self._closed = True
+            for claim in self._queue:
+                claim.notify()
+            self._queue.clear()
+        finally:
+            self._lock.release()
 
     def _end_any(self, box: Box) -> Flow[None]:
         try:
             yield from self._end(box)
         except Exception as error:  # the next one is to be ended all the same
-            self._tally.failed(error)
+            self._tally.last_failure = f"{type(error).__name__}: {error}"
 
     def _make_spare(self) -> Flow[None]:
         claim, self._spare = self._spare, None

@@ -165,13 +165,16 @@ class _Watch:
                 future.set_result(frozenset(fds))
 
 
-_watches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = weakref.WeakKeyDictionary()
+_watches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[_Watch]] = weakref.WeakKeyDictionary()
+"""Loops keep theirs, as whom to call. Kept by us it would keep its loop, by way of who waits, after that was closed."""
 
 
 async def _ready(loop: asyncio.AbstractEventLoop, wait: Ready) -> frozenset[int]:
-    watch = _watches.get(loop)
+    known = _watches.get(loop)
+    watch = known() if known is not None else None
     if watch is None:
-        watch = _watches[loop] = _Watch(loop)
+        watch = _Watch(loop)
+        _watches[loop] = weakref.ref(watch)
     future: asyncio.Future[frozenset[int]] = loop.create_future()
     timer = None
     if wait.deadline is not None:

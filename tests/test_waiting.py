@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, TypeAlias
@@ -226,8 +228,8 @@ def assert_unwatched(*fds: int) -> None:
     """The running loop, and what flows have it watch, know nothing of them."""
     loop = asyncio.get_running_loop()
     assert not any(loop.remove_reader(fd) or loop.remove_writer(fd) for fd in fds)
-    watch = waiting._watches[loop]
-    assert not watch._waits
+    watch = waiting._watches[loop]()
+    assert watch is not None and not watch._waits
     for fd in fds:
         with pytest.raises(FileNotFoundError):
             watch._epoll.unregister(fd)
@@ -423,6 +425,30 @@ def test_a_flow_that_is_never_driven_to_its_end_is_closed() -> None:
 
         asyncio.run(main())
         assert seen == ["finally"]
+
+
+def test_a_closed_loop_takes_its_flows_along() -> None:
+    """One that is closed while a flow waits, and forgotten: the flow is closed, its descriptors are not kept by ours."""
+    seen = []
+    with pipes() as [(silent, _)]:
+
+        def flow() -> Flow[None]:
+            try:
+                yield Ready(readers=(silent,))
+            finally:
+                seen.append("finally")
+
+        def begin() -> weakref.ref[asyncio.AbstractEventLoop]:
+            loop = asyncio.new_event_loop()
+            task = loop.create_task(adrive(flow()))
+            loop.run_until_complete(asyncio.sleep(0))
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's complaint is not what is tested
+            loop.close()
+            return weakref.ref(loop)
+
+        loop = begin()
+        gc.collect()
+        assert loop() is None and seen == ["finally"]
 
 
 # What stays behind

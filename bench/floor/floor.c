@@ -69,8 +69,11 @@ static void do_one(struct world *world, const char *what) {
         r = floor_exec_begin(&box, &run);
         r = r == 0 ? floor_exec_end(&box, &run) : r;
     } else if (strcmp(what, "destroy") == 0) {
-        r = floor_destroy(&box);
+        r = floor_destroy_begin(&box);
+        r = r == 0 ? floor_destroy_end(&box) : r;
         answer(r, started);
+        if (r == 0)
+            floor_reap(&box);
         remove_files(&box);
         return lis_network_refill(
             &world->networks); /* now, as nothing is measured: lisrt waits for such a moment, too */
@@ -81,7 +84,8 @@ static void do_one(struct world *world, const char *what) {
         answer(r, started);
         if (r == 0)
             r = floor_ready(&box);
-        floor_destroy(&twin);
+        if (floor_destroy_begin(&twin) == 0)
+            floor_reap(&twin);
         return remove_files(&twin);
     }
     answer(r > 0 ? -EIO : r, started);
@@ -105,9 +109,23 @@ static void note(struct times *times, int number, uint64_t began) {
     times->wall = now - times->started;
 }
 
+enum operation { CREATE, EXEC, DESTROY };
+
+static int begin(struct world *world, enum operation operation, struct slot *slot) {
+    return operation == CREATE ? floor_create(world, &slot->box)
+           : operation == EXEC ? floor_exec_begin(&slot->box, &slot->run)
+                               : floor_destroy_begin(&slot->box);
+}
+
+static int end(enum operation operation, struct slot *slot) {
+    return operation == CREATE ? floor_ready(&slot->box)
+           : operation == EXEC ? floor_exec_end(&slot->box, &slot->run)
+                               : floor_destroy_end(&slot->box);
+}
+
 /* JOBS operations in flight over N sandboxes, `rounds` times each. One that is through goes to the end of the queue: with a fixed
  * order a slow one was asked again before it had answered. */
-static int in_flight(struct world *world, struct slot *slots, int n, int jobs, int rounds, bool is_create,
+static int in_flight(struct world *world, enum operation operation, struct slot *slots, int n, int jobs, int rounds,
                      struct times *times) {
     cleanup_fd int epoll = epoll_create1(EPOLL_CLOEXEC);
     cleanup_free struct slot **queue = calloc((size_t)n * (size_t)rounds, sizeof(struct slot *));
@@ -122,7 +140,7 @@ static int in_flight(struct world *world, struct slot *slots, int n, int jobs, i
             struct slot *slot = queue[begun];
             struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.ptr = slot};
             slot->started = lis_now_ns();
-            int r = is_create ? floor_create(world, &slot->box) : floor_exec_begin(&slot->box, &slot->run);
+            int r = begin(world, operation, slot);
             if (r == 0 && epoll_ctl(epoll, begun < n ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, slot->box.sock, &event) < 0)
                 r = -errno;
             if (r < 0)
@@ -132,32 +150,12 @@ static int in_flight(struct world *world, struct slot *slots, int n, int jobs, i
         int count = LIS_RETRY(epoll_wait(epoll, events, LIS_COUNT(events), -1));
         for (int i = 0; i < count; i++) {
             struct slot *slot = events[i].data.ptr;
-            int r = is_create ? floor_ready(&slot->box) : floor_exec_end(&slot->box, &slot->run);
+            int r = end(operation, slot);
             if (r != 0)
                 return r < 0 ? r : -EIO;
             note(times, ended++, slot->started);
             if (queued < total)
                 queue[queued++] = slot;
-        }
-    }
-    return 0;
-}
-
-/* As many at once as there are processors to do the kernel's part of it: killed all, then waited for. */
-static int destroy_all(struct slot *slots, int n, int jobs, struct times *times) {
-    times->started = lis_now_ns();
-    for (int first = 0; first < n; first += jobs) {
-        int last = first + jobs < n ? first + jobs : n;
-        for (int i = first; i < last; i++) {
-            slots[i].started = lis_now_ns();
-            close(slots[i].box.sock);
-            if (kill(slots[i].box.pid, SIGKILL) < 0)
-                return -errno;
-        }
-        for (int i = first; i < last; i++) {
-            if (LIS_RETRY(waitpid(slots[i].box.pid, NULL, 0)) < 0)
-                return -errno;
-            note(times, i, slots[i].started);
         }
     }
     return 0;
@@ -178,21 +176,26 @@ static void do_many(struct world *world, int n, int jobs, int commands) {
     for (int i = 0; r == 0 && i < n; i++)
         slots[i].box = make_box();
     if (r == 0)
-        r = in_flight(world, slots, n, jobs, 1, true, &times);
+        r = in_flight(world, CREATE, slots, n, jobs, 1, &times);
     if (r == 0)
         print_times("create", &times, n);
     if (r == 0)
-        r = in_flight(world, slots, n, jobs, commands, false, &times);
+        r = in_flight(world, EXEC, slots, n, jobs, commands, &times);
     if (r == 0)
         print_times("exec", &times, n * commands);
     if (r == 0)
-        r = destroy_all(slots, n, jobs, &times);
+        r = in_flight(world, DESTROY, slots, n, jobs, 1, &times);
     if (r == 0)
         print_times("destroy", &times, n);
     if (r < 0)
         printf("error %s\n", strerror(-r));
-    for (int i = 0; slots && i < n; i++)
+    for (int i = 0; slots && i < n; i++) {
+        if (slots[i].box.pid > 0) { /* what failed on the way has not been killed */
+            kill(slots[i].box.pid, SIGKILL);
+            floor_reap(&slots[i].box);
+        }
         remove_files(&slots[i].box);
+    }
 }
 
 /* The layers, and what is bound in the image, as the lean namespace knows them. */

@@ -41,6 +41,10 @@ int floor_exec_begin(struct box *box, struct run *run);
 /* The box's socket can be read: takes the answer and what is in the pipes. -errno, or the exit status. */
 int floor_exec_end(struct box *box, struct run *run);
 
-int floor_destroy(struct box *box);
+/* It dies; everything in it is dead when its socket has ended: floor_destroy_end, as lisrt has it. The rest of its end, which is
+ * waited for where its files go on, is floor_reap. */
+int floor_destroy_begin(struct box *box);
+int floor_destroy_end(struct box *box);
+int floor_reap(struct box *box);
 /* Its files are what two go on with: it again, and the twin. */
 int floor_fork(struct world *world, struct box *box, struct box *twin);

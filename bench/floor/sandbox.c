@@ -224,16 +224,24 @@ int floor_exec_end(struct box *box, struct run *run) {
     return got == sizeof status ? status : -ECHILD;
 }
 
-int floor_destroy(struct box *box) {
+int floor_destroy_begin(struct box *box) {
+    return kill(box->pid, SIGKILL) < 0 ? -errno : 0;
+}
+
+int floor_destroy_end(struct box *box) {
+    char byte;
+    return recv(box->sock, &byte, 1, 0) == 0 || errno == ECONNRESET ? 0 : -errno;
+}
+
+int floor_reap(struct box *box) {
     close(box->sock);
-    if (kill(box->pid, SIGKILL) < 0 || LIS_RETRY(waitpid(box->pid, NULL, 0)) < 0)
-        return -errno;
-    return 0;
+    return LIS_RETRY(waitpid(box->pid, NULL, 0)) < 0 ? -errno : 0;
 }
 
 int floor_fork(struct world *world, struct box *box, struct box *twin) {
     char from[64], to[64];
-    int r = floor_destroy(box);
+    int r = floor_destroy_begin(box);
+    r = r == 0 ? floor_reap(box) : r;
     if (r < 0)
         return r;
     snprintf(from, sizeof from, "/s/%s/u", box->id);

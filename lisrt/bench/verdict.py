@@ -147,14 +147,12 @@ class Verdict:
         return made
 
     def _choose(self, target: Target, fitting: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-        """Times are those of one at a time; rates beside the floor's are those with the most alive, beside Docker's the best."""
+        """Times are those of one at a time; rates are ours with the most alive, beside Docker's best at any number."""
         if not target.metrics:
             return max(fitting, key=lambda one: self._concurrency(one["workload"]))
         if target.of == "p50":
             return min(fitting, key=lambda one: self._concurrency(one["workload"]))
-        if target.reference == FLOOR:
-            return max(fitting, key=lambda one: self._concurrency(one["workload"]))
-        return max(fitting, key=lambda one: float(one["value"]))
+        return max(fitting, key=lambda one: self._concurrency(one["workload"]))
 
     def _concurrency(self, workload: str) -> int:
         """1 where it is not said and no rate was taken: one at a time."""

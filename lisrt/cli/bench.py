@@ -161,6 +161,8 @@ def command(
     say_when_unpacking()
     machine = facts()
     bench = _run_with_bars(config, backend, workload, console)
+    if machine["load_before"] > machine["cpus"]:
+        bench.notes.append(f"the machine was busy before: load {machine['load_before']:.1f} on {machine['cpus']} CPUs")
     report = bench.document(machine, repeatable(sys.argv[1:]))
     if json_file is not None:
         json_file.write(dumps(report))

@@ -25,7 +25,7 @@ PROGRAMS = ("sh", "bash", "cat", "true", "sleep", "head", "id", "ls", "mkdir", "
 HERE = ("native", "bwrap", "rivals:bwrap_each", "rivals:crun")
 """What an ordinary user can have. runsc is one more, and slow."""
 DOCKER = ("docker",) if os.environ.get("DOCKER_HOST") else ()
-"""With an engine, as .ci/dockerd has one; without, what is said then is tested below."""
+"""With an engine, as .ci/dockerd.py has one; without, what is said then is tested below."""
 ONE_COMMAND = ("rivals:bwrap_each",)
 """Whose instances are no processes: what a command leaves behind ends with it."""
 

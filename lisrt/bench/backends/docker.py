@@ -22,7 +22,7 @@ from lisrt.bench.backend import BackendError, Done, Unavailable
 from lisrt.bench.backends.content import Content, brought
 from lisrt.limits import DEFAULT_PIDS
 
-CONNECTIONS = 128
+CONNECTIONS = 1024
 """To the engine, kept open: more than any workload has threads. The SDK's own 10 would have the others connect anew each time."""
 TIMEOUT = 600
 """Seconds for one answer. An engine that is asked for hundreds of containers at once is slow, which is a result, no failure."""

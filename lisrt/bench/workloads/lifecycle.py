@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -16,6 +17,8 @@ LIMITS = Limits(
     "200MiB", cpus=1, pids=512, disk="1GiB", files=100_000, open_files=256, output="1GiB", wall_time=60, enforce="watchdog"
 )
 """All there are, held by lisrt itself: what they cost beside a sandbox that has none."""
+REST = 0.02
+"""Seconds after each turn, in which what one has left to be deleted or to be reaped is not at the next one's cost."""
 LEVELS = (1, 2, 4, 8, 16, 32)
 """Threads that drive another runtime, in turn: each has a number at which it is quickest."""
 
@@ -55,6 +58,7 @@ class Lifecycle:
                 random.shuffle(turns)
             for turn in turns:
                 turn()
+                time.sleep(REST)
             step()
 
     def _at_its_best(self, run: Run, subject: Subject) -> None:

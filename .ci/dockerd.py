@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""As root: `.ci/dockerd COMMAND...` runs the command beside a Docker engine of its own, whose socket is in $DOCKER_HOST.
+"""As root: `.ci/dockerd.py COMMAND...` runs the command beside a Docker engine of its own, whose socket is in $DOCKER_HOST.
 
 The engine (Debian's docker.io) has no network, mounts in a mount namespace of its own, and everything else of it in one
 directory and below one control group, which go with it. The group of the user lisrt-ci, or of $LISRT_CI_USER, may use
