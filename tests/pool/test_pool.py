@@ -351,6 +351,33 @@ def test_cancelled_takers(rules: Admission) -> None:
     asyncio.run(main())
 
 
+def test_when_the_background_task_is_cancelled_nobody_waits_for_ever(rules: Admission) -> None:
+    """By a sweep over all tasks, say: the pool is closed, and who waits is told."""
+
+    async def main() -> None:
+        async with AsyncPool(size=1, admission=rules) as pool:
+
+            async def wait() -> None:
+                async with pool.take(timeout=60):
+                    pytest.fail("there is no second one")
+
+            async with pool.take() as box:
+                waiting = asyncio.create_task(wait())
+                await asyncio.sleep(0)
+                assert pool.stats.waiting == 1
+                [work] = [task for task in asyncio.all_tasks() if task.get_name() == "lisrt-pool"]
+                work.cancel()
+                with pytest.raises(PoolClosed):
+                    await waiting
+                assert box.alive
+            with pytest.raises(PoolClosed):
+                async with pool.take(timeout=0):
+                    pass
+            assert pool.stats.live == 0
+
+    asyncio.run(main())
+
+
 def test_one_that_was_cancelled_when_its_turn_had_come(rules: Admission) -> None:
     """The next one gets what it had."""
 
