@@ -17,7 +17,7 @@ from lisrt.doctor.host import Host
 from lisrt.doctor.rows import Found, Status
 
 PROCESSES = 4
-DESCRIPTORS = 4
+DESCRIPTORS = 6
 NAMESPACES = 1
 MEMORY = 512 << 10
 DISK = 64 << 20

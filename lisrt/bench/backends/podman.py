@@ -18,6 +18,8 @@ from lisrt.bench.backends.docker import Docker
 STOP_WITHIN = 30.0
 VERSION_2 = Path("/sys/fs/cgroup/cgroup.controllers")
 """Without it podman can hold nothing to limits as an ordinary user."""
+PAUSES = ("podman", "podman pause", "catatonit")
+"""What podman's pause process is called: it is catatonit where that is installed."""
 HYBRID = Path("/sys/fs/cgroup/unified/cgroup.controllers")
 """Both versions at once: crun, podman's default, refuses to work there."""
 BACKLOG = 1024
@@ -128,7 +130,7 @@ class Podman(Docker):
         )
         with contextlib.suppress(OSError, ValueError):  # podman's pause process, which holds its namespaces until it is killed
             pid = int((place / "run/libpod/tmp/pause.pid").read_text())
-            if b"podman" in Path(f"/proc/{pid}/comm").read_bytes():
+            if Path(f"/proc/{pid}/comm").read_text().strip() in PAUSES:
                 os.kill(pid, signal.SIGKILL)
         shutil.rmtree(place, ignore_errors=True)
         self._place = None
