@@ -409,19 +409,21 @@ def test_a_timeout_of_asyncio_is_a_cancellation() -> None:
         assert seen == [frozenset()]
 
 
+def says_finally(silent: int, seen: list[str]) -> Flow[None]:
+    """Waits for what never comes, and notes that it was closed."""
+    try:
+        yield Ready(readers=(silent,))
+    finally:
+        seen.append("finally")
+
+
 def test_a_flow_that_is_never_driven_to_its_end_is_closed() -> None:
     """When the loop ends with a flow under way, its `finally` runs."""
-    seen = []
+    seen: list[str] = []
     with pipes() as [(silent, _)]:
 
-        def flow() -> Flow[None]:
-            try:
-                yield Ready(readers=(silent,))
-            finally:
-                seen.append("finally")
-
         async def main() -> None:
-            await started(flow())
+            await started(says_finally(silent, seen))
 
         asyncio.run(main())
         assert seen == ["finally"]
@@ -429,18 +431,12 @@ def test_a_flow_that_is_never_driven_to_its_end_is_closed() -> None:
 
 def test_a_closed_loop_takes_its_flows_along() -> None:
     """One that is closed while a flow waits, and forgotten: the flow is closed, its descriptors are not kept by ours."""
-    seen = []
+    seen: list[str] = []
     with pipes() as [(silent, _)]:
-
-        def flow() -> Flow[None]:
-            try:
-                yield Ready(readers=(silent,))
-            finally:
-                seen.append("finally")
 
         def begin() -> weakref.ref[asyncio.AbstractEventLoop]:
             loop = asyncio.new_event_loop()
-            task = loop.create_task(adrive(flow()))
+            task = loop.create_task(adrive(says_finally(silent, seen)))
             loop.run_until_complete(asyncio.sleep(0))
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's complaint is not what is tested
             loop.close()
