@@ -23,7 +23,7 @@ from lisrt.kernel import native, owners
 
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
 _TOP_OF_HIERARCHY = 0x00020000
-_FIXED = ("/var/tmp", "/tmp", "/dev/shm")
+FIXED = ("/var/tmp", "/tmp", "/dev/shm")
 _ELSEWHERE = ".elsewhere"
 
 
@@ -49,23 +49,23 @@ def candidates(named: str | None) -> list[str]:
     if named:
         return [named]
     environment = (os.environ.get(name) for name in ("SLURM_TMPDIR", "TMPDIR"))
-    ordered = [place for place in environment if place] + list(_FIXED)
+    ordered = [place for place in environment if place] + list(FIXED)
     return list(dict.fromkeys(os.path.abspath(place) for place in ordered))
 
 
 def bases(named: str | None) -> list[str]:
     """Where this user's owner directories may be on this host, whether or not there are any now."""
     places = [*([named] if named else []), *candidates(None)]
-    found = [_base(place) for place in places]
-    for place in _FIXED:
-        found += [target for _, target in _links(os.path.join(_base(place), _ELSEWHERE))]
+    found = [base_in(place) for place in places]
+    for place in FIXED:
+        found += [target for _, target in _links(os.path.join(base_in(place), _ELSEWHERE))]
     return list(dict.fromkeys(found))
 
 
 def claim(directory: str, launcher: str) -> Owner:
     """Makes and locks an owner directory under `directory`. OSError; PermissionError when the base is not ours."""
-    base = _base(directory)
-    base_fd = _open_base(base)
+    base = base_in(directory)
+    base_fd = open_base(base)
     try:
         with contextlib.suppress(FileExistsError):  # before the helper starts, which shows it to all that it makes
             os.mkdir(".layers", 0o700, dir_fd=base_fd)
@@ -78,7 +78,7 @@ def claim(directory: str, launcher: str) -> Owner:
     except BaseException:
         os.close(base_fd)
         raise
-    if os.path.dirname(base) not in _FIXED:
+    if os.path.dirname(base) not in FIXED:
         _remember(base)
     return Owner(os.path.join(base, name), fd, base_fd)
 
@@ -87,18 +87,20 @@ def forget_empty(base: str) -> None:
     """Drops the note about a base that has nothing in it any more."""
     with owners.held_empty(base) as is_empty:
         if is_empty:
-            for place in _FIXED:
-                for link, target in _links(os.path.join(_base(place), _ELSEWHERE)):
+            for place in FIXED:
+                for link, target in _links(os.path.join(base_in(place), _ELSEWHERE)):
                     if target == base:
                         with contextlib.suppress(OSError):  # another one was faster, or the place is read-only now
                             os.unlink(link)
 
 
-def _base(directory: str) -> str:
+def base_in(directory: str) -> str:
+    """Where this user's things lie in a directory that many share."""
     return os.path.join(os.path.realpath(directory), f"lisrt-{os.geteuid()}")
 
 
-def _open_base(base: str) -> int:
+def open_base(base: str) -> int:
+    """A descriptor of it, made if it is missing. OSError where it is not ours alone."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(base, 0o700)
     fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -133,10 +135,10 @@ def _remember(base: str) -> None:
     One link a base, made when it is first used; links that lead nowhere go then. It is a courtesy: a host with no room for
     it loses nothing but the note.
     """
-    for place in _FIXED:
+    for place in FIXED:
         with contextlib.suppress(OSError):
-            os.close(_open_base(_base(place)))
-            notes = os.path.join(_base(place), _ELSEWHERE)
+            os.close(open_base(base_in(place)))
+            notes = os.path.join(base_in(place), _ELSEWHERE)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(notes, 0o700)
             with contextlib.suppress(FileExistsError):

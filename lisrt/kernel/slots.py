@@ -41,9 +41,9 @@ def shared() -> int:
 
 def _opened() -> int:
     refusal = OSError("no place for it")
-    for place in scratch._FIXED:
+    for place in scratch.FIXED:
         try:
-            base = scratch._open_base(scratch._base(place))
+            base = scratch.open_base(scratch.base_in(place))
         except OSError as error:
             refusal = error
             continue
@@ -57,6 +57,7 @@ def _opened() -> int:
         try:
             fcntl.lockf(fd, fcntl.LOCK_SH, 1, _TRIED)  # a file system may know no locks
             fcntl.lockf(fd, fcntl.LOCK_UN, 1, _TRIED)
+            os.utime(fd)  # it is never written to, and what is old goes from /tmp and /var/tmp
         except OSError as error:
             refusal = error
             os.close(fd)
