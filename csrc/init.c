@@ -11,7 +11,6 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/shm.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -19,11 +18,6 @@
 #include "sys.h"
 #include "util.h"
 
-#ifndef SHM_STAT_ANY
-#define SHM_STAT_ANY 15 /* since Linux 4.17 */
-#endif
-
-#define CONTROL 3
 #define MAX_MESSAGE (128 * 1024)
 /* A killed process that is still there after this is stuck in the kernel. Not much less: with 64 sandboxes being killed at
  * once on an emulated machine of two CPUs, one that was not stuck took more than 5 s. */
@@ -48,6 +42,7 @@ struct init {
     struct lis_command *commands;
     uint64_t settled;        /* so many processes and threads are known to stay, and are no bomb */
     uint64_t clearing_until; /* everything has been killed, and nothing is done until it is dead; 0: no such time */
+    bool frozen;
     char *buffer;
 };
 
@@ -127,32 +122,10 @@ static void look_at_limits(struct init *init) {
     }
 }
 
-/* As whom it belongs to: the ipc namespace is U0's, and root in here has no power over what others have in it. */
-static void remove_segment(const struct lis_user *user, int id, uid_t owner) {
-    if (shmctl(id, IPC_RMID, NULL) == 0 || !user->is_real || setresuid((uid_t)-1, owner, (uid_t)-1) < 0)
-        return;
-    shmctl(id, IPC_RMID, NULL);
-    if (setresuid((uid_t)-1, 0, (uid_t)-1) < 0)
-        _exit(1);                       /* never seen to fail; nobody must be served by a PID 1 that is somebody else */
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* fs.suid_dumpable may say otherwise */
-}
-
-/* They outlive the processes that made them, and would fill the sandbox until its end. */
-static void remove_shared_memory(const struct lis_user *user) {
-    struct shm_info info;
-    int last = shmctl(0, SHM_INFO, (struct shmid_ds *)(void *)&info);
-    for (int at = 0; at <= last; at++) {
-        struct shmid_ds segment;
-        int id = shmctl(at, SHM_STAT_ANY, &segment); /* also those that may not be read */
-        if (id >= 0)
-            remove_segment(user, id, segment.shm_perm.uid);
-    }
-}
-
 /* Nobody lives any more, so all that were to be killed are dead. */
 static void finish_cleared(struct init *init) {
     init->clearing_until = 0;
-    remove_shared_memory(&init->user);
+    lis_shm_remove_all(&init->user);
     for (struct lis_command *command = init->commands, *following; command; command = following) {
         following = command->next;
         if (command->killing && command->exited)
@@ -251,60 +224,13 @@ static void start_command(struct init *init, size_t size, int fds[LIS_MAX_FDS], 
     }
 }
 
-/* A server that a command left behind goes on logging to its pipe. With no reader the next line would kill it, and
- * with one that sleeps the 65th kilobyte would stop it. */
-static void start_drain(struct init *init, const int fds[LIS_MAX_FDS], int nfds) {
-    for (int i = 0; i < nfds; i++) {
-        struct lis_watch *drain = malloc(sizeof *drain);
-        if (drain)
-            *drain = (struct lis_watch){LIS_WATCH_DRAIN, fds[i]};
-        if (!drain || fcntl(fds[i], F_SETFL, O_NONBLOCK) < 0 || watch(init->epoll, drain, EPOLLIN) < 0) {
-            close(fds[i]);
-            free(drain);
-        }
-    }
-}
-
-static void continue_drain(struct init *init, struct lis_watch *drain) {
-    /* once: epoll comes back for more, and others get a turn */
-    ssize_t got = read(drain->fd, init->buffer, MAX_MESSAGE);
-    if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)))
-        return;
-    epoll_ctl(init->epoll, EPOLL_CTL_DEL, drain->fd, NULL);
-    close(drain->fd);
-    free(drain);
-}
-
-/* Not dumpable, this process hides its figures from its own user, so it hands them out itself. */
-static void send_memory(const int fds[LIS_MAX_FDS], int nfds) {
-    cleanup_fd int rollup = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
-    struct lis_header answer = {LIS_MAGIC, LIS_MEMORY};
-    for (int i = 0; i < nfds; i++) {
-        lis_send(fds[i], &answer, sizeof answer, &rollup, rollup >= 0);
-        close(fds[i]);
-    }
-}
-
-static void start_file_server(const struct lis_user *user, int fds[LIS_MAX_FDS], int nfds) {
-    pid_t pid = nfds == 1 ? fork() : -1;
-    if (pid == 0) {
-        if (lis_become(user) < 0) /* what is uploaded should be its own, and what it may not read is not read for it */
-            _exit(1);
-        dup2(fds[0], CONTROL); /* the control socket's number: this process must not have that one */
-        sys_close_range(CONTROL + 1, ~0u, 0);
-        lis_files_serve(CONTROL);
-    }
-    for (int i = 0; i < nfds; i++)
-        close(fds[i]); /* when fork failed, the closed socket tells */
-}
-
 /* For the sandbox that goes on with its files: to make another one, and to take this one down, a snapshot took a fifth
  * longer. Never for anybody else's sandbox: decision 14. */
 static void bequeath_network(int proc) {
     cleanup_fd int network = openat(proc, "self/ns/net", O_RDONLY | O_CLOEXEC);
     struct lis_header message = {LIS_MAGIC, LIS_NETWORK};
     if (network >= 0)
-        lis_send(CONTROL, &message, sizeof message, &network, 1);
+        lis_send(LIS_CONTROL, &message, sizeof message, &network, 1);
 }
 
 static void quit(const struct init *init, bool bequeath) {
@@ -318,20 +244,28 @@ static void quit(const struct init *init, bool bequeath) {
 
 static void serve(struct init *init) {
     int fds[LIS_MAX_FDS], nfds = 0;
-    ssize_t size = lis_receive(CONTROL, MSG_DONTWAIT, init->buffer, MAX_MESSAGE, fds, &nfds);
+    ssize_t size = lis_receive(LIS_CONTROL, MSG_DONTWAIT, init->buffer, MAX_MESSAGE, fds, &nfds);
     if (size == -EAGAIN)
         return;
     if (size == 0 || size == -ECONNRESET)
         _exit(0);
     uint32_t kind = lis_message_kind(init->buffer, size);
+    if (init->frozen && (kind == LIS_EXEC || kind == LIS_DIAL)) {
+        lis_tree_stop(init->proc, &init->base, false);
+        init->frozen = false;
+    }
+    if (kind == LIS_FREEZE && size == sizeof(struct lis_freeze_message)) {
+        init->frozen = lis_freeze(init->proc, &init->base, (const struct lis_freeze_message *)init->buffer, fds, nfds);
+        return;
+    }
     if (kind == LIS_EXEC)
         return start_command(init, (size_t)size, fds, nfds);
     if (kind == LIS_FILES)
-        return start_file_server(&init->user, fds, nfds);
+        return lis_file_server_start(&init->user, fds, nfds);
     if (kind == LIS_DRAIN)
-        return start_drain(init, fds, nfds);
+        return lis_drain_begin(init->epoll, fds, nfds);
     if (kind == LIS_MEMORY)
-        return send_memory(fds, nfds);
+        return lis_memory_send(fds, nfds);
     if (kind == LIS_LISTEN && nfds == 1) {
         lis_gateway_open(&init->gateway, init->epoll, fds[0]);
         return;
@@ -380,7 +314,7 @@ static int prepare(struct init *init, int lifeline) {
     sigaddset(&child, LIS_SIGNAL_LOOK);
     sigaddset(&child, LIS_SIGNAL_OFFER);
     sigprocmask(SIG_SETMASK, &child, NULL);
-    init->control = (struct lis_watch){LIS_WATCH_CONTROL, CONTROL};
+    init->control = (struct lis_watch){LIS_WATCH_CONTROL, LIS_CONTROL};
     init->signals = (struct lis_watch){LIS_WATCH_SIGNALS, signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK)};
     init->epoll = epoll_create1(EPOLL_CLOEXEC);
     init->proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -420,7 +354,7 @@ static int prepare(struct init *init, int lifeline) {
 /* The descriptors that are kept, side by side after the control socket; all others are the spawner's: the way out. */
 static void keep_descriptors(struct lis_meter *meter, int *lifeline) {
     int *const kept[] = {lifeline, &meter->offers, &meter->oom, &meter->oom_event, &meter->peak, &meter->pids_events};
-    int next = CONTROL + 1, above = CONTROL + 1 + (int)LIS_COUNT(kept);
+    int next = LIS_CONTROL + 1, above = LIS_CONTROL + 1 + (int)LIS_COUNT(kept);
     for (size_t i = 0; i < LIS_COUNT(kept); i++) /* out of the way first: one may lie where another is to go */
         if (*kept[i] >= 0)
             *kept[i] = fcntl(*kept[i], F_DUPFD_CLOEXEC, above);
@@ -432,18 +366,18 @@ static void keep_descriptors(struct lis_meter *meter, int *lifeline) {
 
 void lis_init_main(int sock, int lifeline, const struct lis_meter *meter, const struct lis_user *user) {
     struct init init = {.meter = *meter, .user = *user};
-    if (sock != CONTROL)
-        dup3(sock, CONTROL, O_CLOEXEC);
+    if (sock != LIS_CONTROL)
+        dup3(sock, LIS_CONTROL, O_CLOEXEC);
     keep_descriptors(&init.meter, &lifeline);
     int r = prepare(&init, lifeline);
     if (r < 0) {
         struct lis_fault fault;
         lis_fail(&fault, LIS_STAGE_INIT, -r, NULL);
-        lis_send_fault(CONTROL, &fault);
+        lis_send_fault(LIS_CONTROL, &fault);
         _exit(1);
     }
     struct lis_header ready = {LIS_MAGIC, LIS_READY};
-    lis_send(CONTROL, &ready, sizeof ready, NULL, 0);
+    lis_send(LIS_CONTROL, &ready, sizeof ready, NULL, 0);
     for (;;) {
         struct epoll_event events[32];
         int n = epoll_wait(init.epoll, events, LIS_COUNT(events), run_clock(&init));
@@ -458,7 +392,7 @@ void lis_init_main(int sock, int lifeline, const struct lis_meter *meter, const 
             if (what->kind == LIS_WATCH_COMMAND)
                 begin_kill(&init, (struct lis_command *)what, 0);
             else if (what->kind == LIS_WATCH_DRAIN)
-                continue_drain(&init, what);
+                lis_drain_continue(init.epoll, what);
             else if (what->kind == LIS_WATCH_LISTENER)
                 lis_gateway_accept(&init.gateway, what);
             else if (what->kind == LIS_WATCH_DIAL)

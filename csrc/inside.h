@@ -88,6 +88,9 @@ int lis_tree_kill(int proc, const struct lis_tag_base *base, uint32_t tag);
 int lis_tree_kill_frozen(int proc, const struct lis_tag_base *base, uint32_t tag);
 /* Processes and threads in the sandbox, PID 1 among them. */
 uint64_t lis_tree_tasks(int proc);
+/* Stops all commands and what they have started, or has them go on. Returns how many processes that are: 0 also where they can't be
+ * counted. */
+uint32_t lis_tree_stop(int proc, const struct lis_tag_base *base, bool stop);
 
 /* ---- files.c: file requests, served inside the sandbox by a child of PID 1 -------------------------------------- */
 
@@ -146,6 +149,27 @@ void lis_dial_begin(struct lis_dialler *dialler, int epoll, const struct lis_dia
                     int asked);
 /* Something has happened to one of its descriptors, or to both of them. */
 void lis_dial_continue(int epoll, struct lis_dial *dial);
+
+/* ---- errands.c: other requests --------------------------------------------------------------------------------- */
+
+#define LIS_CONTROL 3 /* PID 1's control socket; of a file server, its own */
+
+/* Reads what comes out of these pipes, and forgets it. Takes them over. */
+void lis_drain_begin(int epoll, const int fds[LIS_MAX_FDS], int nfds);
+/* Something has come, or their end; then `drain` is freed. */
+void lis_drain_continue(int epoll, struct lis_watch *drain);
+/* Hands out this process's own figures. Closes the sockets. */
+void lis_memory_send(const int fds[LIS_MAX_FDS], int nfds);
+/* One that serves file requests on the socket, which it takes over. */
+void lis_file_server_start(const struct lis_user *user, int fds[LIS_MAX_FDS], int nfds);
+/* Stops all programs or has them go on, and answers. Whether they are stopped now. Closes the sockets. */
+bool lis_freeze(int proc, const struct lis_tag_base *base, const struct lis_freeze_message *asked,
+                const int fds[LIS_MAX_FDS], int nfds);
+
+/* ---- shm.c: what outlives the processes that made it ------------------------------------------------------------ */
+
+/* All segments of this ipc namespace. */
+void lis_shm_remove_all(const struct lis_user *user);
 
 /* ---- init.c: PID 1 of one sandbox ------------------------------------------------------------------------------- */
 

@@ -162,6 +162,7 @@ enum lis_message_kind {
     LIS_BEQUEATH = 38, /* to init: the same as LIS_QUIT, and last of all LIS_NETWORK */
     LIS_GO = 39,     /* to one that is being made to follow another, before its READY; see struct lis_create_message */
     LIS_DIAL = 40,   /* to init: one descriptor, a socket, on which comes LIS_DIALLED: see dial.c */
+    LIS_FREEZE = 41, /* to init: one descriptor, a socket, on which comes LIS_FROZEN; see struct lis_freeze_message */
     LIS_EXITED = 48, /* from init, on a command's socket */
     LIS_NOT_STARTED = 49,
     LIS_TERMINAL = 50, /* one descriptor: the master side */
@@ -170,6 +171,7 @@ enum lis_message_kind {
     LIS_NETWORK =
         52, /* from init: one descriptor, its network namespace, in which nothing lives any more; or LIS_NAMESPACE's */
     LIS_DIALLED = 53, /* from init: a connection to that port of its loopback, a descriptor; or why there is none */
+    LIS_FROZEN = 54,  /* from init: how many processes that concerned */
     LIS_FILE = 64,    /* from a file server: the answer to one request */
 };
 
@@ -190,6 +192,12 @@ struct lis_dial_message {
     struct lis_header header;
     uint32_t port;
     int32_t err;
+};
+/* Question: whether to stop all programs, or have them go on. Answer: how many there are. What is stopped goes on by itself
+ * when a command begins (LIS_EXEC), or the host connects to what listens inside (LIS_DIAL). */
+struct lis_freeze_message {
+    struct lis_header header;
+    uint32_t number;
 };
 struct lis_cgroups_message {
     struct lis_header header;

@@ -53,13 +53,27 @@ int lis_tag_set(const struct lis_tag_base *base, uint32_t tag) {
     return base->hard_files && setrlimit(RLIMIT_NOFILE, &files) < 0 ? -errno : 0;
 }
 
-static bool is_member(const struct lis_tag_base *base, pid_t pid, uint32_t tag) {
+struct bounds {
+    uint64_t low, high; /* of its tag; what is no command's has none between them */
+};
+
+static int read_bounds(const struct lis_tag_base *base, pid_t pid, struct bounds *ret) {
     struct rlimit rss, locks;
     if (prlimit(pid, RLIMIT_RSS, NULL, &rss) < 0 || prlimit(pid, RLIMIT_LOCKS, NULL, &locks) < 0)
-        return false; /* gone between the listing and now */
-    uint64_t low = rss.rlim_max > base->up ? rss.rlim_max - base->up : 0;
-    uint64_t high = locks.rlim_max < base->down ? base->down - locks.rlim_max : 0;
-    return low <= tag && tag <= high;
+        return -errno; /* gone between the listing and now */
+    ret->low = rss.rlim_max > base->up ? rss.rlim_max - base->up : 0;
+    ret->high = locks.rlim_max < base->down ? base->down - locks.rlim_max : 0;
+    return 0;
+}
+
+static bool is_member(const struct lis_tag_base *base, pid_t pid, uint32_t tag) {
+    struct bounds its;
+    return read_bounds(base, pid, &its) == 0 && its.low <= tag && tag <= its.high;
+}
+
+static bool is_program(const struct lis_tag_base *base, pid_t pid) {
+    struct bounds its;
+    return read_bounds(base, pid, &its) == 0 && its.low <= its.high;
 }
 
 struct stat_line {
@@ -169,4 +183,28 @@ uint64_t lis_tree_tasks(int proc) {
     }
     free(pids.at);
     return tasks;
+}
+
+uint32_t lis_tree_stop(int proc, const struct lis_tag_base *base, bool stop) {
+    /* all but this process, and atomic with fork. By signal, wherever there are control groups: PID 1 must not be frozen, and
+     * to have it in another group than the rest would cost each creation a group more */
+    if (kill(-1, stop ? SIGSTOP : SIGCONT) < 0)
+        return 0; /* there is nobody */
+    int listing = openat(proc, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = listing < 0 ? NULL : fdopendir(listing);
+    if (!dir) {
+        lis_close(listing);
+        return 0;
+    }
+    struct pids pids = {0};
+    uint32_t programs = 0;
+    list_pids(dir, &pids);
+    closedir(dir);
+    for (size_t i = 0; i < pids.count; i++)
+        if (is_program(base, pids.at[i]))
+            programs += !is_dead(proc, pids.at[i]);
+        else
+            kill(pids.at[i], SIGCONT); /* a file server that was about to exit */
+    free(pids.at);
+    return programs;
 }

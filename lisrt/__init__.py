@@ -21,7 +21,7 @@ from lisrt.limits import Limits
 from lisrt.nat.policy import Nat, NetworkGroup
 from lisrt.pool import Pool
 from lisrt.poolstats import PoolStats
-from lisrt.result import ExecResult, Outcome, Transfer, Usage
+from lisrt.result import ExecResult, Frozen, Outcome, Transfer, Usage
 from lisrt.sandbox import Sandbox
 from lisrt.snapshot import Image
 from lisrt.spec import Mount
@@ -34,6 +34,7 @@ __all__ = [
     "CommandFailed",
     "Egress",
     "ExecResult",
+    "Frozen",
     "HostError",
     "Image",
     "ImageError",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self, overload
 
-from lisrt import process
+from lisrt import freezer, process
 from lisrt.box import Box
 from lisrt.changes import Change
 from lisrt.egress.journal import Egress
@@ -14,7 +14,7 @@ from lisrt.egress.proxy import Proxy
 from lisrt.limits import Limits
 from lisrt.nat.policy import Nat
 from lisrt.publish import AnyPorts
-from lisrt.result import ExecResult, Transfer
+from lisrt.result import ExecResult, Frozen, Transfer
 from lisrt.sandbox import DEFAULT_MAX_READ
 from lisrt.snapshot import Image
 from lisrt.spec import Argument, Mount
@@ -117,6 +117,14 @@ class AsyncSandbox:
     async def diff(self) -> list[Change]:
         """See Sandbox.diff."""
         return await adrive(self._box.diff())
+
+    async def freeze(self) -> Frozen:
+        """See Sandbox.freeze."""
+        return await adrive(freezer.freeze(self._box))
+
+    async def thaw(self) -> None:
+        """See Sandbox.thaw."""
+        await adrive(freezer.thaw(self._box))
 
     @classmethod
     def _of(cls, box: Box) -> Self:

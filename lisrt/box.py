@@ -88,7 +88,7 @@ class Box:
         self.home: Spawner | None = None
         self._channel: channel.Channel | None = None
         self._closed = False
-        self._gate = Gate()
+        self.gate = Gate()
         self.ports = Ports(self, ports, self.uplink.kind)
 
     @property
@@ -205,8 +205,8 @@ class Box:
 
     def _branch(self, count: int) -> Flow[tuple[Image, list[Box]]]:
         check_kept(self.tmpfs)
-        with self._gate.alone():
-            home, old = (yield from self._home_here()), self.channel
+        with self.gate.alone():
+            home, old = (yield from self.home_here()), self.channel
             yield from self.uplink.prepare(home, ())
             image, heir = coming(home, self.image_name, self.root, self.base), Heir(old.guest, old.wire)
             with Follower(old) as first:
@@ -231,8 +231,8 @@ class Box:
 
     def reset(self, to: Image | None) -> Flow[None]:
         """Forgets what was written since the last snapshot, or goes to another one."""
-        with self._gate.alone():
-            home, old = (yield from self._home_here()), self.channel
+        with self.gate.alone():
+            home, old = (yield from self.home_here()), self.channel
             if to is not None and to.ready(self.launcher, self.idmap) is not home:
                 raise ImageError("the snapshot belongs to sandboxes of another launcher")
             yield from self.uplink.prepare(home, ())
@@ -287,18 +287,18 @@ class Box:
     def diff(self) -> Flow[list[Change]]:
         """What was written since the last snapshot, or since the start."""
         check_kept(self.tmpfs)
-        with self._gate.using():
-            home = yield from self._home_here()
+        with self.gate.using():
+            home = yield from self.home_here()
             return (yield from written(home, self.channel, self.root))
 
-    def _home_here(self) -> Flow[Spawner]:
+    def home_here(self) -> Flow[Spawner]:
         yield from self.channel.arrived()
         assert self.home is not None, "what has a channel has one"
         return self.home
 
     def _twin(self, one: Channel) -> Box:
         twin = copy.copy(self)
-        twin._channel, twin._gate, twin.uplink = one, Gate(), copy.copy(self.uplink)
+        twin._channel, twin.gate, twin.uplink = one, Gate(), copy.copy(self.uplink)
         twin.ports = Ports(twin, (), twin.uplink.kind)
         return twin
 
@@ -332,14 +332,14 @@ class Box:
         return (yield from process.memory(self.channel))
 
     def run(self, command: process.Command) -> Flow[ExecResult]:
-        with self._gate.using():
+        with self.gate.using():
             return (yield from self._execute(command))
 
     def _execute(self, command: process.Command) -> Flow[ExecResult]:
         return (yield from counted(process.execute(self.channel, command), self.channel))
 
     def sh(self, script: str, command: process.Command) -> Flow[ExecResult]:
-        with self._gate.using():
+        with self.gate.using():
             return (yield from self._sh(script, command))
 
     def _sh(self, script: str, command: process.Command) -> Flow[ExecResult]:
@@ -353,25 +353,25 @@ class Box:
 
     def write(self, path: Argument, data: str | bytes, mode: int) -> Flow[None]:
         raw = spec.octets(data)
-        with self._gate.using():
+        with self.gate.using():
             yield from files.write(self.channel, spec.located(path, base=self.workdir), raw, spec.permissions(mode))
 
     def read(self, path: Argument, max_bytes: int | None) -> Flow[bytes]:
-        with self._gate.using():
+        with self.gate.using():
             return (yield from files.read(self.channel, spec.located(path, base=self.workdir), max_bytes))
 
     def upload(self, host_path: Argument, path: Argument) -> Flow[Transfer]:
         target = spec.located(path, base=self.workdir)
-        with self._gate.using():
+        with self.gate.using():
             return (yield from transfer.upload(self.channel, os.fsdecode(host_path), target))
 
     def download(self, path: Argument, host_path: Argument, max_bytes: int | None) -> Flow[Transfer]:
         source = spec.located(path, base=self.workdir)
-        with self._gate.using():
+        with self.gate.using():
             return (yield from transfer.download(self.channel, source, os.fsdecode(host_path), max_bytes))
 
     def publish(self, port: int, host_port: int) -> Flow[int]:
-        with self._gate.using():
+        with self.gate.using():
             yield from self.channel.arrived()
             return self.ports.publish(port, host_port)
 

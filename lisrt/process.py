@@ -177,7 +177,7 @@ def open_terminal(channel: Channel, command: Command, size: tuple[int, int]) -> 
     try:
         with theirs:
             yield from send_exec(channel, command, wire.ON_TERMINAL, (theirs.fileno(),), size)
-        message, master = yield from _answer(channel, ours, wire.TERMINAL)
+        message, master = yield from answer(channel, ours, wire.TERMINAL)
         if wire.kind(message) == wire.NOT_STARTED:
             _refuse(command, wire.decode_exit(message))
         if master < 0:
@@ -188,7 +188,7 @@ def open_terminal(channel: Channel, command: Command, size: tuple[int, int]) -> 
         raise
 
 
-def _answer(channel: Channel, sock: socket.socket, kind: int) -> Flow[tuple[bytes, int]]:
+def answer(channel: Channel, sock: socket.socket, kind: int) -> Flow[tuple[bytes, int]]:
     """The first message on a socket, and the descriptor with it; -1 when there is none, or it is of another kind."""
     if not (yield Ready((sock.fileno(),), (), time.monotonic() + GRACE)):
         raise channel.give_up("its PID 1 has stopped answering")
@@ -205,7 +205,7 @@ def memory(channel: Channel) -> Flow[int]:
     with ours:
         with theirs:
             yield from channel.send(wire.encode_plain(wire.MEMORY), (theirs.fileno(),))
-        _, fd = yield from _answer(channel, ours, wire.MEMORY)
+        _, fd = yield from answer(channel, ours, wire.MEMORY)
     if fd < 0:
         raise channel.gone()
     with open(fd, "rb") as rollup:

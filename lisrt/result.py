@@ -110,6 +110,17 @@ class ExecResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Frozen:
+    """What freezing a sandbox came to."""
+
+    processes: int
+    """That were stopped."""
+    reclaimed: int | None = None
+    """Bytes of its memory that the kernel took back; None where nobody could ask it to: without a control group that limits the
+    sandbox's memory, its pages stay until the kernel itself needs some."""
+
+
+@dataclass(frozen=True, slots=True)
 class Transfer:
     """What an upload or a download moved."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self, overload
 
-from lisrt import process
+from lisrt import freezer, process
 from lisrt.box import Box
 from lisrt.changes import Change
 from lisrt.egress.journal import Egress
@@ -14,7 +14,7 @@ from lisrt.egress.proxy import Proxy
 from lisrt.limits import Limits
 from lisrt.nat.policy import Nat
 from lisrt.publish import AnyPorts
-from lisrt.result import ExecResult, Transfer
+from lisrt.result import ExecResult, Frozen, Transfer
 from lisrt.snapshot import Image
 from lisrt.spec import Argument, Mount
 from lisrt.uplink import AnyNetwork
@@ -203,6 +203,23 @@ class Sandbox:
         (idmap="subuid").
         """
         return drive(self._box.diff())
+
+    def freeze(self) -> Frozen:
+        """Stops all programs that commands have left behind (SIGSTOP), for as long as nobody needs them: while a model thinks,
+        say.
+
+        They use no CPU then. Where a control group limits the sandbox's memory, the kernel also takes back what it can of that:
+        what it has cached of files, and where the host has swap, the rest. Files can be read and written meanwhile. Programs go
+        on with `thaw`, or by themselves when the next command begins or somebody connects to a published port; also those that
+        had stopped themselves. Clocks run on. A snapshot, fork or reset ends them as ever.
+
+        Raises SandboxBusy while commands or transfers run, SandboxGone.
+        """
+        return drive(freezer.freeze(self._box))
+
+    def thaw(self) -> None:
+        """Has what `freeze` stopped go on. Does nothing to a sandbox that is not frozen. SandboxBusy while it is being frozen."""
+        drive(freezer.thaw(self._box))
 
     @classmethod
     def _of(cls, box: Box) -> Self:

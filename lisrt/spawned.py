@@ -100,6 +100,11 @@ class Spawner:
             self._settled[enforce] = self._controllers
             return self._controllers
 
+    def group(self, controller: str, name: str) -> cgroup.Place:
+        """Where the group of a sandbox is that `controller` limits."""
+        place = self._groups[controller]
+        return cgroup.Place(place.version, os.path.join(place.path, cgroup.manager_name(), name))
+
     def _hand_over(self, places: dict[str, cgroup.Place]) -> dict[str, int]:
         self._groups = places
         prepared = cgroup.prepare(places)

@@ -145,6 +145,7 @@ def command(
     burst       all ask for a sandbox at one moment: time to the first answer
     staggered   one asks every 0.2 seconds: time to the first answer
     fork-tree   forks of forks
+    freeze      commands beside busy programs, and beside frozen ones
     density     more and more alive, until something breaks; says what
     soak        an hour of coming and going; says what grows
     install     pip and apt through the cache; needs a network

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 MAGIC = 0x3153494C
 READY, FAULT, CREATE, KILL, DISCARD, TAKE, CGROUPS, NAMESPACE, HUB = 1, 2, 16, 17, 18, 19, 20, 21, 22
-EXEC, FILES, QUIT, DRAIN, MEMORY, LISTEN, BEQUEATH, GO, DIAL = 32, 33, 34, 35, 36, 37, 38, 39, 40
-EXITED, NOT_STARTED, TERMINAL, ACCEPTED, NETWORK, DIALLED, FILE = 48, 49, 50, 51, 52, 53, 64
+EXEC, FILES, QUIT, DRAIN, MEMORY, LISTEN, BEQUEATH, GO, DIAL, FREEZE = 32, 33, 34, 35, 36, 37, 38, 39, 40, 41
+EXITED, NOT_STARTED, TERMINAL, ACCEPTED, NETWORK, DIALLED, FROZEN, FILE = 48, 49, 50, 51, 52, 53, 54, 64
 
 STDIN, STDOUT, STDERR, ON_TERMINAL, BODY = 1, 2, 4, 8, 16
 AT_PROGRAM, AT_CWD, AT_SETUP = 1, 2, 3
@@ -29,12 +29,13 @@ _EXIT = struct.Struct("=IIIiiiQQQQQ")
 _CREDENTIALS = struct.Struct("=iII")
 _ACCEPTED = struct.Struct("=IIIi")
 _DIAL = struct.Struct("=IIIi")
+_FREEZE = struct.Struct("=III")
 _CGROUPS = struct.Struct("=IIIII")
 _FILE_REQUEST = struct.Struct("=IIII")
 _FILE_REPLY = struct.Struct("=IIiIQI4x")
 
 # How long the answers are: just so long, but for those of a file server, which may go on with a name.
-_SIZES = {FAULT: _FAULT.size, EXITED: _EXIT.size, NOT_STARTED: _EXIT.size, DIALLED: _DIAL.size}
+_SIZES = {FAULT: _FAULT.size, EXITED: _EXIT.size, NOT_STARTED: _EXIT.size, DIALLED: _DIAL.size, FROZEN: _FREEZE.size}
 
 # Of answers: the longest are names of a directory's entries with what a link says, 4 KiB each at most. Not more room than that
 # takes: from 128 KiB on, malloc maps and unmaps pages for each message.
@@ -194,6 +195,16 @@ def decode_dialled(message: bytes) -> int:
     """Why there is no connection; 0 if there is one."""
     _, _, _, errno = _DIAL.unpack(message)
     return int(errno)
+
+
+def encode_freeze(*, is_wanted: bool) -> bytes:
+    return _FREEZE.pack(MAGIC, FREEZE, is_wanted)
+
+
+def decode_frozen(message: bytes) -> int:
+    """How many processes that concerned."""
+    _, _, number = _FREEZE.unpack(message)
+    return int(number)
 
 
 def decode_accepted(message: bytes) -> int:

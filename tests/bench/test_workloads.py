@@ -372,6 +372,19 @@ def test_a_tree_of_forks_has_what_was_written_on_the_way(n: int) -> None:
     assert found["fork-tree", "exec"] == n
 
 
+# freeze
+
+
+def test_frozen_programs_let_others_work() -> None:
+    """Each busy one is frozen, thawed by a command and frozen again; commands beside them are measured in all three states."""
+    bench = measured("freeze", n=2, serial=1)
+    assert is_good(bench) and bench.served == 3
+    found = counts(bench)
+    names = ("start a busy program", "freeze, beside busy ones", "thaw and answer", "freeze")
+    assert [found["freeze", name] for name in names] == [2, 2, 2, 2]
+    assert {found["freeze", f"true, beside {whom}"] for whom in ("none", "busy ones", "frozen ones")} == {20}
+
+
 # density
 
 

@@ -1,5 +1,6 @@
 """Memory: a bomb of any kind ends as out_of_memory, and the sandbox, its files and its neighbours stay."""
 
+import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -181,3 +182,19 @@ def test_sixty_four_bombs_at_once(enforce: str) -> None:
             rounds += 1
         assert {bomb.result().outcome for bomb in bombs} == {Outcome.OUT_OF_MEMORY}
         assert all(answer == "here\n" for answer in threads.map(lambda box: box.run(["echo", "here"]).stdout, boxes))
+
+
+def test_freezing_gives_memory_back(limited: Callable[..., Sandbox], enforce: str) -> None:
+    """Where a group counts it, what the kernel has cached of files; and the programs' own, if there is swap. Elsewhere it
+    says that nobody was asked."""
+    box = limited(memory=LIMIT)
+    assert box._box.home is not None
+    kind = subprocess.run(["stat", "-f", "-c", "%T", box._box.home.scratch], capture_output=True, text=True, check=True)
+    box.sh("head -c 50000000 /dev/zero > data && sync data && cat data > /dev/null; sleep 1000 & sleep 0").check()
+    found = box.freeze()
+    assert found.processes == 1
+    if enforce == "watchdog":
+        assert found.reclaimed is None
+    else:
+        assert found.reclaimed is not None and (found.reclaimed >= 40 << 20 or kind.stdout == "tmpfs\n")
+    assert box.sh("wc -c < data").stdout == "50000000\n"

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, cast
 
 import lisrt
-from lisrt import ExecResult, Transfer
+from lisrt import ExecResult, Frozen, Transfer
 from support.waiting import eventually
 
 
@@ -196,6 +196,12 @@ class Box:
 
     def write(self, path: Any, data: str | bytes, **options: Any) -> None:
         self._call("write", path, data, **options)
+
+    def freeze(self) -> Frozen:
+        return cast(Frozen, self._call("freeze"))
+
+    def thaw(self) -> None:
+        self._call("thaw")
 
     def read(self, path: Any, **options: Any) -> bytes:
         return cast(bytes, self._call("read", path, **options))

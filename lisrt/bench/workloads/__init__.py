@@ -14,6 +14,7 @@ WORKLOADS = {
     "burst": "arrivals:Burst",
     "staggered": "arrivals:Staggered",
     "fork-tree": "fork_tree:ForkTree",
+    "freeze": "freeze:Freeze",
     "density": "density:Density",
     "soak": "soak:Soak",
     "install": "install:Install",
