@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Unavailable(Exception):
@@ -37,6 +37,14 @@ class Instance(Protocol):
 
     def destroy(self) -> None:
         """Ends everything in it at once and deletes what it wrote; returns when it is gone."""
+
+
+@runtime_checkable
+class Unpacks(Protocol):
+    """An instance of a runtime that takes whole trees at once."""
+
+    def unpack(self, data: bytes) -> None:
+        """A tar archive, at /."""
 
 
 class Backend(Protocol):

@@ -1,6 +1,7 @@
 """Every workload with few sandboxes, real ones: what is counted, what counts as a failure, and what is found."""
 
 import asyncio
+import base64
 import io
 import json
 import subprocess
@@ -23,7 +24,7 @@ from lisrt.bench.backend import Unavailable
 from lisrt.bench.workloads import WORKLOADS
 from lisrt.bench.workloads.base import was_interrupted
 from lisrt.bench.workloads.density import LEVELS, levels
-from lisrt.bench.workloads.episodes import Command, Read, Tally, Write, load, replay
+from lisrt.bench.workloads.episodes import Command, Read, Tally, Unpack, Write, load, replay
 from lisrt.bench.workloads.fork_tree import ancestors
 from lisrt.bench.workloads.series import GAUGES, look, slope, trends
 from lisrt.bench.workloads.soak import KEPT, Kept
@@ -188,9 +189,9 @@ def test_the_recorded_episodes_end_as_they_were_recorded() -> None:
     assert 0 < figures["share of the episode that is neither thinking nor commands"] < 100
 
 
-def trajectory(directory: Path, *calls: tuple[str, dict[str, Any], str, int | None], setup: str = "") -> str:
+def trajectory(directory: Path, *calls: tuple[str, dict[str, Any], str, int | None], files: str = "") -> str:
     """A directory with one episode in it."""
-    records: list[dict[str, Any]] = [{"type": "start", "task": "none", "setup": setup}, {"type": "response", "turn": 1}]
+    records: list[dict[str, Any]] = [{"type": "start", "task": "none", "files": files}, {"type": "response", "turn": 1}]
     records += [
         {"type": "tool", "name": name, "arguments": json.dumps(arguments), "outcome": outcome, "exit_code": status}
         for name, arguments, outcome, status in calls
@@ -242,10 +243,10 @@ def test_a_replay_is_what_the_tools_did(tmp_path: Path) -> None:
         (editor, {"command": "insert", "path": "new/a.txt", "insert_line": 1, "new_str": "three"}, "done", None),
         (editor, {"command": "create", "path": "new/a.txt", "file_text": "x"}, "refused", None),
         ("submit", {}, "submitted", None),
-        setup="touch made",
+        files=archived({"testbed/made": "before"}),
     )
     [episode] = load(place)
-    tally, files, commands = Tally(), dict[str, bytes](), list[tuple[str, ...]]()
+    tally, files, commands, unpacked = Tally(), dict[str, bytes](), list[tuple[str, ...]](), list[bytes]()
     flow = replay(episode, Think().draws(Random(1)), tally)
     answer: Any = None
     while True:
@@ -261,9 +262,41 @@ def test_a_replay_is_what_the_tools_did(tmp_path: Path) -> None:
         elif isinstance(step, Command):
             commands.append(step.argv)
             answer = 0
+        elif isinstance(step, Unpack):
+            unpacked.append(step.data)
     assert files == {"/testbed/new/a.txt": b"two\nthree\n"}
-    assert "touch made" in commands[1][-1]
+    assert commands == [("test", "-e", "/testbed/new/a.txt")]
+    assert [tarfile.open(fileobj=io.BytesIO(data)).getnames() for data in unpacked] == [["testbed/made"]]
     assert tally.wrong == []
+
+
+def archived(files: dict[str, str]) -> str:
+    """As an episode has them."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            tar.addfile(info, io.BytesIO(text.encode()))
+    return base64.b64encode(archive.getvalue()).decode()
+
+
+def test_what_a_task_is_about_is_there(tmp_path: Path) -> None:
+    """Its files, in each sandbox, whether it is alone or among others, and with another runtime."""
+    place = trajectory(
+        tmp_path,
+        (BASH, {"command": "cat data/a.txt | grep -x 'of the task'"}, "exited", 0),
+        files=archived({"testbed/data/a.txt": "of the task\n"}),
+    )
+    bench = measured("rollout", backends=("native", "support.rivals:working"), n=2, rivals=2, episodes=place)
+    assert is_good(bench)
+
+
+@pytest.mark.parametrize("words", ["?", base64.b64encode(b"no gzip").decode()])
+def test_files_that_are_none(tmp_path: Path, words: str) -> None:
+    """The message names the episode."""
+    with pytest.raises(Unavailable, match="one.jsonl: the files of its task are no gzip"):
+        load(trajectory(tmp_path, files=words))
 
 
 @given(st.integers(), st.floats(0.01, 100), st.floats(0, 3))

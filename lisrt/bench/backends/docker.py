@@ -204,8 +204,12 @@ class Container:
             info = tarfile.TarInfo(path.lstrip("/"))
             info.size, info.mtime = len(data), int(time.time())
             tar.addfile(info, io.BytesIO(data))
+        self.unpack(archive.getvalue())
+
+    def unpack(self, data: bytes) -> None:
+        """As it is."""
         with _translated():
-            self._api.put_archive(self.id, "/", archive.getvalue())
+            self._api.put_archive(self.id, "/", data)
 
     def read(self, path: str) -> bytes:
         """Out of the tar archive that it comes in."""

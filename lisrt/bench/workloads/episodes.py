@@ -1,13 +1,17 @@
 """Recorded agent episodes, and how one is played again, whatever runtime carries it out.
 
 An episode is a trajectory as `lisrt run` writes it (lisrt/agent/trajectory.py). Of its records those of type `tool` are played:
-name, arguments, outcome and exit_code. The record `start` may have a `setup`: a script that makes what the task is about.
+name, arguments, outcome and exit_code. The record `start` may have `files`, what the task is about: a tar archive, gzip, base64,
+with names like testbed/data.csv.
 """
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import posixpath
+import zlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +26,6 @@ HOME = "/testbed"
 _HERE = Path(__file__).resolve()
 _OWN = (_HERE.parents[1] / "episodes", _HERE.parents[3] / "bench" / "episodes")
 """Where they are installed, and where they are in a checkout."""
-"""Those of the repository; an installed lisrt comes without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,8 @@ class Episode:
     """What one agent did."""
 
     name: str
-    setup: str
+    files: bytes
+    """A tar archive of what is there before the first call, for /; empty where that is nothing."""
     calls: tuple[Call, ...]
 
 
@@ -73,7 +77,14 @@ class Write:
     data: bytes
 
 
-Step: TypeAlias = Think | Command | Read | Write
+@dataclass(frozen=True, slots=True)
+class Unpack:
+    """A tar archive, for /. No answer."""
+
+    data: bytes
+
+
+Step: TypeAlias = Think | Command | Read | Write | Unpack
 Replay: TypeAlias = Generator[Step, Any, None]
 
 
@@ -105,24 +116,29 @@ def load(directory: str | None) -> list[Episode]:
 
 
 def _episode(file: Path) -> Episode:
-    setup, calls = "", []
+    files, calls = b"", []
     for record in read_trajectory(file):
         if record.get("type") == "start":
-            setup = record.get("setup", "")
+            files = _archive(file, record.get("files", ""))
         if record.get("type") == "tool" and record.get("outcome") not in ("sandbox_error", "interrupted", "not_run"):
             try:
                 arguments = json.loads(record["arguments"] or "{}")
             except ValueError:
                 continue  # the model's mistake: it never reached the sandbox
             calls.append(Call(record["name"], arguments, record["outcome"], record.get("exit_code")))
-    return Episode(file.stem, setup, tuple(calls))
+    return Episode(file.stem, files, tuple(calls))
+
+
+def _archive(file: Path, text: str) -> bytes:
+    try:
+        return gzip.decompress(base64.b64decode(text, validate=True)) if text else b""
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        raise Unavailable(f"{file}: the files of its task are no gzip in base64: {error}") from None
 
 
 def replay(episode: Episode, thinks: Iterator[float], tally: Tally) -> Replay:
     """All steps of an episode. What does not end as it did then is noted in the tally; the episode goes on."""
-    yield Command(("mkdir", "-p", HOME))
-    if episode.setup and (status := (yield _bash(episode.setup))) != 0:
-        tally.wrong.append(f"{episode.name}: its setup exited with {status}")
+    yield Unpack(episode.files) if episode.files else Command(("mkdir", "-p", HOME))
     for number, call in enumerate(episode.calls, 1):
         yield Think(next(thinks))
         try:

@@ -9,15 +9,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lisrt.aio import AsyncSandbox
-from lisrt.bench.backend import Instance
+from lisrt.bench.backend import Instance, Unpacks
 from lisrt.bench.config import Think as ThinkTime
 from lisrt.bench.workloads.alive import sandbox_of
 from lisrt.bench.workloads.base import Run, Subject, abandon
-from lisrt.bench.workloads.episodes import Command, Episode, Read, Step, Tally, Think, Write, load, replay
+from lisrt.bench.workloads.episodes import (
+    Command,
+    Episode,
+    Read,
+    Step,
+    Tally,
+    Think,
+    Unpack,
+    Write,
+    load,
+    replay,
+)
 
 SERIAL, TOGETHER = "rollout, one at a time", "rollout, all at once"
 LEVELS = (8, 16, 32)
 """Threads that drive another runtime where models don't think: each has a number at which it is quickest."""
+
+
+ARCHIVE = "/tmp/task.tar"
+UNPACK = Command(("tar", "-xf", ARCHIVE, "-C", "/"))
+"""How a task's files come in where a runtime has no way of its own for trees."""
 
 
 @dataclass(slots=True)
@@ -178,6 +194,12 @@ def _sync(
 
 def _do(instance: Instance, step: Step, tally: Tally) -> Any:
     match step:
+        case Unpack(data) if isinstance(instance, Unpacks):
+            instance.unpack(data)
+        case Unpack(data):
+            instance.write(ARCHIVE, data)
+            if (status := _do(instance, UNPACK, tally)) != 0:
+                tally.wrong.append(f"the task's files: tar exited with {status}")
         case Think(seconds):
             if seconds:
                 time.sleep(seconds)
@@ -210,6 +232,10 @@ async def _async(box: AsyncSandbox, episode: Episode, thinks: Any, tally: Tally)
 
 async def _ado(box: AsyncSandbox, step: Step, tally: Tally) -> Any:
     match step:
+        case Unpack(data):
+            await box.write(ARCHIVE, data)
+            if (status := await _ado(box, UNPACK, tally)) != 0:
+                tally.wrong.append(f"the task's files: tar exited with {status}")
         case Think(seconds):
             if seconds:
                 await asyncio.sleep(seconds)
