@@ -46,7 +46,8 @@ class Admission:
 
     A program that has no sandbox may always start one, if there is a slot: so all get on, and who can't is told why by the start.
     A program that has its share of the slots (all of them, divided by those that want some) starts none while another waits.
-    `guarantees` says what of this can be held here.
+    `guarantees` says what of this can be held here. Give all that share a name the same rules: a program whose `max_live` is less
+    than another's has as many as are left below it, which may be none.
 
     Raises ValueError, TypeError.
     """

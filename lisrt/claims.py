@@ -15,6 +15,32 @@ from lisrt.waiting import Flow, Ready, T
 MOMENT = 0.05
 
 
+class Turn:
+    """The one lock of all pools of this process; their Ledgers are behind it, too.
+
+    The garbage collector ends blocks that nobody can reach any more (`pool.take()` in a generator that was dropped), in whatever
+    thread it comes to run, between any two steps. In one that has the lock, to wait for it would be for ever.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this thread has it already."""
+        return bool(self.lock._is_owned())  # type: ignore[attr-defined]  # what threading.Condition asks it
+
+
+turn = Turn()
+
+
+def _after_fork_in_child() -> None:
+    turn.lock = threading.RLock()  # a thread that is not here may have it
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
 class Claim:
     """A taker's place in the queue, and then what it has got: a sandbox, or leave to make one."""
 
@@ -36,7 +62,7 @@ class Bell:
     """A descriptor that can be read when it has been rung; from any thread, and after it was closed."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # see Turn
         self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         spawner.keep_from_children(self)
 

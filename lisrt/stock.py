@@ -13,7 +13,6 @@ as live, and whoever comes next gives back those that are too many. What was due
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from collections.abc import Callable
 from lisrt import spawner
 from lisrt.admission import Admission, Party
 from lisrt.box import Box
-from lisrt.claims import Bell, Claim, within
+from lisrt.claims import Bell, Claim, turn, within
 from lisrt.demand import CLOSE_PATIENCE, FORGOTTEN, LOOK_AGAIN, LOOK_IDLE, Demand, Patience
 from lisrt.errors import PoolClosed, PoolTimeout
 from lisrt.poolstats import PoolStats, Tally
@@ -38,7 +37,7 @@ class Stock:
         self._admission = admission
         self._party = Party(None, self._ring)
         self._bell: Bell | None = None
-        self._lock = threading.Lock()
+        self._lock = turn.lock
         self._generation = spawner.generation()
         self._closed = self._abandoned = False
         self._queue: OrderedDict[Claim, None] = OrderedDict()
@@ -97,10 +96,10 @@ class Stock:
 
     def release(self, claim: Claim) -> Flow[None]:
         """Ends the sandbox of a claim, or gives back what it had not used, or leaves the queue. Always comes last."""
-        if self.is_foreign:
+        claim.over_at = time.monotonic()
+        if self.is_foreign or turn.is_mine:  # in the latter case `refill` sees to the rest
             return
         with self._lock:
-            claim.over_at = time.monotonic()
             self._queue.pop(claim, None)
             box = claim.box if claim.is_used else None
             self._undo(claim)

@@ -1,6 +1,7 @@
 """Pool and AsyncPool: a clean sandbox for each taker, in their order; what goes wrong is told; nothing stays."""
 
 import asyncio
+import gc
 import inspect
 import os
 import shutil
@@ -24,6 +25,7 @@ from lisrt import (
     PoolTimeout,
     Sandbox,
     SandboxGone,
+    stock,
 )
 
 pytestmark = pytest.mark.usefixtures("working_host")
@@ -463,3 +465,21 @@ def test_an_image_that_is_not_there(rules: Admission) -> None:
             assert pool.stats.live == 0
 
     asyncio.run(main())
+
+
+def test_a_block_that_the_garbage_collector_ends(rules: Admission, monkeypatch: pytest.MonkeyPatch, marker: str) -> None:
+    """In a thread that is in the middle of a pool's own work, this one's or another's: it waits for nothing, and the sandbox ends
+    later."""
+    monkeypatch.setattr(stock, "FORGOTTEN", 0.05)
+    with Pool(size=1, admission=rules) as pool, Pool(size=1, min_warm=0, admission="none") as other:
+        for busy in (pool, other):
+            taken = pool.take()
+            taken.__enter__().sh(f"sleep {marker} & sleep 0").check()
+            dropped: list[object] = [taken]
+            dropped.append(dropped)  # a cycle: its end comes when it comes
+            with busy._stock._lock:
+                del taken, dropped
+                gc.collect()
+            assert_gone(marker, within=20)
+        with pool.take(timeout=20) as box:
+            assert box.run(["echo", "on"]).stdout == "on\n"
