@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -74,7 +74,8 @@ class Commands:
     def _one_at_a_time(self, run: Run) -> dict[str, list[Kind]]:
         """In random order, beside the bare host and the floor. Returns by backend the kinds that its image has a program for."""
         kinds: dict[str, list[Kind]] = {subject.name: list(KINDS) for subject in run.subjects}
-        with one_of_each(run, SERIAL) as made:
+        awaited = f"{KINDS[0].name}, async"
+        with one_of_each(run, SERIAL) as made, asyncio.Runner() as runner, ExitStack() as stack:
             here = [kind for kind in KINDS if shutil.which(kind.argv[0])]
             turns: list[Callable[[], object]] = [partial(_host, run.of_host, kind) for kind in here]
             for subject, one in made:
@@ -82,8 +83,11 @@ class Commands:
                 run.notes += [f"{subject.name}: exec: no {name} in the image" for name in sorted(missing)]
                 kinds[subject.name] = [kind for kind in KINDS if kind.argv[0] not in missing]
                 turns += [partial(_one, subject.recorder, one, SERIAL, kind) for kind in kinds[subject.name]]
+                if subject.launcher:
+                    box = stack.enter_context(_entered(runner, subject))
+                    turns.append(partial(_in_loop, runner, subject.recorder, box, awaited))
             if run.floor is not None and floored(run, SERIAL, "create", run.floor.create):
-                turns.append(partial(floored, run, SERIAL, KINDS[0].name, run.floor.exec))
+                turns += [partial(floored, run, SERIAL, name, run.floor.exec) for name in (KINDS[0].name, awaited)]
             random, step = run.random("exec"), run.steps(SERIAL, run.config.serial)
             for number in range(run.config.serial):
                 if number:  # as in lifecycle
@@ -94,6 +98,28 @@ class Commands:
             if run.floor is not None:
                 floored(run, SERIAL, "destroy", run.floor.destroy)
         return kinds
+
+
+@contextmanager
+def _entered(runner: asyncio.Runner, subject: Subject) -> Iterator[AsyncSandbox]:
+    box = subject.awaited()
+    runner.run(box.__aenter__())
+    try:
+        yield box
+    finally:
+        runner.run(box.close())
+
+
+def _in_loop(runner: asyncio.Runner, recorder: Recorder, box: AsyncSandbox, metric: str) -> None:
+    runner.run(_awaited(recorder, box, metric))
+
+
+async def _awaited(recorder: Recorder, box: AsyncSandbox, metric: str) -> None:
+    """One command, by the clock of a loop that runs already."""
+    with recorder.timed(SERIAL, metric):
+        status = (await box.run(KINDS[0].argv)).returncode
+    if status:
+        recorder.failed(SERIAL, metric, f"{metric}: exited with {status}")
 
 
 def _host(recorder: Recorder, kind: Kind) -> None:
