@@ -26,10 +26,9 @@ void lis_drain_begin(int epoll, const int fds[LIS_MAX_FDS], int nfds) {
     }
 }
 
-void lis_drain_continue(int epoll, struct lis_watch *drain) {
+void lis_drain_continue(int epoll, struct lis_watch *drain, char *buffer, size_t size) {
     /* once: epoll comes back for more, and others get a turn */
-    char text[16 * 1024];
-    ssize_t got = read(drain->fd, text, sizeof text);
+    ssize_t got = read(drain->fd, buffer, size);
     if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)))
         return;
     epoll_ctl(epoll, EPOLL_CTL_DEL, drain->fd, NULL);
@@ -47,15 +46,12 @@ void lis_memory_send(const int fds[LIS_MAX_FDS], int nfds) {
     }
 }
 
-bool lis_freeze(int proc, const struct lis_tag_base *base, const struct lis_freeze_message *asked,
-                const int fds[LIS_MAX_FDS], int nfds) {
-    bool freeze = asked->number != 0;
-    struct lis_freeze_message answer = {{LIS_MAGIC, LIS_FROZEN}, lis_tree_stop(proc, base, freeze)};
+void lis_frozen_send(int number, const int fds[LIS_MAX_FDS], int nfds) {
+    struct lis_freeze_message answer = {{LIS_MAGIC, LIS_FROZEN}, number};
     for (int i = 0; i < nfds; i++) {
         lis_send(fds[i], &answer, sizeof answer, NULL, 0);
         close(fds[i]);
     }
-    return freeze;
 }
 
 void lis_file_server_start(const struct lis_user *user, int fds[LIS_MAX_FDS], int nfds) {

@@ -242,6 +242,23 @@ static void quit(const struct init *init, bool bequeath) {
     _exit(0); /* now the other end sees end of file. It relies on this, and on LIS_NETWORK, that all others are dead */
 }
 
+static void thaw(struct init *init) {
+    if (init->frozen) /* only then: programs may stop each other, which is their business */
+        kill(-1, SIGCONT);
+    init->frozen = false;
+}
+
+static void freeze_or_thaw(struct init *init, const int fds[LIS_MAX_FDS], int nfds) {
+    int number = 0;
+    if (((const struct lis_freeze_message *)init->buffer)->number == 0)
+        thaw(init);
+    else if (init->commands) /* it may be one that is being killed, which continues all others */
+        number = -EBUSY;
+    else if ((number = lis_tree_stop(init->proc, &init->base)) >= 0)
+        init->frozen = true;
+    lis_frozen_send(number, fds, nfds);
+}
+
 static void serve(struct init *init) {
     int fds[LIS_MAX_FDS], nfds = 0;
     ssize_t size = lis_receive(LIS_CONTROL, MSG_DONTWAIT, init->buffer, MAX_MESSAGE, fds, &nfds);
@@ -250,14 +267,10 @@ static void serve(struct init *init) {
     if (size == 0 || size == -ECONNRESET)
         _exit(0);
     uint32_t kind = lis_message_kind(init->buffer, size);
-    if (init->frozen && (kind == LIS_EXEC || kind == LIS_DIAL)) {
-        lis_tree_stop(init->proc, &init->base, false);
-        init->frozen = false;
-    }
-    if (kind == LIS_FREEZE && size == sizeof(struct lis_freeze_message)) {
-        init->frozen = lis_freeze(init->proc, &init->base, (const struct lis_freeze_message *)init->buffer, fds, nfds);
-        return;
-    }
+    if (kind == LIS_EXEC || kind == LIS_DIAL)
+        thaw(init);
+    if (kind == LIS_FREEZE && size == sizeof(struct lis_freeze_message))
+        return freeze_or_thaw(init, fds, nfds);
     if (kind == LIS_EXEC)
         return start_command(init, (size_t)size, fds, nfds);
     if (kind == LIS_FILES)
@@ -392,7 +405,7 @@ void lis_init_main(int sock, int lifeline, const struct lis_meter *meter, const 
             if (what->kind == LIS_WATCH_COMMAND)
                 begin_kill(&init, (struct lis_command *)what, 0);
             else if (what->kind == LIS_WATCH_DRAIN)
-                lis_drain_continue(init.epoll, what);
+                lis_drain_continue(init.epoll, what, init.buffer, MAX_MESSAGE);
             else if (what->kind == LIS_WATCH_LISTENER)
                 lis_gateway_accept(&init.gateway, what);
             else if (what->kind == LIS_WATCH_DIAL)

@@ -88,9 +88,8 @@ int lis_tree_kill(int proc, const struct lis_tag_base *base, uint32_t tag);
 int lis_tree_kill_frozen(int proc, const struct lis_tag_base *base, uint32_t tag);
 /* Processes and threads in the sandbox, PID 1 among them. */
 uint64_t lis_tree_tasks(int proc);
-/* Stops all commands and what they have started, or has them go on. Returns how many processes that are: 0 also where they can't be
- * counted. */
-uint32_t lis_tree_stop(int proc, const struct lis_tag_base *base, bool stop);
+/* Stops what commands have left behind. Returns how many processes that are; on failure none is stopped. */
+int lis_tree_stop(int proc, const struct lis_tag_base *base);
 
 /* ---- files.c: file requests, served inside the sandbox by a child of PID 1 -------------------------------------- */
 
@@ -156,15 +155,14 @@ void lis_dial_continue(int epoll, struct lis_dial *dial);
 
 /* Reads what comes out of these pipes, and forgets it. Takes them over. */
 void lis_drain_begin(int epoll, const int fds[LIS_MAX_FDS], int nfds);
-/* Something has come, or their end; then `drain` is freed. */
-void lis_drain_continue(int epoll, struct lis_watch *drain);
+/* Something has come, or their end; then `drain` is freed. `buffer` is for what nobody wants. */
+void lis_drain_continue(int epoll, struct lis_watch *drain, char *buffer, size_t size);
 /* Hands out this process's own figures. Closes the sockets. */
 void lis_memory_send(const int fds[LIS_MAX_FDS], int nfds);
 /* One that serves file requests on the socket, which it takes over. */
 void lis_file_server_start(const struct lis_user *user, int fds[LIS_MAX_FDS], int nfds);
-/* Stops all programs or has them go on, and answers. Whether they are stopped now. Closes the sockets. */
-bool lis_freeze(int proc, const struct lis_tag_base *base, const struct lis_freeze_message *asked,
-                const int fds[LIS_MAX_FDS], int nfds);
+/* The answer to LIS_FREEZE. Closes the sockets. */
+void lis_frozen_send(int number, const int fds[LIS_MAX_FDS], int nfds);
 
 /* ---- shm.c: what outlives the processes that made it ------------------------------------------------------------ */
 

@@ -193,11 +193,11 @@ struct lis_dial_message {
     uint32_t port;
     int32_t err;
 };
-/* Question: whether to stop all programs, or have them go on. Answer: how many there are. What is stopped goes on by itself
- * when a command begins (LIS_EXEC), or the host connects to what listens inside (LIS_DIAL). */
+/* Question: whether to stop all programs, or have them go on. Answer: how many were stopped, or -errno: EBUSY while commands
+ * run. What is stopped goes on by itself when a command begins (LIS_EXEC), or the host connects to what listens inside (LIS_DIAL). */
 struct lis_freeze_message {
     struct lis_header header;
-    uint32_t number;
+    int32_t number;
 };
 struct lis_cgroups_message {
     struct lis_header header;

@@ -185,26 +185,26 @@ uint64_t lis_tree_tasks(int proc) {
     return tasks;
 }
 
-uint32_t lis_tree_stop(int proc, const struct lis_tag_base *base, bool stop) {
-    /* all but this process, and atomic with fork. By signal, wherever there are control groups: PID 1 must not be frozen, and
-     * to have it in another group than the rest would cost each creation a group more */
-    if (kill(-1, stop ? SIGSTOP : SIGCONT) < 0)
-        return 0; /* there is nobody */
+int lis_tree_stop(int proc, const struct lis_tag_base *base) {
     int listing = openat(proc, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = listing < 0 ? NULL : fdopendir(listing);
     if (!dir) {
         lis_close(listing);
-        return 0;
+        return -errno;
     }
+    /* all but this process, and atomic with fork. By signal, wherever there are control groups: PID 1 must not be frozen, and
+     * to have it in another group than the rest would cost each creation a group more */
+    kill(-1, SIGSTOP);
     struct pids pids = {0};
-    uint32_t programs = 0;
-    list_pids(dir, &pids);
+    int r = list_pids(dir, &pids), programs = 0;
     closedir(dir);
-    for (size_t i = 0; i < pids.count; i++)
+    if (r < 0)
+        kill(-1, SIGCONT);
+    for (size_t i = 0; i < pids.count && r == 0; i++)
         if (is_program(base, pids.at[i]))
             programs += !is_dead(proc, pids.at[i]);
         else
             kill(pids.at[i], SIGCONT); /* a file server that was about to exit */
     free(pids.at);
-    return programs;
+    return r < 0 ? r : programs;
 }

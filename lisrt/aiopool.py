@@ -80,9 +80,11 @@ class AsyncPool:
         import asyncio
 
         self._stock.close()
-        if self._task is not None and not self._stock.is_foreign:
-            await asyncio.wait([asyncio.wrap_future(self._ended)], timeout=CLOSE_TIMEOUT)
-        await adrive(self._stock.rest())
+        try:
+            if self._task is not None and not self._stock.is_foreign:
+                await asyncio.wait([asyncio.wrap_future(self._ended)], timeout=CLOSE_TIMEOUT)
+        finally:
+            await adrive(self._stock.rest())
 
     @property
     def stats(self) -> PoolStats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 
@@ -16,10 +17,14 @@ class Gate:
         self._lock = threading.Lock()
         self._users = 0
         self._alone = False
+        self._pid = os.getpid()
 
     @contextlib.contextmanager
     def using(self) -> Iterator[None]:
-        """SandboxBusy while it is being frozen."""
+        """SandboxBusy while it is being frozen. In a forked child anything goes: the sandbox itself says that it is not there."""
+        if self._pid != os.getpid():
+            yield
+            return
         with self._lock:
             if self._alone:
                 raise SandboxBusy("the sandbox is being frozen by another thread or task: wait for that first")
@@ -33,6 +38,9 @@ class Gate:
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """SandboxBusy while anybody uses it."""
+        if self._pid != os.getpid():
+            yield
+            return
         with self._lock:
             if self._users or self._alone:
                 raise SandboxBusy("commands or transfers run in the sandbox: wait for them, and try again")

@@ -211,9 +211,12 @@ class Sandbox:
         They use no CPU then. Where a control group limits the sandbox's memory, the kernel also takes back what it can of that:
         what it has cached of files, and where the host has swap, the rest. Files can be read and written meanwhile. Programs go
         on with `thaw`, or by themselves when the next command begins or somebody connects to a published port; also those that
-        had stopped themselves. Clocks run on. A snapshot, fork or reset ends them as ever.
+        had stopped themselves. A connection that is open already gets no answer until then. Clocks run on. A snapshot, fork or
+        reset ends them as ever.
 
-        Raises SandboxBusy while commands or transfers run, SandboxGone.
+        It saves a host from idle programs, not from hostile ones: a timer can be set to send SIGCONT.
+
+        Raises SandboxBusy while commands or transfers run, SandboxGone, OSError.
         """
         return drive(freezer.freeze(self._box))
 

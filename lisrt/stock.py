@@ -58,6 +58,7 @@ class Stock:
     def begin(self) -> None:
         """Before `refill`."""
         self._generation = spawner.generation()
+        self._lock = turn.lock  # which is another one in a forked child
         self._bell = Bell()
         self._party = Party(self._admission, self._ring)
 
@@ -67,6 +68,8 @@ class Stock:
         """Joins the queue; `claim.notify` is called, from any thread, when its turn has come. PoolClosed."""
         if self.is_foreign:
             raise PoolClosed("the pool belongs to the process that this one was forked from; make a new one here")
+        if turn.is_mine:
+            raise RuntimeError("a signal's handler can't take a sandbox: it came in the middle of a pool's own work")
         with self._lock:
             self._check_open()
             if not self._queue and self._grant(claim):
@@ -120,7 +123,7 @@ class Stock:
 
     def rest(self) -> Flow[None]:
         """What is left, when `refill` has not ended all of it: its event loop has ended, or its time was over."""
-        while not self.is_foreign:
+        while not self.is_foreign and not turn.is_mine:  # in a signal's handler: `refill` goes on
             with self._lock:
                 box = self._next_of_all()
             if box is None:
@@ -129,20 +132,18 @@ class Stock:
 
     def stats(self) -> PoolStats:
         """All figures, of one moment."""
+        rules = self._admission.guarantees if self._admission is not None else {"admission": "none"}  # it reads files
         with contextlib.nullcontext() if self.is_foreign else self._lock:
-            return self._stats()
-
-    def _stats(self) -> PoolStats:
-        return self._tally.stats(
-            size=self._size,
-            live=self._live,
-            warm=len(self._warm),
-            out=len(self._out),
-            waiting=len(self._queue),
-            target=self._demand.target,
-            held_back=self._held_back,
-            admission=self._admission.guarantees if self._admission is not None else {"admission": "none"},
-        )
+            return self._tally.stats(
+                size=self._size,
+                live=self._live,
+                warm=len(self._warm),
+                out=len(self._out),
+                waiting=len(self._queue),
+                target=self._demand.target,
+                held_back=self._held_back,
+                admission=rules,
+            )
 
     @property
     def is_foreign(self) -> bool:
@@ -175,14 +176,12 @@ class Stock:
             self._bell.end()
 
     def _end_of_work(self) -> None:
-        """Where the pool was not closed, somebody has cancelled its task: who waits must be told."""
-        if self._closed or not self._lock.acquire(timeout=CLOSE_PATIENCE):
+        """Somebody may have cancelled its task: who waits must be told."""
+        if not self._lock.acquire(timeout=CLOSE_PATIENCE):
             return
         try:
             self._closed = True
-            for claim in self._queue:
-                claim.notify()
-            self._queue.clear()
+            self._dismiss()
         finally:
             self._lock.release()
 
@@ -247,11 +246,14 @@ class Stock:
 
     def _next_of_all(self) -> Box | None:
         """Of a closed pool the next sandbox to end. Wakes all who wait."""
-        while self._queue:
-            next(iter(self._queue)).notify()
-            self._queue.popitem(last=False)
-        self._party.rest()
+        self._dismiss()
         return next((box for place in (self._out, self._warm, self._doomed) for box in place), None)
+
+    def _dismiss(self) -> None:
+        for claim in self._queue:
+            claim.notify()
+        self._queue.clear()
+        self._party.rest()
 
     def _may_make_spare(self) -> bool:
         claim = Claim(lambda: True)
@@ -316,8 +318,7 @@ class Stock:
         """Sets aside what is dead, and what somebody was to end and has not."""
         for box in [box for box in self._warm if not box.alive]:
             self._doom(box)
-        for claim in [claim for claim in self._makers if claim.over_at is not None]:
-            self._makers.discard(claim)
+        self._makers -= {claim for claim in self._makers if claim.over_at is not None}
         for box, claim in list(self._out.items()):
             if claim.over_at is not None and now - claim.over_at > FORGOTTEN:
                 self._doomed.append(box)

@@ -131,7 +131,7 @@ def test_every_operation_is_counted(working_host: None) -> None:
     }
     assert (bench.served, bench.asked, bench.failures, bench.errors) == (6, 6, 0, {})
     assert seen == {
-        "one at a time": (2, 2), "create": (6, 6), "commands": (6, 6), "files": (6, 6), "destroy": (6, 6),
+        "one at a time": (2, 2), "create": (6, 6), "commands": (6, 6), "write": (6, 6), "read": (6, 6), "destroy": (6, 6),
     }  # fmt: skip
     assert all(row.p50 <= row.p95 <= row.p99 for row in recorder.rows() if row.unit == "ms")
 

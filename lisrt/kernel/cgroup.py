@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+_SLICE = 16 << 20
 CONTROLLERS = ("memory", "pids", "cpu")
 _REST = "lisrt.rest"
 """The leaf for the processes that were in a version 2 group before it got children with controllers."""
@@ -88,20 +89,29 @@ def remove_manager(places: dict[str, Place]) -> None:
         _remove(os.path.join(place.path, manager_name()))
 
 
-def reclaim(place: Place) -> int | None:
+def reclaim(place: Place, is_over: Callable[[], bool] = lambda: False) -> int | None:
     """Has the kernel take pages from a group while its processes live: clean files' pages, and where there is swap, all. How
-    many bytes fewer it uses then; None where this kernel can't be asked (version 2 before Linux 5.19)."""
+    many bytes fewer it uses then; None where this kernel can't be asked (version 2 before Linux 5.19), or the group is gone.
+
+    `is_over` may end it early. Version 1 is asked once; version 2 for so much at a time, until it finds no more.
+    """
     is_first = place.version == 1
     usage, asks = ("memory.usage_in_bytes", "memory.force_empty") if is_first else ("memory.current", "memory.reclaim")
     before = _read(f"{place.path}/{usage}")
     try:
-        _write(f"{place.path}/{asks}", before)
-    except FileNotFoundError:
-        return None
+        for _ in range(0, int(before or 0), _SLICE):
+            if is_over():
+                break
+            _write(f"{place.path}/{asks}", str(_SLICE))
+            if is_first:
+                break
     except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV):
+            return None
         if error.errno not in (errno.EAGAIN, errno.EBUSY, errno.EINTR):
-            raise  # these say that it was not all of it, which it never is
-    return max(0, int(before or 0) - int(_read(f"{place.path}/{usage}") or 0))
+            raise  # these say that there was less than that
+    after = _read(f"{place.path}/{usage}")
+    return max(0, int(before) - int(after)) if before and after else None
 
 
 def user_bus() -> bool:

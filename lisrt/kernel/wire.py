@@ -29,7 +29,7 @@ _EXIT = struct.Struct("=IIIiiiQQQQQ")
 _CREDENTIALS = struct.Struct("=iII")
 _ACCEPTED = struct.Struct("=IIIi")
 _DIAL = struct.Struct("=IIIi")
-_FREEZE = struct.Struct("=III")
+_FREEZE = struct.Struct("=IIi")
 _CGROUPS = struct.Struct("=IIIII")
 _FILE_REQUEST = struct.Struct("=IIII")
 _FILE_REPLY = struct.Struct("=IIiIQI4x")
@@ -202,7 +202,7 @@ def encode_freeze(*, is_wanted: bool) -> bytes:
 
 
 def decode_frozen(message: bytes) -> int:
-    """How many processes that concerned."""
+    """How many processes were stopped; below 0 the errno."""
     _, _, number = _FREEZE.unpack(message)
     return int(number)
 

@@ -164,6 +164,7 @@ def test_exec_counts_each_kind_of_command() -> None:
         assert found["exec, one at a time", kind] == rival["exec, one at a time", kind] == host["exec, one at a time", kind] == 2
         assert found["exec, all alive", kind] == rival["exec, all alive", kind] == 4 * times
         assert found["exec, all alive", f"{kind}, async"] == 4 * times
+    assert found["exec, one at a time", "exec true, async"] == 2
     assert not any("async" in metric for _, metric in rival)
     rates = {row.metric: row.rate for one in bench.recorders for row in one.rows() if row.workload == "exec, all alive"}
     assert rates["exec true"] and rates["exec true, async"]

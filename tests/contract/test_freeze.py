@@ -1,5 +1,6 @@
 """Freezing: programs stand still while nobody needs them, and go on as if nothing had been."""
 
+import os
 import socket
 from collections.abc import Callable
 
@@ -83,6 +84,32 @@ def test_a_connection_thaws(open_box: OpenBox) -> None:
     assert box.freeze().processes == 1
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         assert connection.recv(16) == b"here"
+
+
+def test_thawing_what_is_not_frozen_continues_nobody(box: Box, marker: str) -> None:
+    """Programs may stop each other: that is their business."""
+    box.sh(f"sleep {marker} & until grep -q sleep /proc/$!/comm; do :; done; kill -STOP $!").check()
+    sleeper = assert_lives(marker)
+    eventually(lambda: state(sleeper) == "T", what="a stopped process")
+    box.thaw()
+    box.run(["true"]).check()
+    assert state(sleeper) == "T"
+
+
+def test_a_forked_child_learns_that_it_has_none(open_box: OpenBox) -> None:
+    """Whatever the parent was doing at that moment."""
+    box = open_box()
+    with box.sandbox._box.gate.using():
+        pid = os.fork()
+        if pid == 0:
+            try:
+                lisrt.Sandbox.freeze(box.sandbox)
+            except lisrt.SandboxGone:
+                os._exit(0)
+            except BaseException:
+                os._exit(1)
+            os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_nobody_to_freeze(box: Box) -> None:

@@ -483,3 +483,45 @@ def test_a_block_that_the_garbage_collector_ends(rules: Admission, monkeypatch: 
             assert_gone(marker, within=20)
         with pool.take(timeout=20) as box:
             assert box.run(["echo", "on"]).stdout == "on\n"
+
+
+def test_one_that_was_made_before_a_fork_is_entered_in_the_child() -> None:
+    """While another thread of the parent was in the middle of a pool's work, which is not in the child."""
+    pool = AsyncPool(size=1, admission="none")
+
+    async def use() -> str:
+        async with pool, pool.take(timeout=20) as box:
+            return (await box.run(["echo", "on"])).stdout
+
+    locked, over = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with pool._stock._lock:
+            locked.set()
+            over.wait(60)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    locked.wait()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os._exit(0 if asyncio.run(use()) == "on\n" else 1)
+        except BaseException:
+            os._exit(2)
+    try:
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_signals_handler_in_the_middle_of_a_pools_work_is_told(rules: Admission) -> None:
+    """It would change what the code that it has interrupted is at."""
+    with Pool(size=1, admission=rules) as pool:
+        with pool._stock._lock:
+            with pytest.raises(RuntimeError, match="signal"), pool.take():
+                pass
+            assert pool.stats.out == 0
+        with pool.take(timeout=20) as box:
+            assert box.alive

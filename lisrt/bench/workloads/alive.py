@@ -35,7 +35,8 @@ class AllAlive:
         if self._workload == TOGETHER:  # of a few it would be noise
             self._weigh(before)
         self._phase("commands", self._commands, ["exec"])
-        self._phase("files", self._files, ["write", "read"])
+        self._phase("write", self._write, ["write"])
+        self._phase("read", self._read, ["read"])
         self._read_image()
         self._phase("destroy", self._destroy, ["destroy"])
 
@@ -49,9 +50,14 @@ class AllAlive:
         if instance is not None and not commands(self._subject.recorder, instance, self._workload, count):
             self._give_up(number, instance)
 
-    def _files(self, number: int) -> None:
+    def _write(self, number: int) -> None:
         instance = self._instances[number]
-        if instance is not None and not files(self._subject.recorder, instance, self._workload, number):
+        if instance is not None and not write(self._subject.recorder, instance, self._workload, number):
+            self._give_up(number, instance)
+
+    def _read(self, number: int) -> None:
+        instance = self._instances[number]
+        if instance is not None and not read(self._subject.recorder, instance, self._workload, number):
             self._give_up(number, instance)
 
     def _give_up(self, number: int, instance: Instance) -> None:
@@ -127,20 +133,26 @@ def commands(recorder: Recorder, instance: Instance, workload: str, count: int) 
     return True
 
 
-def files(recorder: Recorder, instance: Instance, workload: str, number: int = 0) -> bool:
-    """A file written and read; whether it is the same."""
-    path = f"/testbed/bench/{number}.bin"
+def write(recorder: Recorder, instance: Instance, workload: str, number: int = 0) -> bool:
+    """A file; whether that went well."""
     with recorder.timed(workload, "write") as timing:
-        instance.write(path, PAYLOAD)
+        instance.write(_path(number), PAYLOAD)
         by_its_clock(timing, instance)
-    if not timing.ok:
-        return False
+    return timing.ok
+
+
+def read(recorder: Recorder, instance: Instance, workload: str, number: int = 0) -> bool:
+    """The same file; whether it is as it was written."""
     with recorder.timed(workload, "read") as timing:
-        data = instance.read(path)
+        data = instance.read(_path(number))
         by_its_clock(timing, instance)
         if data != PAYLOAD:
             raise BackendError("not what was written")
     return timing.ok
+
+
+def _path(number: int) -> str:
+    return f"/testbed/bench/{number}.bin"
 
 
 def weigh(recorder: Recorder, workload: str, before: Memory, n: int) -> None:

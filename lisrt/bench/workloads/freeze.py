@@ -65,7 +65,7 @@ def _stop(subject: Subject, busy: list[Sandbox]) -> None:
                 reclaimed.append(found.reclaimed)
     if reclaimed:
         each = sum(reclaimed) / len(reclaimed) / 1024
-        subject.recorder.value(NAME, "memory that the kernel took back", "KiB", len(reclaimed), each)
+        subject.recorder.value(NAME, "taken back by the kernel, each", "KiB", len(reclaimed), each)
 
 
 def _commands(run: Run, subject: Subject, box: Sandbox, metric: str) -> None:

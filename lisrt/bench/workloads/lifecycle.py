@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from lisrt.bench.measure import Recorder
-from lisrt.bench.workloads.alive import PAYLOAD, TOGETHER, AllAlive, commands, files
+from lisrt.bench.workloads.alive import PAYLOAD, TOGETHER, AllAlive, commands, read, write
 from lisrt.bench.workloads.base import Run, Subject, by_its_clock, floored, floored_many
 from lisrt.limits import Limits
 
@@ -109,7 +109,7 @@ def _one(run: Run, subject: Subject) -> None:
         by_its_clock(timing, instance)
     if instance is not None:
         if commands(subject.recorder, instance, SERIAL, run.config.commands):
-            files(subject.recorder, instance, SERIAL)
+            _ = write(subject.recorder, instance, SERIAL) and read(subject.recorder, instance, SERIAL)
         with timed(SERIAL, "destroy") as timing:
             instance.destroy()
             by_its_clock(timing, instance)

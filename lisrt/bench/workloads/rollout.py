@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from lisrt.aio import AsyncSandbox
@@ -32,8 +31,8 @@ LEVELS = (8, 16, 32)
 
 
 ARCHIVE = "/tmp/task.tar"
-UNPACK = Command(("tar", "-xf", ARCHIVE, "-C", "/"))
-"""How a task's files come in where a runtime has no way of its own for trees."""
+UNPACK = ("tar", "-xf", ARCHIVE, "-C", "/")
+"""How a task's files come in where a runtime has no way of its own for trees. The agent has not asked for it: it is overhead."""
 
 
 @dataclass(slots=True)
@@ -47,12 +46,11 @@ class Sums:
     of_all: bool = True
     """Whether of all of them it is known how long their commands ran."""
 
-    def add(self, tally: Tally, wall: float, alone: float | None) -> None:
-        """One more. `alone`: seconds that its commands ran in a sandbox that was alone, if anybody has measured that."""
-        own = tally.own if tally.own is not None else alone
+    def add(self, tally: Tally, wall: float) -> None:
+        """One more."""
         self.episodes, self.wall, self.thought = self.episodes + 1, self.wall + wall, self.thought + tally.thought
-        self.own += own or 0.0
-        self.of_all = self.of_all and own is not None
+        self.own += tally.own or 0.0
+        self.of_all = self.of_all and tally.own is not None
 
     @property
     def overhead(self) -> float | None:
@@ -60,13 +58,10 @@ class Sums:
         return (self.wall - self.thought - self.own) / self.wall if self.wall and self.of_all else None
 
 
-@dataclass(slots=True)
 class Rollout:
     """Episodes a minute, how long one takes, and how much of that is the runtime's doing."""
 
-    only_lisrt: bool = False
-    _alone: dict[str, float] = field(default_factory=dict)
-    """Median seconds that an episode's commands run, by PID 1 of a sandbox that was alone."""
+    only_lisrt = False
 
     def run(self, run: Run) -> None:
         episodes = load(run.config.episodes)
@@ -85,16 +80,11 @@ class Rollout:
         rounds = -(-run.config.serial // 10)
         turns = [(subject, episode) for subject in run.subjects for episode in episodes]
         random, step = run.random("rollout"), run.steps(SERIAL, rounds * len(turns))
-        own: dict[str, list[float]] = {}
         for _ in range(rounds):
             random.shuffle(turns)
             for subject, episode in turns:
-                tally = Tally()
-                _sync(run, subject, SERIAL, episode.name, episode, ThinkTime(), 0, tally)
-                if tally.own:
-                    own.setdefault(episode.name, []).append(tally.own)
+                _sync(run, subject, SERIAL, episode.name, episode, ThinkTime(), 0, Tally())
                 step()
-        self._alone = {name: statistics.median(found) for name, found in own.items()}
 
     def _in_threads(self, run: Run, subject: Subject, workload: str, episodes: list[Episode], n: int, jobs: int) -> None:
         sums = Sums()
@@ -106,7 +96,7 @@ class Rollout:
             wall = _sync(run, subject, workload, "episode", episode, run.config.think, number, tally)
             if wall is not None:
                 with run.lock:
-                    sums.add(tally, wall, self._alone.get(episode.name))
+                    sums.add(tally, wall)
 
         run.count(asked=n)
         subject.recorder.concurrency(workload, jobs)
@@ -125,7 +115,7 @@ class Rollout:
                 async with subject.awaited() as box:
                     await _async(box, episode, _thinks(run, run.config.think, number), tally)
             if _judged(subject, TOGETHER, tally) and timing.ok:
-                sums.add(tally, time.perf_counter() - started, None)
+                sums.add(tally, time.perf_counter() - started)
             step()
 
         async def all_of_them() -> float:
@@ -146,7 +136,8 @@ class Rollout:
 
 def _report(run: Run, subject: Subject, workload: str, sums: Sums, took: float) -> None:
     value, n = subject.recorder.value, sums.episodes
-    subject.recorder.took(workload, "episode", took)
+    if not run.config.think.median:  # else it says how many think at once, and a ratio of that would be nobody's merit
+        subject.recorder.took(workload, "episode", took)
     value(workload, "episodes per minute", "per min", n, 60 * n / took)
     words = f"{subject.name}: {workload}: {60 * n / took:,.0f} episodes a minute"
     if sums.overhead is not None:
@@ -198,7 +189,7 @@ def _do(instance: Instance, step: Step, tally: Tally) -> Any:
             instance.unpack(data)
         case Unpack(data):
             instance.write(ARCHIVE, data)
-            if (status := _do(instance, UNPACK, tally)) != 0:
+            if (status := instance.run(UNPACK).exit_code) != 0:
                 tally.wrong.append(f"the task's files: tar exited with {status}")
         case Think(seconds):
             if seconds:
@@ -234,7 +225,7 @@ async def _ado(box: AsyncSandbox, step: Step, tally: Tally) -> Any:
     match step:
         case Unpack(data):
             await box.write(ARCHIVE, data)
-            if (status := await _ado(box, UNPACK, tally)) != 0:
+            if (status := (await box.run(UNPACK)).returncode) != 0:
                 tally.wrong.append(f"the task's files: tar exited with {status}")
         case Think(seconds):
             if seconds:
