@@ -211,12 +211,16 @@ def _beside(subject: Subject) -> str | None:
     return os.path.dirname(home.base) if home else None
 
 
+def git(random: Random) -> Case:
+    """Many small files."""
+    files = {f"d{n % 6}/f{n}.txt": "".join(f"{random.random()}\n" for _ in range(60)) for n in range(240)}
+    return Case("git", "git", _GIT, _tar(files))
+
+
 def _cases(run: Run) -> list[Case]:
-    random = run.random("files")
-    git = {f"d{n % 6}/f{n}.txt": "".join(f"{random.random()}\n" for _ in range(60)) for n in range(240)}
     found = [
         Case("python", "python3", "python3 work.py", _tar({"work.py": _PYTHON})),
-        Case("git", "git", _GIT, _tar(git)),
+        git(run.random("files")),
         Case("compile", "gcc", _COMPILE, _tar(_project())),
     ]
     if run.config.suite is not None:
