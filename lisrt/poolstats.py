@@ -12,37 +12,35 @@ REMEMBERED = 1024
 
 @dataclass(frozen=True, slots=True)
 class PoolStats:
-    """A pool at one moment."""
+    """A pool at one moment.
+
+    size: most sandboxes at once. live: those that are warm, out, being made or being ended, never above `size`. warm: made
+    ahead. out: with takers, or being ended by them. waiting: takers that wait for their turn. target: how many are to be warm
+    at present. taken: handed out since the pool began, `hits` of them warm. created, closed: sandboxes. replaced_dead: warm
+    ones that died, and were never handed out. failures: creations that failed, for takers and in the background; last_failure
+    is the last one's message. timeouts: takers that got none in time. wait_p50, wait_p95: seconds that the last 1,024 takers
+    waited for their turn, the median, and what 95 of 100 stayed below. held_back: why the next one is not being made, as
+    admission had it last, or "". admission: what of it is held on this host, and how; and what is not.
+    """
 
     size: int
-    """Most at once."""
     live: int
-    """Sandboxes that are warm, out, being made, or being ended: never above `size`."""
     warm: int
     out: int
-    """With takers, or being ended by them."""
     waiting: int
-    """Takers that wait for their turn."""
     target: int
-    """How many are to be warm at present."""
     taken: int
-    """Sandboxes that takers have got since the pool began, `hits` of them warm."""
     hits: int
     created: int
     closed: int
     replaced_dead: int
-    """Warm ones that died, and were never handed out."""
     failures: int
-    """Creations that failed, for takers and in the background."""
     last_failure: str
     timeouts: int
     wait_p50: float
-    """Seconds that the last 1,024 takers waited for their turn: the median, and what 95 of 100 stayed below."""
     wait_p95: float
     held_back: str
-    """Why the next sandbox is not being made, as admission had it last; "" when it was let in."""
     admission: Mapping[str, str]
-    """What of the admission is held on this host, and how; and what is not."""
 
 
 class Tally:

@@ -111,13 +111,14 @@ class ExecResult:
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """What freezing a sandbox came to."""
+    """What freezing a sandbox came to: how many `processes` were stopped, and how many bytes of memory the kernel took back.
+
+    `reclaimed` is None where nobody could ask it to: without a control group that limits the sandbox's memory, its pages stay
+    until the kernel itself needs some.
+    """
 
     processes: int
-    """That were stopped."""
     reclaimed: int | None = None
-    """Bytes of its memory that the kernel took back; None where nobody could ask it to: without a control group that limits the
-    sandbox's memory, its pages stay until the kernel itself needs some."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -343,8 +343,7 @@ class Stock:
         return not refusal
 
     def _balance(self) -> None:
-        """Gives back the slots of what does not live any more."""
-        self._party.balance(self._live)
+        self._party.balance(self._live)  # gives back the slots of what does not live any more
 
     def _check_open(self) -> None:
         if self._closed:
@@ -360,8 +359,9 @@ class Stock:
 
     def _late(self, deadline: float | None, asked: float) -> PoolTimeout:
         seconds = time.monotonic() - asked if deadline is None else deadline - asked
-        figures = f"{self._live} of {self._size} are live, {len(self._out)} of them out, and {len(self._queue)} wait"
-        return PoolTimeout(f"no sandbox within {seconds:.3g} s: {figures}{self._held_back and '; ' + self._held_back}")
+        figures = f"{self._live} of {self._size} are there or being made, {len(self._out)} are out, and {len(self._queue)} wait"
+        when = f"within {seconds:.3g} s" if seconds > 0 else "ready at once"
+        return PoolTimeout(f"no sandbox {when}: {figures}{self._held_back and '; ' + self._held_back}")
 
     def _make(self, claim: Claim, deadline: float | None) -> Flow[Box]:
         """Makes one, with leave to. It is out then."""

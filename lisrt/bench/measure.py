@@ -57,6 +57,8 @@ class Timing:
     """Whether the timed block came to its end."""
 
     ok: bool = False
+    is_void: bool = False
+    """It came to its end, but did not do what it should, which is counted elsewhere: no sample."""
     seconds: float | None = None
     """What it took by somebody else's clock, where that is to count: a rival in a process of its own, without the way there."""
 
@@ -90,7 +92,9 @@ class Recorder:
             self.failed(workload, metric, self._first.setdefault(kind, f"{metric}: {type(error).__name__}: {error}"))
             return
         ended = time.perf_counter()
-        timing.ok = True
+        timing.ok = not timing.is_void
+        if timing.is_void:
+            return
         self._add(workload, metric, ended - started if timing.seconds is None else timing.seconds, ended)
 
     def sample(self, workload: str, metric: str, seconds: float, ended: float | None = None) -> None:

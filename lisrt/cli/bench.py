@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -20,6 +22,7 @@ from lisrt.bench.backends import BACKENDS
 from lisrt.bench.documents import Document
 from lisrt.bench.machine import facts
 from lisrt.bench.run import names_of
+from lisrt.bench.verdict import Verdict
 from lisrt.bench.workloads import WORKLOADS
 from lisrt.bench.workloads.base import LAUNCHERS, was_interrupted
 from lisrt.cli.options import IMAGE_HELP, require_image, say_when_unpacking
@@ -61,11 +64,39 @@ def _workloads(_context: click.Context, option: click.Parameter, value: str) -> 
         raise click.BadParameter(str(error), param=option) from None
 
 
+def _report(_context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Said now, not after an hour, if it can't be written then."""
+    if value not in (None, "-"):
+        place = os.path.dirname(os.path.abspath(value))
+        if os.path.isdir(value) or not os.access(place, os.W_OK | os.X_OK):
+            why = "is a directory" if os.path.isdir(value) else "can't be written"
+            raise click.BadParameter(f"{value} {why}", param=option)
+    return value
+
+
+def _write(file: str | None, report: str) -> None:
+    """All of it or nothing: what was there before is not lost to a run that is broken off."""
+    if file == "-":
+        click.echo(report, nl=False)
+    elif file is not None:
+        with tempfile.NamedTemporaryFile("w", dir=os.path.dirname(os.path.abspath(file)), delete=False) as made:
+            made.write(report)
+        os.chmod(made.name, 0o666 & ~_umask())
+        os.replace(made.name, file)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
 OPTIONS = (
     click.option("--concurrency", "-n", type=click.IntRange(1), default=512, show_default=True, help="Sandboxes alive at once."),
     click.option(
         "--backend", "-b", metavar="NAME,...", callback=_backends,
-        help="Runtimes: native, bwrap (both are lisrt), docker, podman, or module:factory; by default what makes sandboxes here.",
+        help="Runtimes: native, bwrap (both are lisrt), docker, podman, or module:factory (see bench/README.md); by"
+        " default what makes sandboxes here.",
     ),
     click.option(
         "--workload", "-w", metavar="NAME,...", default="lifecycle", show_default=True, callback=_workloads,
@@ -111,8 +142,8 @@ OPTIONS = (
         "--minutes", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True,
         help="soak: how long, for each backend.",
     ),
-    click.option("--json", "json_file", type=click.File("w", lazy=False), help="Write the report as JSON; - for stdout."),
-    click.option("--html", "html_file", type=click.File("w", lazy=False), help="Write the report as a page with plots."),
+    click.option("--json", "json_file", metavar="FILE", callback=_report, help="Write the report as JSON; - for stdout."),
+    click.option("--html", "html_file", metavar="FILE", callback=_report, help="Write the report as a page with plots."),
 )  # fmt: skip
 
 
@@ -128,8 +159,8 @@ def command(
     backend: tuple[str, ...],
     workload: tuple[str, ...],
     jobs: int | None,
-    json_file: TextIO | None,
-    html_file: TextIO | None,
+    json_file: str | None,
+    html_file: str | None,
     **told: Any,
 ) -> int:
     """Measure sandboxes: how fast they come, work and go, what they weigh, and how other runtimes compare.
@@ -150,8 +181,9 @@ def command(
     soak        an hour of coming and going; says what grows
     install     pip and apt through the cache; needs a network
 
-    Exits 1 when any sandbox failed at anything; a runtime that is not to be had is no failure unless it was the only one.
-    Ctrl-C leaves nothing behind.
+    Exits 1 when any sandbox failed at anything, 125 when nothing could be measured, 2 for a wrong option, 130 after Ctrl-C, which
+    leaves nothing behind, and earlier reports as they were. A runtime that is not to be had is no failure unless it was the
+    only one.
     """
     config = Config(**told)
     config = replace(config, jobs=jobs) if jobs else config
@@ -165,11 +197,9 @@ def command(
     if machine["load_before"] > machine["cpus"]:
         bench.notes.append(f"the machine was busy before: load {machine['load_before']:.1f} on {machine['cpus']} CPUs")
     report = bench.document(machine, repeatable(sys.argv[1:]))
-    if json_file is not None:
-        json_file.write(dumps(report))
-    if html_file is not None:
-        html_file.write(page(report))
-    if json_file is None or json_file.fileno() != sys.stdout.fileno():
+    _write(json_file, dumps(report))
+    _write(html_file, page(report))
+    if "-" not in (json_file, html_file):
         _print(bench, report)
     for message, count in bench.errors.items():
         console.print(f"{count} × {message}", style="red", markup=False)
@@ -178,7 +208,7 @@ def command(
 
 def _print(bench: Bench, report: Document) -> None:
     """For people, on stdout: the verdict comes last."""
-    lines = [(line, "") for line in bench.notes]
+    lines = [(line, "") for line in [*Verdict(report).sentences(), *bench.notes]]
     if bench.guarantees:
         lines += [(f"{name}: {bench.guarantees.get(name, 'unknown')}", "dim") for name in SAID]
     for name, settings in bench.settings.items():
@@ -205,6 +235,8 @@ def _bars(console: Console) -> Iterator[Callable[[str, int, int], None]]:
         def show(phase: str, done: int, total: int) -> None:
             if phase not in tasks:
                 tasks[phase] = progress.add_task(phase, total=total)
+                if not sys.stderr.isatty():  # a job's log: so that it does not look as if it hung
+                    console.print(f"{phase}: {total:,}", markup=False)
             progress.update(tasks[phase], completed=done, total=total)
 
         yield show
@@ -222,6 +254,7 @@ def _run_with_bars(config: Config, names: tuple[str, ...], workloads: tuple[str,
                 raise
             for home in spawner.running_all():
                 home.stop()
+            console.print("interrupted: there is no report", style="yellow")
             raise KeyboardInterrupt from error
     return bench
 

@@ -212,6 +212,7 @@ def test_a_call_that_ends_otherwise_is_a_failure(tmp_path: Path) -> None:
     )
     bench = measured("rollout", n=1, episodes=place)
     assert (bench.served, bench.asked) == (0, 1)
+    assert not [row.n for one in bench.recorders for row in one.rows() if row.n and row.metric in ("one", "episode")]
     assert any("call 2: exited with 4, when it was recorded with 0" in message for message in bench.errors)
     assert any("call 3" in message and "not what it was" in message for message in bench.errors)
     assert not any("call 1" in message for message in bench.errors)
@@ -291,6 +292,14 @@ def test_what_a_task_is_about_is_there(tmp_path: Path) -> None:
     )
     bench = measured("rollout", backends=("native", "support.rivals:working"), n=2, rivals=2, episodes=place)
     assert is_good(bench)
+
+
+@pytest.mark.parametrize("record", [{"name": "submit", "arguments": "{}"}, {"name": "x", "arguments": {"a": 1}, "outcome": "x"}])
+def test_a_record_that_is_none(tmp_path: Path, record: dict[str, Any]) -> None:
+    """What a line by hand lacks is said, with the file."""
+    (tmp_path / "mine.jsonl").write_text(json.dumps({"type": "tool", **record}) + "\n")
+    with pytest.raises(Unavailable, match=r"mine\.jsonl: a record of type tool has name, arguments"):
+        load(str(tmp_path))
 
 
 @pytest.mark.parametrize("words", ["?", base64.b64encode(b"no gzip").decode()])

@@ -177,7 +177,7 @@ def test_a_timeout_has_the_figures(rules: Admission) -> None:
     with Pool(size=2, min_warm=0, admission=rules) as pool:
         with pool.take(), pool.take():
             for timeout in (0, 0.05):
-                with pytest.raises(PoolTimeout, match=r"2 of 2 are live, 2 of them out"), pool.take(timeout=timeout):
+                with pytest.raises(PoolTimeout, match=r"2 of 2 are there or being made, 2 are out"), pool.take(timeout=timeout):
                     pass
         assert pool.stats.timeouts == 2
         assert pool.stats.waiting == 0

@@ -123,9 +123,12 @@ def _episode(file: Path) -> Episode:
         if record.get("type") == "tool" and record.get("outcome") not in ("sandbox_error", "interrupted", "not_run"):
             try:
                 arguments = json.loads(record["arguments"] or "{}")
+                calls.append(Call(record["name"], arguments, record["outcome"], record.get("exit_code")))
+            except (KeyError, TypeError) as error:
+                words = "a record of type tool has name, arguments (JSON, as text) and outcome"
+                raise Unavailable(f"{file}: {words}; one has not: {error}") from error
             except ValueError:
                 continue  # the model's mistake: it never reached the sandbox
-            calls.append(Call(record["name"], arguments, record["outcome"], record.get("exit_code")))
     return Episode(file.stem, files, tuple(calls))
 
 

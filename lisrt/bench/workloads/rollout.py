@@ -30,6 +30,8 @@ LEVELS = (8, 16, 32)
 """Threads that drive another runtime where models don't think: each has a number at which it is quickest."""
 
 
+MOST_SAID = 3
+"""Calls of an episode that ended otherwise, of which the message tells."""
 ARCHIVE = "/tmp/task.tar"
 UNPACK = ("tar", "-xf", ARCHIVE, "-C", "/")
 """How a task's files come in where a runtime has no way of its own for trees. The agent has not asked for it: it is overhead."""
@@ -114,7 +116,9 @@ class Rollout:
             with subject.recorder.timed(TOGETHER, "episode") as timing:
                 async with subject.awaited() as box:
                     await _async(box, episode, _thinks(run, run.config.think, number), tally)
-            if _judged(subject, TOGETHER, tally) and timing.ok:
+                timing.is_void = bool(tally.wrong)
+            _judge(subject, TOGETHER, "episode", tally)
+            if timing.ok:
                 sums.add(tally, time.perf_counter() - started)
             step()
 
@@ -151,12 +155,12 @@ def _thinks(run: Run, think: ThinkTime, number: int) -> Any:
     return think.draws(run.random(f"think {number}"))
 
 
-def _judged(subject: Subject, workload: str, tally: Tally) -> bool:
+def _judge(subject: Subject, workload: str, metric: str, tally: Tally) -> None:
     for seconds in tally.calls:
         subject.recorder.sample(workload, "tool call", seconds)
-    for words in tally.wrong:
-        subject.recorder.failed(workload, "episode", words)
-    return not tally.wrong
+    if tally.wrong:
+        more = f"; and {len(tally.wrong) - MOST_SAID} calls more" if len(tally.wrong) > MOST_SAID else ""
+        subject.recorder.failed(workload, metric, "; ".join(tally.wrong[:MOST_SAID]) + more)
 
 
 def _sync(
@@ -179,8 +183,10 @@ def _sync(
                 _clock(step, tally, time.perf_counter() - before)
         finally:
             instance.destroy()
+        timing.is_void = bool(tally.wrong)
     took = time.perf_counter() - started
-    return took if _judged(subject, workload, tally) and timing.ok else None
+    _judge(subject, workload, metric, tally)
+    return took if timing.ok else None
 
 
 def _do(instance: Instance, step: Step, tally: Tally) -> Any:
