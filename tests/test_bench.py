@@ -286,3 +286,18 @@ def test_an_interrupted_run_leaves_nothing(cli: Cli, number: signal.Signals) -> 
     assert status == (130 if number is signal.SIGINT else -number)
     assert stdout == ""
     assert "Error" not in stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_another_runtime_is_stopped_when_a_run_is_broken_off(cli: Cli, number: signal.Signals) -> None:
+    """Also at the end of a job: its containers belong to nobody else. What was a report before is one still."""
+    report, daemon = cli.cwd / "report.json", cli.cwd / "daemon"
+    report.write_text("of yesterday")
+    sizes = ("-n", "400", "--rivals", "400", "--serial", "0")
+    with cli.started("bench", *sizes, "--backend", "support.rivals:leaving", "--json", "report.json") as process:
+        eventually(lambda: daemon.exists() and len(helpers(cli.scratch)) > 20, within=30, what="the first sandboxes")
+        os.killpg(process.pid, number)
+        status, _stdout, stderr = ended(process, within=60)
+    assert status == (130 if number is signal.SIGINT else -number)
+    assert not daemon.exists() and "interrupted: there is no report" in stderr
+    assert report.read_text() == "of yesterday"

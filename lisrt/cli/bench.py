@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -242,8 +243,30 @@ def _bars(console: Console) -> Iterator[Callable[[str, int, int], None]]:
         yield show
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as at the end of a job or of timeout(1): podman's containers and Docker's would stay."""
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does, and then the process as ever."""
+
+    def terminate(_number: int, _frame: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except _Terminated:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _run_with_bars(config: Config, names: tuple[str, ...], workloads: tuple[str, ...], console: Console) -> Bench:
-    with _bars(console) as show:
+    with _terminable(), _bars(console) as show:
         bench = Bench(config, names, workloads, show)
         try:
             bench.run()
@@ -255,8 +278,14 @@ def _run_with_bars(config: Config, names: tuple[str, ...], workloads: tuple[str,
             for home in spawner.running_all():
                 home.stop()
             console.print("interrupted: there is no report", style="yellow")
-            raise KeyboardInterrupt from error
+            raise (_Terminated if _was_terminated(error) else KeyboardInterrupt) from error
     return bench
+
+
+def _was_terminated(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, _Terminated):
+        error = error.__context__
+    return error is not None
 
 
 def _allow_descriptors(wanted: int) -> None:

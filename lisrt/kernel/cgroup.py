@@ -93,23 +93,23 @@ def reclaim(place: Place, is_over: Callable[[], bool] = lambda: False) -> int | 
     """Has the kernel take pages from a group while its processes live: clean files' pages, and where there is swap, all. How
     many bytes fewer it uses then; None where this kernel can't be asked (version 2 before Linux 5.19), or the group is gone.
 
-    `is_over` may end it early. Version 1 is asked once; version 2 for so much at a time, until it finds no more.
+    `is_over` may end it early. Version 1 is asked once; version 2 for so much at a time.
     """
     is_first = place.version == 1
     usage, asks = ("memory.usage_in_bytes", "memory.force_empty") if is_first else ("memory.current", "memory.reclaim")
     before = _read(f"{place.path}/{usage}")
-    try:
-        for _ in range(0, int(before or 0), _SLICE):
-            if is_over():
-                break
+    for _ in range(0, int(before or 0), _SLICE):
+        if is_over():
+            break
+        try:
             _write(f"{place.path}/{asks}", str(_SLICE))
-            if is_first:
-                break
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENODEV):
-            return None
-        if error.errno not in (errno.EAGAIN, errno.EBUSY, errno.EINTR):
-            raise  # these say that there was less than that
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENODEV):
+                return None
+            if error.errno not in (errno.EAGAIN, errno.EBUSY, errno.EINTR):
+                raise  # these say that there was less than that; or not yet: files are being written back
+        if is_first:
+            break
     after = _read(f"{place.path}/{usage}")
     return max(0, int(before) - int(after)) if before and after else None
 

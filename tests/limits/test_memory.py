@@ -196,5 +196,7 @@ def test_freezing_gives_memory_back(limited: Callable[..., Sandbox], enforce: st
     if enforce == "watchdog":
         assert found.reclaimed is None
     else:
-        assert found.reclaimed is not None and (found.reclaimed >= 40 << 20 or kind.stdout == "tmpfs\n")
+        # version 2 does not wait for what is not on disk yet, and fsync of a sandbox's file does nothing
+        least = 40 << 20 if enforce == "cgroup1" and kind.stdout != "tmpfs\n" else 0
+        assert found.reclaimed is not None and found.reclaimed >= least
     assert box.sh("wc -c < data").stdout == "50000000\n"

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from lisrt import LisrtError, Sandbox
 from lisrt.bench.backend import Backend, BackendError, Done, Unavailable
@@ -82,3 +83,19 @@ def mute(memory: int | None) -> Backend:
 
 def absent(memory: int | None) -> Backend:
     raise Unavailable("it is not installed")
+
+
+class Leaving(Rival):
+    """What it starts stays until it is stopped."""
+
+    def start(self, image: str | None) -> None:
+        super().start(image)
+        Path("daemon").touch()
+
+    def stop(self) -> None:
+        super().stop()
+        Path("daemon").unlink(missing_ok=True)
+
+
+def leaving(memory: int | None) -> Backend:
+    return Leaving(memory)
