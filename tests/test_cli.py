@@ -563,7 +563,8 @@ def test_a_closed_stdout_is_no_traceback(cli: Cli, command: str) -> None:
         done = cli(*([command] if command != "bench" else ["bench", "-n", "1", "--serial", "1"]), stdout=write_end)
     finally:
         os.close(write_end)
-    assert (done.returncode, done.stderr) == (141, "")
+    assert done.returncode == 141 and "Error" not in done.stderr
+    assert not done.stderr or command == "bench"  # which says how far it is
 
 
 def badly_killed(cli: Cli, marker: str) -> str:
