@@ -68,22 +68,38 @@ def _workloads(_context: click.Context, option: click.Parameter, value: str) -> 
 def _report(_context: click.Context, option: click.Parameter, value: str | None) -> str | None:
     """Said now, not after an hour, if it can't be written then."""
     if value not in (None, "-"):
-        place = os.path.dirname(os.path.abspath(value))
-        if os.path.isdir(value) or not os.access(place, os.W_OK | os.X_OK):
+        place = value if _is_special(value) else os.path.dirname(os.path.realpath(value))
+        if os.path.isdir(value) or not os.access(place, os.W_OK):
             why = "is a directory" if os.path.isdir(value) else "can't be written"
             raise click.BadParameter(f"{value} {why}", param=option)
     return value
 
 
+def _is_special(file: str) -> bool:
+    """Something that is written to and not replaced: /dev/null, a FIFO."""
+    return os.path.exists(file) and not os.path.isfile(file)
+
+
 def _write(file: str | None, report: str) -> None:
     """All of it or nothing: what was there before is not lost to a run that is broken off."""
+    if file is None:
+        return
     if file == "-":
         click.echo(report, nl=False)
-    elif file is not None:
-        with tempfile.NamedTemporaryFile("w", dir=os.path.dirname(os.path.abspath(file)), delete=False) as made:
-            made.write(report)
-        os.chmod(made.name, 0o666 & ~_umask())
-        os.replace(made.name, file)
+    elif _is_special(file):
+        with open(file, "w") as out:
+            out.write(report)
+    else:
+        file = os.path.realpath(file)
+        handle, made = tempfile.mkstemp(dir=os.path.dirname(file))
+        try:
+            with open(handle, "w") as out:
+                out.write(report)
+            os.chmod(made, 0o666 & ~_umask())
+            os.replace(made, file)
+        except BaseException:
+            os.unlink(made)
+            raise
 
 
 def _umask() -> int:
