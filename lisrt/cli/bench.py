@@ -294,14 +294,8 @@ def _run_with_bars(config: Config, names: tuple[str, ...], workloads: tuple[str,
             for home in spawner.running_all():
                 home.stop()
             console.print("interrupted: there is no report", style="yellow")
-            raise (_Terminated if _was_terminated(error) else KeyboardInterrupt) from error
+            raise (_Terminated if was_interrupted(error, _Terminated) else KeyboardInterrupt) from error
     return bench
-
-
-def _was_terminated(error: BaseException | None) -> bool:
-    while error is not None and not isinstance(error, _Terminated):
-        error = error.__context__
-    return error is not None
 
 
 def _allow_descriptors(wanted: int) -> None:

@@ -150,10 +150,10 @@ def threads(jobs: int) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def was_interrupted(error: BaseException | None) -> bool:
+def was_interrupted(error: BaseException | None, by: type[KeyboardInterrupt] = KeyboardInterrupt) -> bool:
     """Whether it is Ctrl-C, or what Ctrl-C has made of a lock or a loop that it came upon (`release unlocked lock`)."""
     while error is not None:
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, by):
             return True
         error = error.__context__
     return False
