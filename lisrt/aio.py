@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self, overload
 
-from lisrt import freezer, process
+from lisrt import freezer, process, saving
 from lisrt.box import Box
 from lisrt.changes import Change
 from lisrt.egress.journal import Egress
@@ -113,6 +114,10 @@ class AsyncSandbox:
     async def reset(self, to: Image | None = None) -> None:
         """See Sandbox.reset."""
         await adrive(self._box.reset(to))
+
+    async def save(self, host_path: Argument) -> None:
+        """See Sandbox.save."""
+        await adrive(saving.save(self._box, os.fsdecode(host_path)))
 
     async def diff(self) -> list[Change]:
         """See Sandbox.diff."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self, overload
 
-from lisrt import freezer, process
+from lisrt import freezer, process, saving
 from lisrt.box import Box
 from lisrt.changes import Change
 from lisrt.egress.journal import Egress
@@ -195,6 +196,15 @@ class Sandbox:
         Raises SandboxBusy, SandboxGone, ImageError.
         """
         drive(self._box.reset(to))
+
+    def save(self, host_path: Argument) -> None:
+        """Keeps all that it has written in a directory of the host, in place of what was saved there before.
+
+        Unlike a snapshot it ends no program and outlives this process, and takes as long as compressing does. Programs that write
+        meanwhile may have their files saved in part. `lisrt.saving.restore` makes an image of it. Raises HostError where files
+        are in memory or copied, ImageError, OSError.
+        """
+        drive(saving.save(self._box, os.fsdecode(host_path)))
 
     def diff(self) -> list[Change]:
         """What was written since the last snapshot (or fork), or since the start: paths that were added, modified, deleted.

@@ -191,16 +191,21 @@ def take(home: Spawner, channel: Channel, image: Image) -> None:
 
 def written(home: Spawner, channel: Channel, root: Root) -> Flow[list[Change]]:
     """What a sandbox has written above its root. HostError, ImageError."""
+    check_layered(home)
+    top = os.path.join(home.scratch, channel.name, "u")
+    with reading_files_of(home):
+        found: list[Change] = yield Offload(partial(changes, top, root.layers))
+    return found
+
+
+def check_layered(home: Spawner) -> None:
+    """HostError: where sandboxes have copies of their images, nobody knows what was written."""
     if home.bubblewrap is not None and _is_copied(home):
         raise HostError(
             f"bubblewrap {home.bubblewrap.version} gives each sandbox a copy of its image: nobody knows what has changed",
             check="bwrap",
             fix='Use launcher="native", or bubblewrap 0.11 or later',
         )
-    top = os.path.join(home.scratch, channel.name, "u")
-    with reading_files_of(home):
-        found: list[Change] = yield Offload(partial(changes, top, root.layers))
-    return found
 
 
 def flattened(image: Image) -> Flow[Image]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lisrt.agent.reply import TokenUsage
 
-__all__ = ["AgentLimits", "Episode", "ExitReason"]
+__all__ = ["FAULTS", "AgentLimits", "Episode", "ExitReason"]
 
 
 class ExitReason(StrEnum):
@@ -21,6 +21,12 @@ class ExitReason(StrEnum):
     """All turns were used without `submit`."""
     NO_TOOL_CALLS = "no_tool_calls"
     """The model only talked, for `AgentLimits.max_idle_turns` replies in a row."""
+    MAX_TOKENS = "max_tokens"
+    """The tokens of all turns together ran out."""
+    MAX_COST = "max_cost"
+    """What the tokens cost came to the limit."""
+    MAX_TOOL_TIME = "max_tool_time"
+    """The tools' time ran out."""
     STOPPED = "stopped"
     """The caller asked for an end (`stop` of `Agent.run`); answer and output were still collected."""
     TIMEOUT = "timeout"
@@ -36,6 +42,16 @@ class ExitReason(StrEnum):
     never scores this lets a model escape its score."""
     CANCELLED = "cancelled"
     """The caller cancelled `Agent.run`. It raises CancelledError: only the trajectory holds this reason."""
+    BAD_TASK = "bad_task"
+    """In a batch: the task could not be read, or its files are not there. No episode was begun."""
+    INTERNAL_ERROR = "internal_error"
+    """In a batch: lisrt itself failed, or the disk that keeps the record."""
+
+
+FAULTS = frozenset(
+    {ExitReason.SANDBOX_ERROR, ExitReason.SANDBOX_DIED, ExitReason.BAD_TASK, ExitReason.INTERNAL_ERROR, ExitReason.MODEL_ERROR}
+)
+"""What is no result of the model's: to be counted apart, and not scored."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +62,25 @@ class AgentLimits:
     """Replies of the model."""
     max_idle_turns: int = 5
     """Replies without a tool call that may follow one another; each is answered with a reminder."""
+    max_tokens: int | None = None
+    """Tokens of all turns together, read and written, as the server counts them; for one reply see `Model.max_tokens`. The turn
+    that goes over it is the last one."""
+    max_context: int | None = None
+    """Tokens of the conversation, where fewer are to be used than the model could take."""
+    max_cost: float | None = None
+    """In the currency of `Model.prices`."""
     command_timeout: float = 120.0
-    """Seconds for one command; then it is killed, and the model is told."""
+    """Seconds for one command, if the model asks for no other; then it is killed, and the model is told."""
+    max_command_timeout: float | None = None
+    """The most seconds that the model may ask for; by default 600, or `command_timeout` where that is more."""
+    max_tool_time: float | None = None
+    """Seconds of all tool calls together."""
     wall_timeout: float | None = None
     """Seconds from the upload of the input to the end of the last turn; None for no limit."""
     max_output: int = 10_000
     """Characters kept of a command's stdout, of its stderr, and of any other tool answer."""
+    max_lines: int | None = 500
+    """Lines kept of a command's stdout and of its stderr; None for all."""
     max_download: int = 1024**3
     """Bytes of output taken from the sandbox at the end."""
     collect_timeout: float = 600.0
@@ -68,8 +97,7 @@ class Episode:
     """What came of one task."""
 
     answer: str | None
-    """The answer file's text, exactly; None without one. It is read whatever the exit reason, unless the
-    sandbox itself failed."""
+    """The answer file's text, exactly; None without one. It is read whatever the exit reason, unless the sandbox itself failed."""
     exit_reason: ExitReason
     turns: int
     """Replies received."""
@@ -81,3 +109,12 @@ class Episode:
     """The trajectory file; None if none was asked for."""
     error: str | None
     """What went wrong, in words; None if nothing did."""
+    answer_from: str | None = None
+    """Where the answer is from: "file"; "call", that of `submit`, where the model may write no files; "reply", where it was asked
+    for at the end (`Agent.force_answer`); None without an answer."""
+    cost: float | None = None
+    """Of the tokens; None without `Model.prices`."""
+    duration: float = 0.0
+    """Seconds, from the start to the end of the download."""
+    tool_time: float = 0.0
+    """Seconds of all tool calls together."""

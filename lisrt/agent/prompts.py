@@ -10,7 +10,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["PLACEHOLDERS", "REMINDER", "SYSTEM", "TASK", "Prompts", "fill"]
+from lisrt.agent.tools.lis02 import CONTINUE
+
+__all__ = ["LIS02", "PLACEHOLDERS", "REMINDER", "SYSTEM", "TASK", "Prompts", "fill"]
 
 PLACEHOLDERS = (
     "working_dir",
@@ -19,6 +21,7 @@ PLACEHOLDERS = (
     "answer_file",
     "command_timeout",
     "max_turns",
+    "turns_left",
     "task",
 )
 
@@ -37,11 +40,30 @@ How to work
 you need.
 - Reason in plain text whenever that helps. Let the computer do what it does better: searching, counting, \
 calculating, converting, testing. For more than a few lines write a program to a file and run it.
+- Try things out: nothing that you do in there can do harm. What is missing may be installed, where there is a network.
 - Work the answer out from the material at hand, and check it before you finish.
 - A command is stopped after {command_timeout} seconds. You have {max_turns} turns; a turn may hold several \
 tool calls.
 - When you are done, write the answer, and nothing but the answer, to {answer_file} in the form that the \
 task asks for. Then call submit. Only that file and {output_dir} are read afterwards.
+"""
+
+READ_ONLY = """\
+You have a Linux computer of your own, reached through tools, and a task to solve with it. Nobody else uses \
+it, and nobody will answer questions: decide for yourself. Its files can be read, and none can be written.
+
+Places
+- {working_dir}: commands start here.
+- {input_dir}: the files that came with the task, if any did.
+
+How to work
+- Look at what you were given first: list the files and their sizes, search the long ones, read the parts \
+you need.
+- Reason in plain text whenever that helps. Let the computer do what it does better: searching, counting, \
+calculating, converting, testing.
+- A command is stopped after {command_timeout} seconds. You have {max_turns} turns; a turn may hold several \
+tool calls.
+- When you are done, call submit with the answer, and nothing but the answer, in the form that the task asks for.
 """
 
 TASK = """\
@@ -55,14 +77,22 @@ REMINDER = (
     "{answer_file}, call submit."
 )
 
+HINT = "[turns left: {turns_left}]"
+
+LAST = (
+    "That was all: no more tools. Reply with the final answer now, as well as you know it, in the form that the task asks for, and "
+    "with nothing else."
+)
+
 
 @dataclass(frozen=True)
 class Prompts:
     """The texts sent first and the paths they name.
 
-    `system` and `task` are templates (see `PLACEHOLDERS`); `reminder` is sent when a reply calls no tool.
-    `working_dir` is where commands start, `input_dir` receives the uploaded files, `output_dir` is downloaded
-    at the end, and `answer_file` is read as the answer. All four are absolute paths inside the sandbox.
+    `system` and `task` are templates (see `PLACEHOLDERS`); `reminder` is sent when a reply calls no tool, `hint` goes below the
+    last message of each turn where `Agent.turn_hint` says so, and `last` asks for an answer where none was written
+    (`Agent.force_answer`). `working_dir` is where commands start, `input_dir` receives the uploaded files, `output_dir` is
+    downloaded at the end, and `answer_file` is read as the answer. All four are absolute paths inside the sandbox.
 
     Raises ValueError for a relative path or a `task` template without `{task}`.
     """
@@ -70,6 +100,8 @@ class Prompts:
     system: str = SYSTEM
     task: str = TASK
     reminder: str = REMINDER
+    hint: str = HINT
+    last: str = LAST
     working_dir: str = "/testbed"
     input_dir: str = "/testbed/documents"
     output_dir: str = "/testbed/output"
@@ -92,14 +124,23 @@ class Prompts:
         }
 
     def render(self, task: str, *, max_turns: int, command_timeout: float) -> dict[str, str]:
-        """The finished `system`, `task` and `reminder` texts for one task (`command_timeout` in seconds)."""
+        """The finished `system`, `task`, `reminder` and `last` texts for one task (`command_timeout` in seconds)."""
         values = self.paths() | {
             "task": task,
             "max_turns": str(max_turns),
             "command_timeout": f"{command_timeout:g}",
         }
-        templates = {"system": self.system, "task": self.task, "reminder": self.reminder}
+        templates = {"system": self.system, "task": self.task, "reminder": self.reminder, "last": self.last}
         return {name: fill(template, values) for name, template in templates.items()}
+
+
+#: The places and short texts of llm-in-sandbox 0.2.0. Its long ones are in its own prompt files, which `Prompts` can hold.
+LIS02 = Prompts(
+    reminder=CONTINUE,
+    hint="Steps Remaining: {turns_left}",
+    input_dir="/testbed/input",
+    answer_file="/testbed/output/answer.txt",
+)
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+from collections import deque
 from collections.abc import Sequence
 
-from lisrt.agent.edits import ToolError, cap, insert, line_range, numbered, replace_once, split_lines
+from lisrt.agent.tools.edits import Edit, cap, insert, line_range, numbered, replace_once, split_lines
+from lisrt.agent.tools.observation import SandboxFault, ToolError
 from lisrt.aio import AsyncSandbox
 
-__all__ = ["MAX_FILE", "Editor", "SandboxFault", "observed"]
+__all__ = ["MAX_FILE", "Editor", "observed"]
 
 # The largest file, in bytes, that is viewed or edited; beyond it a program is the better tool.
 MAX_FILE = 10 * 1024 * 1024
@@ -39,8 +41,9 @@ _PROGRAM_ERRNOS = frozenset(
 )  # fmt: skip
 
 
-class SandboxFault(Exception):
-    """A verb failed for a reason that no program inside the sandbox can cause; never shown to the model."""
+# Edits that can be taken back, of all files; and bytes that they may keep of what they have replaced.
+_UNDO = 50
+_UNDO_BYTES = 1024 * 1024
 
 
 class Editor:
@@ -54,6 +57,7 @@ class Editor:
         self._box = box
         self._working_dir = working_dir
         self._max_output = max_output
+        self._edits: deque[tuple[str, Edit]] = deque(maxlen=_UNDO)
 
     async def view(self, path: str, view_range: Sequence[int] | None = None) -> str:
         """A text file with numbered lines, or the entries of a directory, two levels deep."""
@@ -80,6 +84,7 @@ class Editor:
             raise ToolError(f"{path} exists already and was left alone; str_replace and insert change files")
         data = text.encode()
         await self._write(path, data)
+        self._keep(path, Edit.of(data, 0, b"", data, created=True))
         return f"Created {path} ({len(data)} bytes)."
 
     async def str_replace(self, path: str, old: str, new: str) -> str:
@@ -88,22 +93,48 @@ class Editor:
         data = await self._read_file(path)
         edited, at = replace_once(data, old.encode(), new.encode())
         await self._write(path, edited)
+        self._keep(path, Edit.of(edited, at, old.encode(), new.encode()))
         first = data.count(b"\n", 0, at) + 1
         return self._after_edit(path, edited, first, first + new.count("\n"))
 
     async def insert(self, path: str, after: int, text: str) -> str:
         """`text` as lines of its own after line `after` (0: before the first)."""
         path = self._resolve(path)
-        edited = insert(await self._read_file(path), after, text.encode())
+        data = await self._read_file(path)
+        edited, at = insert(data, after, text.encode())
         await self._write(path, edited)
+        self._keep(path, Edit.of(edited, at, b"", edited[at : at + len(edited) - len(data)]))
         return self._after_edit(path, edited, after + 1, after + max(len(split_lines(text.encode())), 1))
 
-    def _after_edit(self, path: str, data: bytes, first: int, last: int) -> str:
+    async def undo(self, path: str) -> str:
+        """Takes back the last edit that this editor has made to the file."""
+        path = self._resolve(path)
+        at = next((at for at in range(len(self._edits) - 1, -1, -1) if self._edits[at][0] == path), None)
+        if at is None:
+            raise ToolError(f"no edit of {path} is known that could be undone")
+        edit = self._edits[at][1]
+        before = edit.undone(await self._read_file(path))
+        if edit.created:
+            await self._remove(path)
+        else:
+            await self._write(path, before)
+        del self._edits[at]
+        if edit.created:
+            return f"Undone: {path} is gone again."
+        first = before.count(b"\n", 0, edit.at) + 1
+        return self._after_edit(path, before, first, first + edit.old.count(b"\n"), done="Undone:")
+
+    def _keep(self, path: str, edit: Edit) -> None:
+        self._edits.append((path, edit))
+        while len(self._edits) > 1 and sum(len(one.old) for _, one in self._edits) > _UNDO_BYTES:
+            self._edits.popleft()
+
+    def _after_edit(self, path: str, data: bytes, first: int, last: int, *, done: str = "Edited") -> str:
         lines = split_lines(data)
         if not lines:
-            return f"Edited {path}; it is empty now."
+            return f"{done} {path}; it is empty now."
         shown = numbered(lines, max(first - _AROUND, 1), min(last + _AROUND, len(lines)))
-        return cap(f"Edited {path}; it now reads here:\n{shown}", self._max_output)
+        return cap(f"{done} {path}; it now reads here:\n{shown}", self._max_output)
 
     def _resolve(self, path: str) -> str:
         if not path or "\0" in path:
@@ -143,6 +174,14 @@ class Editor:
             await self._box.write(path, data)
         except OSError as error:
             raise observed(error, path) from error
+
+    async def _remove(self, path: str) -> None:
+        try:
+            result = await self._box.run(["rm", "--", path], cwd="/", timeout=_LISTING_TIMEOUT)
+        except OSError as error:
+            raise observed(error, path) from error
+        if not result.ok:
+            raise ToolError(result.stderr.strip() or f"{path} could not be removed")
 
     async def _listing(self, path: str) -> str:
         """Type, size and name of what is below `path`, hidden entries left out, as `find` tells it."""

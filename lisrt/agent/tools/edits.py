@@ -6,30 +6,87 @@ A line is what ends in a line feed; a carriage return before it belongs to the l
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 
-__all__ = ["ToolError", "cap", "insert", "line_range", "numbered", "replace_once", "split_lines"]
+from lisrt.agent.tools.observation import ToolError
+
+__all__ = ["Edit", "cap", "cut", "insert", "line_range", "numbered", "replace_once", "split_lines"]
 
 # Places named when a text occurs more than once.
 _PLACES = 10
 
 
-class ToolError(Exception):
-    """A call that could not be carried out; the message is for the model."""
+@dataclass(frozen=True)
+class Edit:
+    """One change of a file's bytes, and how to take it back: at `at`, `old` was replaced by `size` bytes."""
+
+    at: int
+    old: bytes
+    size: int
+    after: bytes
+    """SHA-256 of the whole file after it."""
+    created: bool = False
+
+    @classmethod
+    def of(cls, edited: bytes, at: int, old: bytes, new: bytes, *, created: bool = False) -> Edit:
+        """The one that has led to `edited`."""
+        return cls(at, old, len(new), sha256(edited).digest(), created)
+
+    def undone(self, data: bytes) -> bytes:
+        """The bytes before it. Raises ToolError when `data` is not what it had left."""
+        if sha256(data).digest() != self.after:
+            raise ToolError("the file has been changed by other means since its last edit; nothing was undone")
+        return data[: self.at] + self.old + data[self.at + self.size :]
 
 
-def cap(text: str, limit: int, *, dropped_bytes: int = 0) -> str:
-    """`text` cut to `limit` characters: its head, its tail, and between them a line that tells what is gone.
+def cut(text: str, limit: int, lines: int | None = None) -> tuple[int, int]:
+    """Where the head ends and the tail begins of what is kept of `text`: the same place where all of it is.
+
+    Head and tail together have at most `limit` characters, and at most `lines` lines.
+    """
+    head, tail = len(text), 0
+    if len(text) > limit:
+        head, tail = limit - limit // 2, len(text) - limit // 2
+    if lines is not None and text.count("\n") >= lines:
+        head = min(head, _after_lines(text, lines - lines // 2))
+        tail = max(tail, _before_lines(text, lines // 2))
+    return (head, tail) if head < tail else (len(text), len(text))
+
+
+def _after_lines(text: str, count: int) -> int:
+    at = -1
+    for _ in range(count):
+        at = text.find("\n", at + 1)
+        if at < 0:
+            return len(text)
+    return at + 1
+
+
+def _before_lines(text: str, count: int) -> int:
+    end = len(text) - 1 if text.endswith("\n") else len(text)
+    for _ in range(count):
+        end = text.rfind("\n", 0, end)
+        if end < 0:
+            return 0
+    return end + 1 if count else len(text)
+
+
+def cap(text: str, limit: int, *, lines: int | None = None, dropped_bytes: int = 0) -> str:
+    """`text` cut to `limit` characters and `lines` lines: head, tail, and between them a line that tells what is gone.
 
     `dropped_bytes`: what the sandbox has already left out of the middle.
     """
-    if len(text) <= limit and not dropped_bytes:
-        return text
-    keep = min(limit, len(text))
-    head, tail = text[: keep - keep // 2], text[len(text) - keep // 2 :]
-    gone = f"{len(text) - keep} characters"
+    head, tail = cut(text, limit, lines)
+    if head == tail:
+        if not dropped_bytes:
+            return text
+        head = tail = len(text) - len(text) // 2
+    gone = f"{tail - head} characters"
     if dropped_bytes:
         gone += f" and {dropped_bytes} bytes that were not kept"
-    return f"{head}\n[... {gone} left out here ...]\n{tail}"
+    feed = "" if text[:head].endswith("\n") else "\n"
+    return f"{text[:head]}{feed}[... {gone} left out here ...]\n{text[tail:]}"
 
 
 def split_lines(data: bytes) -> list[bytes]:
@@ -80,8 +137,8 @@ def replace_once(data: bytes, old: bytes, new: bytes) -> tuple[bytes, int]:
     return data[:at] + new + data[at + len(old) :], at
 
 
-def insert(data: bytes, after: int, text: bytes) -> bytes:
-    """`data` with `text` as whole lines after line `after`; 0 puts it before the first.
+def insert(data: bytes, after: int, text: bytes) -> tuple[bytes, int]:
+    """`data` with `text` as whole lines after line `after`, 0 being before the first; and the offset of what is new.
 
     A line end is added to `text` where it lacks one, except at the end of a file whose last line has none.
     Raises ToolError when `after` is no line of the file.
@@ -92,10 +149,10 @@ def insert(data: bytes, after: int, text: bytes) -> bytes:
     at = sum(len(line) + 1 for line in lines[:after])
     end = _line_end(data, at)
     if at > len(data):  # after a last line without an end: that end comes now, and the new last line has none
-        return data + end + text
+        return data + end + text, len(data)
     if not text.endswith(b"\n"):
         text += end
-    return data[:at] + text + data[at:]
+    return data[:at] + text + data[at:], at
 
 
 def _line_end(data: bytes, at: int) -> bytes:

@@ -1,0 +1,238 @@
+"""Many tasks, some at once: each ends exactly once, however often the process is started for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lisrt.agent.episode import Episode, ExitReason
+from lisrt.agent.folder import Place, RunFolder, begun, clear
+from lisrt.agent.reply import TokenUsage
+from lisrt.agent.resume import has_ended
+from lisrt.agent.task import BadTask, Task
+
+if TYPE_CHECKING:
+    from lisrt.agent.loop import Agent
+
+__all__ = ["Batch", "TaskResult"]
+
+_RETRIED = (ExitReason.SANDBOX_ERROR, ExitReason.SANDBOX_DIED)
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What came of one task."""
+
+    task: Task | BadTask
+    episode: Episode
+    """Of the last attempt."""
+    attempts: int = 1
+    """1, and one more for each fault of a sandbox."""
+    faults: tuple[str, ...] = ()
+    """What the attempts before the last ended with."""
+
+    def line(self) -> dict[str, Any]:
+        """As it stands in `results.jsonl`."""
+        values = {name: value for name, value in asdict(self.episode).items()}
+        data = dict(self.task.data) if isinstance(self.task, Task) else {}
+        return {"task": self.task.id, **values, "attempts": self.attempts, "faults": list(self.faults), "data": data}
+
+
+class Batch:
+    """Tasks for one agent, so many at once; iterate to run them, and to have each result when it comes.
+
+        async for result in Batch(agent, tasks, concurrency=64, folder="runs/1"):
+            print(result.task.id, result.episode.exit_reason)
+
+    tasks: taken one by one, when there is room. folder: for `results.jsonl`, trajectories and files; None keeps nothing. resume:
+    the folder is there: tasks that have ended are passed over, and those that were in the middle go on from their checkpoint, or
+    begin again. checkpoint: whether the files of a sandbox are kept after its turns, see `Agent.checkpoint`. fault_retries: how
+    often a task is begun again on a fresh sandbox after a fault of one. stop: once set, no task is begun any more and those that
+    run are stopped; they are no results, and go on with `resume`. watch: called with a task's id and each record of its
+    trajectory.
+
+    Iterating raises FileExistsError and FileNotFoundError, see `RunFolder`, and OSError when a result can't be written.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        tasks: Iterable[str | Task | BadTask],
+        *,
+        concurrency: int = 8,
+        folder: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        checkpoint: bool = False,
+        fault_retries: int = 2,
+        stop: asyncio.Event | None = None,
+        watch: Callable[[str, dict[str, Any]], None] | None = None,
+    ) -> None:
+        if concurrency < 1 or fault_retries < 0:
+            raise ValueError("concurrency is 1 or more, fault_retries 0 or more")
+        if folder is None and (resume or checkpoint):
+            raise ValueError("resume and checkpoint need a folder")
+        self._agent, self._tasks, self._concurrency = agent, tasks, concurrency
+        self._folder = None if folder is None else RunFolder(folder, resume=resume)
+        self._checkpoint, self._retries, self._watch = checkpoint, fault_retries, watch
+        self._stop = stop or asyncio.Event()
+        self.passed_over = 0
+        """Tasks that had ended before."""
+
+    async def __aiter__(self) -> AsyncIterator[TaskResult]:
+        done: asyncio.Queue[TaskResult | BaseException | None] = asyncio.Queue(maxsize=self._concurrency)
+        with self._folder or contextlib.nullcontext():
+            coming = self._coming()
+            workers = [asyncio.create_task(self._work(coming, done)) for _ in range(self._concurrency)]
+            try:
+                running = len(workers)
+                while running:
+                    result = await done.get()
+                    if isinstance(result, TaskResult):
+                        yield result
+                    elif result is not None:
+                        raise result
+                    else:
+                        running -= 1
+            finally:
+                for worker in workers:
+                    worker.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
+
+    def results(self) -> Iterator[TaskResult]:
+        """The same for code without an event loop: the tasks run on in a thread while the caller looks at a result."""
+        found: queue.Queue[TaskResult | BaseException | None] = queue.Queue(maxsize=self._concurrency)
+        left = threading.Event()
+
+        async def run() -> None:
+            try:
+                async with contextlib.aclosing(aiter(self)) as results:  # type: ignore[type-var] # an async generator
+                    async for result in results:
+                        await asyncio.to_thread(found.put, result)
+                        if left.is_set():
+                            return
+                found.put(None)
+            except BaseException as error:
+                found.put(error)
+
+        thread = threading.Thread(target=lambda: asyncio.run(run()), name="lisrt-batch")
+        thread.start()
+        try:
+            while (result := found.get()) is not None:
+                if isinstance(result, BaseException):
+                    raise result
+                yield result
+        finally:
+            left.set()
+            while thread.is_alive():
+                with contextlib.suppress(queue.Empty):
+                    found.get(timeout=0.05)
+            thread.join()
+
+    def _coming(self) -> Iterator[Task | BadTask]:
+        """What is still to be done. One without an id is named by its number."""
+        for number, task in enumerate(self._tasks, 1):
+            one = Task(task) if isinstance(task, str) else task
+            if not one.id:
+                one = replace(one, id=f"task-{number}")
+            if self._folder is not None and one.id in self._folder.ended:
+                self.passed_over += 1
+            else:
+                yield one
+
+    async def _work(
+        self, coming: Iterator[Task | BadTask], done: asyncio.Queue[TaskResult | BaseException | None]
+    ) -> None:
+        try:
+            while not self._stop.is_set() and (task := next(coming, None)) is not None:
+                if isinstance(task, BadTask):
+                    result = TaskResult(task, _no_episode(ExitReason.BAD_TASK, task.error))
+                else:
+                    result = await self._solve(task)
+                if self._folder is not None and result.episode.exit_reason is not ExitReason.STOPPED:
+                    self._folder.add(result.line())
+                await done.put(result)
+            await done.put(None)
+        except Exception as error:  # the tasks or the results can't be read or written: whoever iterates is told
+            await done.put(error)
+
+    async def _solve(self, task: Task) -> TaskResult:
+        place = None if self._folder is None else self._folder.place(task.id)
+        try:
+            return await self._attempts(task, place)
+        except Exception as error:  # one task must not end the others: what it was is the task's result
+            return TaskResult(task, _no_episode(ExitReason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"))
+
+    async def _attempts(self, task: Task, place: Place | None) -> TaskResult:
+        attempt, records = (0, []) if place is None else begun(place)
+        faults: list[str] = []
+        if place is not None and records and has_ended(records):
+            episode = _told(records[-1], place.trajectory(attempt))
+        elif place is not None and records:
+            episode = await self._go_on(task, place, attempt)
+        else:
+            attempt, episode = 1, await self._begin(task, place, 1)
+        while episode.exit_reason in _RETRIED and len(faults) < self._retries and not self._stop.is_set():
+            faults.append(episode.exit_reason)
+            attempt += 1
+            episode = await self._begin(task, place, attempt)
+        if place is not None and episode.exit_reason is not ExitReason.STOPPED:
+            clear(place.checkpoint)
+        return TaskResult(task, episode, attempt, tuple(faults))
+
+    async def _begin(self, task: Task, place: Place | None, attempt: int) -> Episode:
+        if place is None:
+            return await self._agent.run(task, stop=self._stop, watch=self._watching(task))
+        clear(place.files)
+        clear(place.checkpoint)
+        return await self._agent_at(place).run(
+            task,
+            output_dir=place.files,
+            trajectory=place.trajectory(attempt),
+            stop=self._stop,
+            watch=self._watching(task),
+        )
+
+    async def _go_on(self, task: Task, place: Place, attempt: int) -> Episode:
+        clear(place.files)
+        return await self._agent_at(place).resume(
+            place.trajectory(attempt),
+            task=task,
+            output_dir=place.files,
+            stop=self._stop,
+            watch=self._watching(task),
+        )
+
+    def _agent_at(self, place: Place) -> Agent:
+        return replace(self._agent, checkpoint=place.checkpoint) if self._checkpoint else self._agent
+
+    def _watching(self, task: Task) -> Callable[[dict[str, Any]], None] | None:
+        watch = self._watch
+        return None if watch is None else lambda record: watch(task.id, record)
+
+
+def _no_episode(reason: ExitReason, error: str) -> Episode:
+    return Episode(None, reason, 0, TokenUsage(), None, None, error)
+
+
+def _told(end: dict[str, Any], trajectory: Path) -> Episode:
+    """An episode by its last record: its process ended before it could say so elsewhere."""
+    return Episode(
+        answer=end["answer"],
+        exit_reason=ExitReason(end["exit_reason"]),
+        turns=end["turns"],
+        usage=TokenUsage(**end["usage"]),
+        output=None if end["output"] is None else Path(end["output"]),
+        trajectory=trajectory,
+        error=end["error"],
+        answer_from=end["answer_from"],
+        cost=end["cost"],
+        duration=end["duration"],
+        tool_time=end["tool_time"],
+    )

@@ -1,0 +1,286 @@
+"""One OpenAI-compatible chat endpoint: a call with retries, and what a refusal means.
+
+Nothing that a server sends is taken on trust: a reply is checked field by field, and what is not a chat completion becomes a
+`ModelError` that names the base URL and what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import itertools
+import json
+import math
+import random
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from lisrt.agent.model import Model
+from lisrt.agent.reply import BadReply, Reply, parse_reply
+
+__all__ = ["ChatClient", "ContextExceeded", "ModelError", "Retry", "connection", "load_openai"]
+
+# Longest waits between two tries, in seconds: our own back-off, and what a server may ask for in Retry-After.
+MAX_BACKOFF = 60.0
+MAX_RETRY_AFTER = 600.0
+
+_RETRY_STATUSES = frozenset({408, 409, 429})
+
+_CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
+# Servers without a code say it in words; each pattern is the wording of at least one of them.
+_CONTEXT_WORDS = re.compile(
+    r"maximum context length"  # OpenAI, vLLM, SGLang, Mistral
+    r"|exceeds? (the|this model's) (available |maximum )?(context|allowed length|number of tokens)"
+    r"|longer than the model's context|context overflow|(prompt|input) is too long"
+    r"|inputs. tokens \+ .max_new_tokens. must be",  # TGI
+    re.IGNORECASE,
+)
+
+# OpenAI, vLLM and SGLang, older and newer: "maximum context length is 32768 tokens", "12000 input tokens", "(1360 in the messages",
+# "113533 tokens from the input messages"
+_CONTEXT_SIZE = re.compile(r"maximum context length(?: is| of)? (\d{1,12})", re.IGNORECASE)
+_SENT = re.compile(
+    r"(\d{1,12}) input tokens|\((\d{1,12}) in the messages|(\d{1,12}) tokens (?:from|in) the (?:input|messages|prompt)", re.IGNORECASE
+)
+
+_HINTS = {
+    401: "check the API key",
+    403: "check the API key and what it may use",
+    404: "check the model name and the base URL (it ends where /chat/completions begins, often in /v1)",
+    405: "check the base URL (it ends where /chat/completions begins, often in /v1)",
+}
+
+
+class ModelError(Exception):
+    """The endpoint gave no usable reply; the message names the base URL and what to do."""
+
+
+class ContextExceeded(ModelError):
+    """The conversation no longer fits into the model's context.
+
+    `room`: tokens that the server has left for a reply, where its message says so; 0 where it does not.
+    """
+
+    def __init__(self, message: str, room: int = 0) -> None:
+        super().__init__(message)
+        self.room = room
+
+
+@dataclass(frozen=True)
+class Retry:
+    """A try that failed and will be repeated after `delay` seconds; `attempt` counts from 1."""
+
+    attempt: int
+    reason: str
+    delay: float
+
+
+class _Transient(Exception):
+    """A failure worth another try."""
+
+    def __init__(self, reason: str, hint: str, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.hint = hint
+        self.retry_after = retry_after
+
+
+class ChatClient:
+    """A model's endpoint, see `connection`. Any number of episodes may use it at once."""
+
+    def __init__(self, model: Model, client: Any) -> None:
+        self._openai = load_openai()
+        self._model = model
+        self._client = client
+
+    async def complete(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        fields: Mapping[str, Any],
+        *,
+        turn: int,
+        on_retry: Callable[[Retry], None],
+        max_tokens: int | None = None,
+    ) -> Reply:
+        """The model's next message. `fields`: what else belongs into the request, the tools for example. `max_tokens`: fewer than
+        the model's own. `on_retry` hears of every failed try before the wait.
+
+        Raises ContextExceeded, or ModelError once the tries are used up or another try would be pointless.
+        """
+        request = self._request(messages, fields, max_tokens)
+        for attempt in itertools.count(1):
+            started = time.monotonic()
+            try:
+                text = await self._post(request)
+                return parse_reply(text, turn=turn, latency=time.monotonic() - started)
+            except BadReply as error:
+                hint = "is it the address of an OpenAI-compatible API (often ending in /v1)?"
+                raise self._error(str(error), hint) from error
+            except _Transient as error:
+                if attempt > self._model.retries:
+                    raise self._error(f"{error} (try {attempt} of {attempt})", error.hint) from error
+                delay = retry_delay(self._model.retry_delay, attempt, error.retry_after)
+                on_retry(Retry(attempt, self._clean(str(error)), delay))
+                await asyncio.sleep(delay)
+        raise AssertionError("unreachable")
+
+    def _request(
+        self, messages: Sequence[Mapping[str, Any]], fields: Mapping[str, Any], max_tokens: int | None
+    ) -> dict[str, Any]:
+        sampling = {name: value for name, value in self._model.sampling().items() if value is not None}
+        if max_tokens is not None:
+            sampling["max_tokens"] = max_tokens
+        extra = {"extra_body": dict(self._model.extra_body)} if self._model.extra_body else {}
+        return {"model": self._model.name, "messages": messages, **fields, **sampling, **extra}
+
+    async def _post(self, request: Mapping[str, Any]) -> str:
+        """One try: the body of a successful response, unread by the client library."""
+        openai = self._openai
+        try:
+            # The library's own timeout restarts with every chunk received; this one does not.
+            async with asyncio.timeout(self._model.request_timeout):
+                response = await self._client.chat.completions.with_raw_response.create(
+                    **request, timeout=self._model.request_timeout
+                )
+        except (TimeoutError, openai.APITimeoutError) as error:
+            reason = f"no reply within {self._model.request_timeout:g} s"
+            raise _Transient(reason, "raise request_timeout, or see why the server is slow") from error
+        except openai.APIConnectionError as error:
+            cause = error.__cause__ or error
+            raise _Transient(
+                f"no connection: {cause}", "is the server running, and reachable from here?"
+            ) from error
+        except openai.APIStatusError as error:
+            raise self._refusal(error) from error
+        except openai.OpenAIError as error:
+            raise self._error(str(error), "check the settings of the model") from error
+        return str(response.http_response.text)
+
+    def _refusal(self, error: Any) -> ModelError | _Transient:
+        status, headers = int(error.status_code), error.response.headers
+        message, code = refusal_text(error.response.text)
+        reason = f"HTTP {status}: {message}"
+        if code in _CONTEXT_CODES or (status != 429 and _CONTEXT_WORDS.search(message)):
+            return ContextExceeded(self._clean(f"{reason} ({self._model.public_url})"), room_left(message))
+        if status in _RETRY_STATUSES or status >= 500:
+            hint = "the server is overloaded or failing: look at its log, or try again later"
+            return _Transient(reason, hint, retry_after(headers, now=time.time()))
+        return self._error(
+            reason, _HINTS.get(status, "the server does not accept the request: see its message")
+        )
+
+    def _error(self, reason: str, hint: str) -> ModelError:
+        return ModelError(self._clean(f"no reply from {self._model.public_url}: {reason}; {hint}"))
+
+    def _clean(self, text: str) -> str:
+        """`text` without the API key, which some servers quote back."""
+        return text.replace(self._model.api_key, "[API key]") if self._model.api_key else text
+
+
+def room_left(message: str) -> int:
+    """Tokens left for a reply: the context's size without what was sent, as servers put it into words; 0 where they don't."""
+    context, sent = _CONTEXT_SIZE.search(message), _SENT.search(message)
+    if context is None or sent is None:
+        return 0
+    return max(int(context[1]) - int(next(filter(None, sent.groups()))), 0)
+
+
+@asynccontextmanager
+async def connection(model: Model) -> AsyncIterator[ChatClient]:
+    """A client for that model, which all episodes of an event loop share: one has megabytes of TLS settings, and connections that
+    are open already. The last to leave closes it."""
+    key = (asyncio.get_running_loop(), model.base_url, model.api_key)
+    shared = _connections.get(key)
+    if shared is None:
+        shared = _connections[key] = _Shared(_open_client(model))
+    shared.users += 1
+    try:
+        yield ChatClient(model, shared.client)
+    finally:
+        shared.users -= 1
+        if not shared.users:
+            del _connections[key]
+            await shared.client.close()
+
+
+@dataclass
+class _Shared:
+    client: Any
+    users: int = 0
+
+
+_connections: dict[tuple[asyncio.AbstractEventLoop, str, str | None], _Shared] = {}
+
+
+def _open_client(model: Model) -> Any:
+    openai = load_openai()
+    limits = type(openai.DEFAULT_CONNECTION_LIMITS)  # httpx's in openai 1 and 2, httpx2's in 3
+    client = openai.AsyncOpenAI(
+        api_key=model.api_key or "none",
+        base_url=model.base_url,
+        max_retries=0,
+        # Its own keeps 100 connections open: of 512 episodes the others would make a new one for each turn.
+        http_client=openai.DefaultAsyncHttpxClient(
+            limits=limits(max_connections=None, max_keepalive_connections=None)
+        ),
+    )
+    # Both come from the environment and would go to any server; this one was named explicitly.
+    client.organization = client.project = None
+    return client
+
+
+def load_openai() -> Any:
+    """The openai package. Raises ModuleNotFoundError with the command that installs it."""
+    try:
+        return importlib.import_module("openai")
+    except ModuleNotFoundError as error:
+        if error.name != "openai":
+            raise
+        text = "the agent needs the openai package: pip install 'lisrt[agent]'"
+        raise ModuleNotFoundError(text, name="openai") from None
+
+
+def retry_delay(base: float, attempt: int, asked: float | None) -> float:
+    """Seconds to wait after failed try `attempt` (from 1): what the server asked for, else a back-off.
+
+    Up to half of the back-off is taken off at random, so that many episodes do not come back in one wave.
+    """
+    if asked is not None:
+        return min(asked, MAX_RETRY_AFTER)
+    return min(base * 2.0 ** min(attempt - 1, 30), MAX_BACKOFF) * random.uniform(0.5, 1.0)
+
+
+def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
+    """Seconds that Retry-After asks for, as a number or as a date seen from `now`; None without it."""
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - now
+        except ValueError:
+            return None
+    return max(seconds, 0.0) if math.isfinite(seconds) else None
+
+
+def refusal_text(body: str) -> tuple[str, str | None]:
+    """Message and error code of a refused request; the start of the body where it holds no message."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        data = None
+    if isinstance(data, dict) and isinstance(data.get("error"), dict):
+        data = data["error"]
+    fields = data if isinstance(data, dict) else {}
+    message = next(
+        (fields[key] for key in ("message", "error", "detail") if isinstance(fields.get(key), str)), body
+    )
+    codes = (fields.get("code"), fields.get("type"))
+    code = next((code for code in codes if isinstance(code, str) and code in _CONTEXT_CODES), None)
+    return " ".join(message.split())[:500] or "(empty body)", code

@@ -1,0 +1,79 @@
+"""What is left of an episode whose process has ended in the middle of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lisrt.agent.conversation import Record, effective, replayed
+from lisrt.agent.episode import ExitReason
+from lisrt.agent.reply import read_message
+from lisrt.agent.task import Task
+
+__all__ = ["Unfinished", "has_ended"]
+
+#: Ends that somebody brought about from outside: there is more to be done.
+_NOT_FINAL = (ExitReason.CANCELLED, ExitReason.STOPPED)
+
+
+def has_ended(records: Sequence[Record]) -> bool:
+    """Whether there is nothing to resume."""
+    last = records[-1] if records else {}
+    return last.get("type") == "end" and last.get("exit_reason") not in _NOT_FINAL
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """Where to go on."""
+
+    records: Sequence[Record]
+    """Those that stay: up to the last checkpoint, or only the first."""
+    saved: Path | None
+    """The directory with the files; None to begin with fresh ones."""
+    taken_back: tuple[str, ...]
+    """Ids of tool calls that have run since, and whose effects are gone."""
+    uncertain: tuple[str, ...]
+    """Ids of those that were asked for, and may have run."""
+
+    @classmethod
+    def of(cls, records: Sequence[Record], checkpoint: Path | None) -> Unfinished:
+        """Of a trajectory, and the directory of its checkpoints. Raises ValueError where there is nothing to go on with."""
+        if not records or records[0]["type"] != "start":
+            raise ValueError("the trajectory has no beginning: run the task anew")
+        if has_ended(records):
+            raise ValueError(f"the episode has ended ({records[-1]['exit_reason']}): there is nothing to resume")
+        known = effective(records)
+        at, saved = 0, None
+        for place, record in enumerate(known):
+            if record["type"] == "checkpoint" and checkpoint is not None and (checkpoint / record["directory"]).is_dir():
+                at, saved = place, checkpoint / record["directory"]
+        after = known[at + 1 :]
+        ran = [record["id"] for record in after if record["type"] == "tool"]
+        return cls(known[: at + 1], saved, tuple(ran), tuple(_asked(known, after)))
+
+    def check(self, **settings: str) -> None:
+        """ValueError where the episode was begun with others."""
+        for name, value in settings.items():
+            was = self.records[0]["agent"][name]
+            if was != value:
+                raise ValueError(f"the episode was begun with {name} {was!r}, not {value!r}")
+
+    def task(self) -> Task:
+        """What the trajectory knows of it; ValueError where its files are needed and unknown."""
+        start: Mapping[str, Any] = self.records[0]
+        if self.saved is None and start["files"]:
+            raise ValueError("there is no checkpoint, and the task's files are not in the trajectory: name them again")
+        return Task(start["task"], id=start["id"], answer_file=start["paths"]["answer_file"], data=start["data"])
+
+
+def _asked(known: Sequence[Record], after: Sequence[Record]) -> list[str]:
+    """Calls of the last reply that no record tells the end of."""
+    places = [at for at, record in enumerate(known) if record["type"] == "response"]
+    if not places or not any(record is known[places[-1]] for record in after):
+        return []
+    last = known[places[-1]]
+    calls = replayed(known[: places[-1] + 1]).calls(read_message(last["message"], turn=last["turn"]))
+    ended = {record["id"] for record in known[places[-1] :] if record["type"] == "tool"}
+    return [call.id for call in calls if call.id not in ended]
