@@ -38,6 +38,7 @@
     X(TMPFS, "tmpfs", "mount a tmpfs")                                                                                 \
     X(DEVPTS, "devpts", "mount /dev/pts")                                                                              \
     X(DIRECTORY, "directory", "make a directory")                                                                      \
+    X(READ_ONLY, "read-only", "make the root read-only")                                                               \
     X(PIVOT, "pivot", "change to the new root")                                                                        \
     X(HOSTNAME, "hostname", "set the host name")                                                                       \
     X(LOOPBACK, "loopback", "bring the loopback interface up")                                                         \
@@ -99,6 +100,7 @@ enum lis_step_kind {
     LIS_STEP_PIDS = 16,   /* a: processes and threads, c: enum lis_by */
     LIS_STEP_CPUS = 17,   /* a: thousandths of a CPU, c: enum lis_by */
     LIS_STEP_DISK = 18,   /* a: bytes, b: files; 0: no limit */
+    LIS_STEP_READ_ONLY = 19, /* the root and all that is mounted in it, from here on */
     LIS_STEP_KINDS
 };
 

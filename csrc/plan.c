@@ -141,6 +141,7 @@ static const struct {
     [LIS_STEP_PIDS] = {LIS_PHASE_USER, 0, 0, check_limit},
     [LIS_STEP_CPUS] = {LIS_PHASE_SYSTEM, 0, 0, check_limit},
     [LIS_STEP_DISK] = {LIS_PHASE_SYSTEM, 0, 0, check_disk},
+    [LIS_STEP_READ_ONLY] = {LIS_PHASE_FILES, 0, 0, NULL},
     [LIS_STEP_FILTER] = {LIS_PHASE_POWERLESS, 0, 0, check_filter},
 };
 

@@ -137,6 +137,15 @@ static int step_directory(struct context *ctx, const struct lis_step *step) {
     return 0;
 }
 
+/* The layer below stays writable: for whoever made it, and for a snapshot. */
+static int step_read_only(struct context *ctx, const struct lis_step *step) {
+    (void)step;
+    struct sys_mount_attr read_only = {.attr_set = SYS_MOUNT_ATTR_RDONLY};
+    return sys_mount_setattr(ctx->root, "", AT_EMPTY_PATH | SYS_AT_RECURSIVE, &read_only) < 0
+               ? lis_fail(ctx->fault, LIS_STAGE_READ_ONLY, errno, "/")
+               : 0;
+}
+
 static int step_hostname(struct context *ctx, const struct lis_step *step) {
     const char *name = lis_text(ctx, step, 0);
     return sethostname(name, strlen(name)) < 0 ? lis_fail(ctx->fault, LIS_STAGE_HOSTNAME, errno, name) : 0;
@@ -264,6 +273,7 @@ static int (*const step_functions[LIS_STEP_KINDS])(struct context *, const struc
     [LIS_STEP_PIDS] = step_pids,
     [LIS_STEP_CPUS] = step_cpus,
     [LIS_STEP_DISK] = step_disk,
+    [LIS_STEP_READ_ONLY] = step_read_only,
     [LIS_STEP_FILTER] = step_filter,
 };
 

@@ -35,7 +35,7 @@ from lisrt.spec import Argument, Mount
 from lisrt.store.catalog import checked_name
 from lisrt.uplink import AnyNetwork, Uplink, counted
 from lisrt.waiting import Flow, Offload
-from lisrt.writable import check_kept, check_launcher
+from lisrt.writable import check_kept, check_launcher, check_together
 
 
 class Box:
@@ -75,9 +75,8 @@ class Box:
         self.extra_env = spec.environment(env)
         self.asked_workdir = None if workdir is None else spec.absolute(workdir, what="workdir")
         self.asked_user = spec.user_name(user)
-        self.tmpfs = writable_layer(writable)
-        if self.tmpfs and (self.limits.disk is not None or self.limits.files is not None):
-            raise ValueError("a writable layer in memory is limited by its own size: leave out limits on disk and files")
+        self.tmpfs, self.read_only = writable_layer(writable), writable == "none"
+        check_together(self.tmpfs, self.limits, self.mounts if self.read_only else ())
         self.hostname = spec.host_name(hostname)
         self.files: tuple[Mount, ...] = ()
         """Of a network, beside what was asked for."""
@@ -168,6 +167,7 @@ class Box:
             group=self.account.gid,
             hostname=self.hostname,
             tmpfs=self.tmpfs,
+            read_only=self.read_only,
             limits=self.limits,
             by=self.by,
             real_ids=self.idmap == "subuid",
@@ -394,6 +394,7 @@ class Box:
             mounts=self.mounts,
             scratch=self.home.scratch if self.home else "",
             tmpfs=self.tmpfs,
+            read_only=self.read_only,
             program=self.bubblewrap,
             asked_for=self.launcher,
         )

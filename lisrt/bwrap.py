@@ -106,6 +106,8 @@ def _of(step: steps.Step, root: str, program: Program, binds: list[steps.Bind]) 
             return ["--perms", f"{step.mode:04o}", "--size", str(step.size), "--tmpfs", f"/{step.target}"]
         case steps.Directory():
             return list(_directory(step, program, binds))
+        case steps.ReadOnly():  # it remounts one mount at a time, and a writable bind is the caller's
+            return ["--remount-ro", "/dev/shm", "--remount-ro", "/"]
         case steps.Hostname():
             return ["--hostname", step.name]
         case steps.Loopback():

@@ -22,6 +22,7 @@ def rows(
     mounts: Sequence[Mount],
     scratch: str,
     tmpfs: int,
+    read_only: bool,
     program: Program | None,
     asked_for: str,
 ) -> Mapping[str, str]:
@@ -40,7 +41,7 @@ def rows(
             "launcher": launcher,
             "processes": f"own pid, ipc, uts, cgroup and user namespaces; killed with this process by {killer}",
             "privileges": f"{_powers(user) if real_ids else 'no capabilities'}, no_new_privs, {nesting}",
-            "files": "own root; "
+            "files": f"own root, {'read-only' if read_only else 'writable'}; "
             + (f"the host's files are WRITABLE below {', '.join(writable)}" if writable else "no host file is writable")
             + arriving,
             "network": network,

@@ -31,14 +31,14 @@ def size(value: int | str, *, what: str = "a size") -> int:
 
 
 def writable_layer(text: object) -> int:
-    """Bytes of memory for "tmpfs:SIZE", 0 for "disk". ValueError, TypeError."""
+    """Bytes of memory for "tmpfs:SIZE", 0 for "disk" and "none". ValueError, TypeError."""
     if not isinstance(text, str):
-        raise TypeError(f'writable is "disk" or "tmpfs:SIZE", not {type(text).__name__}')
+        raise TypeError(f'writable is "disk", "tmpfs:SIZE" or "none", not {type(text).__name__}')
     kind, colon, amount = text.partition(":")
-    if text == "disk":
+    if text in ("disk", "none"):
         return 0
     if kind != "tmpfs" or not colon:
-        raise ValueError(f'writable is "disk" or "tmpfs:SIZE", such as "tmpfs:512MiB": {text!r}')
+        raise ValueError(f'writable is "disk", "none" or "tmpfs:SIZE", such as "tmpfs:512MiB": {text!r}')
     found = size(int(amount) if amount.isdecimal() else amount, what="the size of a writable layer")
     if not 1 << 20 <= found < 1 << 50:
         raise ValueError(f"a writable layer in memory has 1 MiB or more, and a size that makes sense: {amount!r}")

@@ -56,6 +56,7 @@ def make_plan(
     group: int | None = None,
     hostname: str,
     tmpfs: int = 0,
+    read_only: bool = False,
     limits: Limits = NO_LIMITS,
     by: Enforcement = NOBODY,
     real_ids: bool = False,
@@ -64,7 +65,7 @@ def make_plan(
 
     `real_ids`: the spawner has subordinate ids.
     """
-    options = workdir, user, group, hostname, limits, by, real_ids
+    options = workdir, user, group, hostname, limits, by, real_ids, read_only
     rest, encoded = _rest(root.binds, network, mounts, *options)
     namespaces = steps.NEWIPC | steps.NEWUTS | steps.NEWCGROUP | (steps.NEWNET if network == "none" else 0)
     first = steps.Namespaces(namespaces), steps.Overlay(root.layers, tmpfs)
@@ -86,6 +87,7 @@ def _rest(
     limits: Limits,
     by: Enforcement,
     real_ids: bool,
+    read_only: bool,
 ) -> tuple[tuple[steps.Step, ...], bytes]:
     """All steps above the root's own, and their bytes: a snapshot's plan has other layers, and these again."""
     plan: list[steps.Step] = [
@@ -104,6 +106,8 @@ def _rest(
         owner = (user, user if group is None else group) if real_ids else (0, 0)
         default = real_ids and workdir == DEFAULT_WORKDIR  # another one that is there is the image's own
         plan.append(steps.Directory(workdir.lstrip("/"), 0o755, uid=owner[0], gid=owner[1], given=default))
+    if read_only:
+        plan.append(steps.ReadOnly())
     plan.append(steps.Hostname(hostname))
     if network == "none":
         plan.append(steps.Loopback())

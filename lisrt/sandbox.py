@@ -45,7 +45,8 @@ class Sandbox:
         launcher: "native"; "bwrap" for bubblewrap; "auto", the default, is `$LISRT_LAUNCHER`, the settings file's, or else
             native where that works, and bwrap where it does not. `guarantees` says which it was, and why.
         writable: where what it writes is kept: "disk", the scratch directory, or "tmpfs:SIZE", memory that goes with its
-            processes, so without snapshots. A control group counts it as the sandbox's memory, the watchdog does not.
+            processes, so without snapshots. A control group counts it as the sandbox's memory, the watchdog does not. Or "none":
+            all files are read-only, those in /tmp and /dev/shm too; what programs need comes by mounts.
         idmap: "single", one user, whatever programs call themselves, or "subuid": as many as /etc/subuid gives this user, where
             newuidmap is installed. Then chown and setuid are real, and `user` is who commands and files are. An image that is
             kept in the store has root's files only, and can't be made where other users' are unreadable to all others.

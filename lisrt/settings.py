@@ -11,6 +11,8 @@ import tomllib
 from functools import lru_cache
 from pathlib import Path
 
+TABLES = ("bench", "exec", "mcp", "run", "sandbox", "shell")
+"""Of the same file: options of the commands, which lisrt/cli/config.py reads."""
 KEYS = ("bwrap", "cache", "cache_size", "cgroup", "home", "image", "launcher", "mirrors", "scratch", "uplink")
 PATHS = ("scratch", "bwrap", "cache", "home")
 
@@ -52,7 +54,7 @@ def _parsed(file: str, _version: tuple[int, int, int]) -> dict[str, object]:
         values: dict[str, object] = tomllib.loads(raw.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: {error}") from None
-    unknown = sorted(set(values) - set(KEYS))
+    unknown = sorted(set(values) - set(KEYS) - set(TABLES))
     if unknown:
         raise ValueError(f"{file}: unknown key {unknown[0]!r}; known are {', '.join(KEYS)}")
     return values

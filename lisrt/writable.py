@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lisrt.errors import HostError
+from lisrt.limits import Limits
+from lisrt.spec import Mount
+
+
+def check_together(tmpfs: int, limits: Limits, read_only: Sequence[Mount]) -> None:
+    """ValueError for what does not fit; `read_only`: the mounts, where nothing may be written."""
+    if any(mount.writable for mount in read_only):
+        raise ValueError('a mount is writable, and writable="none" says that nothing is')
+    if tmpfs and (limits.disk is not None or limits.files is not None):
+        raise ValueError("a writable layer in memory is limited by its own size: leave out limits on disk and files")
 
 
 def check_launcher(tmpfs: int, *, is_bubblewrap: bool) -> None:

@@ -200,8 +200,9 @@ SAMPLES: dict[type[steps.Step], steps.Step] = {
     steps.Pids: steps.Pids(64, steps.BY_OURSELVES),
     steps.Cpus: steps.Cpus(1500, steps.BY_CGROUP),
     steps.Disk: steps.Disk(1 << 30, 100_000),
+    steps.ReadOnly: steps.ReadOnly(),
 }
-BEFORE_THE_USER = (steps.Proc, steps.Dev, steps.Devpts, steps.Tmpfs, steps.Directory, steps.Bind)
+BEFORE_THE_USER = (steps.Proc, steps.Dev, steps.Devpts, steps.Tmpfs, steps.Directory, steps.Bind, steps.ReadOnly)
 KINDS = [kind for kind in vars(steps).values() if inspect.isclass(kind) and steps.Step in kind.__bases__]
 
 

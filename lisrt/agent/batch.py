@@ -146,9 +146,7 @@ class Batch:
             else:
                 yield one
 
-    async def _work(
-        self, coming: Iterator[Task | BadTask], done: asyncio.Queue[TaskResult | BaseException | None]
-    ) -> None:
+    async def _work(self, coming: Iterator[Task | BadTask], done: asyncio.Queue[TaskResult | BaseException | None]) -> None:
         try:
             while not self._stop.is_set() and (task := next(coming, None)) is not None:
                 if isinstance(task, BadTask):

@@ -41,11 +41,12 @@ _CONTEXT_WORDS = re.compile(
     re.IGNORECASE,
 )
 
-# OpenAI, vLLM and SGLang, older and newer: "maximum context length is 32768 tokens", "12000 input tokens", "(1360 in the messages",
-# "113533 tokens from the input messages"
+# OpenAI, vLLM and SGLang, older and newer: "maximum context length is 32768 tokens", "12000 input tokens", "(1360 in the
+# messages", "113533 tokens from the input messages"
 _CONTEXT_SIZE = re.compile(r"maximum context length(?: is| of)? (\d{1,12})", re.IGNORECASE)
 _SENT = re.compile(
-    r"(\d{1,12}) input tokens|\((\d{1,12}) in the messages|(\d{1,12}) tokens (?:from|in) the (?:input|messages|prompt)", re.IGNORECASE
+    r"(\d{1,12}) input tokens|\((\d{1,12}) in the messages|(\d{1,12}) tokens (?:from|in) the (?:input|messages|prompt)",
+    re.IGNORECASE,
 )
 
 _HINTS = {
@@ -151,9 +152,7 @@ class ChatClient:
             raise _Transient(reason, "raise request_timeout, or see why the server is slow") from error
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
-            raise _Transient(
-                f"no connection: {cause}", "is the server running, and reachable from here?"
-            ) from error
+            raise _Transient(f"no connection: {cause}", "is the server running, and reachable from here?") from error
         except openai.APIStatusError as error:
             raise self._refusal(error) from error
         except openai.OpenAIError as error:
@@ -169,9 +168,7 @@ class ChatClient:
         if status in _RETRY_STATUSES or status >= 500:
             hint = "the server is overloaded or failing: look at its log, or try again later"
             return _Transient(reason, hint, retry_after(headers, now=time.time()))
-        return self._error(
-            reason, _HINTS.get(status, "the server does not accept the request: see its message")
-        )
+        return self._error(reason, _HINTS.get(status, "the server does not accept the request: see its message"))
 
     def _error(self, reason: str, hint: str) -> ModelError:
         return ModelError(self._clean(f"no reply from {self._model.public_url}: {reason}; {hint}"))
@@ -224,9 +221,7 @@ def _open_client(model: Model) -> Any:
         base_url=model.base_url,
         max_retries=0,
         # Its own keeps 100 connections open: of 512 episodes the others would make a new one for each turn.
-        http_client=openai.DefaultAsyncHttpxClient(
-            limits=limits(max_connections=None, max_keepalive_connections=None)
-        ),
+        http_client=openai.DefaultAsyncHttpxClient(limits=limits(max_connections=None, max_keepalive_connections=None)),
     )
     # Both come from the environment and would go to any server; this one was named explicitly.
     client.organization = client.project = None
@@ -278,9 +273,7 @@ def refusal_text(body: str) -> tuple[str, str | None]:
     if isinstance(data, dict) and isinstance(data.get("error"), dict):
         data = data["error"]
     fields = data if isinstance(data, dict) else {}
-    message = next(
-        (fields[key] for key in ("message", "error", "detail") if isinstance(fields.get(key), str)), body
-    )
+    message = next((fields[key] for key in ("message", "error", "detail") if isinstance(fields.get(key), str)), body)
     codes = (fields.get("code"), fields.get("type"))
     code = next((code for code in codes if isinstance(code, str) and code in _CONTEXT_CODES), None)
     return " ".join(message.split())[:500] or "(empty body)", code

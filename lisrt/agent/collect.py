@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import posixpath
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +16,9 @@ from lisrt.agent.task import Task
 from lisrt.agent.tools.observation import SandboxFault
 from lisrt.aio import AsyncSandbox
 from lisrt.result import Transfer
+from lisrt.spec import Mount
 
-__all__ = ["Collected", "collect", "prepare"]
+__all__ = ["Collected", "collect", "mounted", "prepare"]
 
 # The largest answer file that is read, in bytes.
 MAX_ANSWER = 1024 * 1024
@@ -43,6 +47,30 @@ async def prepare(box: AsyncSandbox, task: Task, prompts: Prompts, *, writable: 
     if not made.ok:
         raise SandboxFault(f"the directories of the task could not be made: {made.stderr.strip()}")
     return transfer
+
+
+@contextmanager
+def mounted(task: Task, prompts: Prompts) -> Iterator[list[Mount]]:
+    """The task's files as read-only mounts, for a sandbox in which nothing can be written. Raises SandboxFault."""
+    if task.input_dir is not None and task.files:
+        raise SandboxFault("a task of a sandbox that is read-only has an input directory or files, not both")
+    with tempfile.TemporaryDirectory(prefix="lisrt-input-") as place:
+        try:
+            source = task.input_dir
+            if task.files:
+                source = Path(place)
+                for name, data in task.files.items():
+                    path = source / name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(data.encode() if isinstance(data, str) else data)
+            if source is None:
+                yield []
+                return
+            target = prompts.input_dir if source.is_dir() else f"{prompts.input_dir}/{source.name}"
+            mounts = [Mount(source, target)]
+        except OSError as error:
+            raise SandboxFault(f"the task's files could not be prepared: {error}") from error
+        yield mounts
 
 
 @dataclass

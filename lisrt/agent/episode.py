@@ -97,7 +97,7 @@ class Episode:
     """What came of one task."""
 
     answer: str | None
-    """The answer file's text, exactly; None without one. It is read whatever the exit reason, unless the sandbox itself failed."""
+    """The answer file's text, exactly; None without one. It is read whatever the exit reason, unless the sandbox failed."""
     exit_reason: ExitReason
     turns: int
     """Replies received."""

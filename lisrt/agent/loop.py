@@ -44,14 +44,15 @@ class Agent:
     """The texts sent first, and where things lie in the sandbox; None for those of the profile."""
     limits: AgentLimits | None = None
     """How much one episode may use; None for those of the profile."""
-    open_sandbox: Callable[[], AbstractAsyncContextManager[AsyncSandbox]] | None = None
+    open_sandbox: Callable[..., AbstractAsyncContextManager[AsyncSandbox]] | None = None
     """Called once per episode for an async context manager that gives a running sandbox, for example
     `functools.partial(AsyncSandbox, "host", network="none")`. `lambda: contextlib.nullcontext(box)` lends a
-    sandbox that stays open. None opens `AsyncSandbox(workdir=prompts.working_dir)`."""
+    sandbox that stays open. None opens `AsyncSandbox(workdir=prompts.working_dir)`. Where files are taken away it gets the
+    task's own as `mounts`."""
     open_saved: Callable[[str], AbstractAsyncContextManager[AsyncSandbox]] | None = None
     """Likewise for `resume`, with the image that the files of the checkpoint are in; None: as `open_sandbox` by default."""
     profile: str = "default"
-    """One of `PROFILES`: "default", or "lis-0.2": tools, texts and limits of llm-in-sandbox 0.2.0, for the checkpoint that was trained with them."""
+    """"default" or "lis-0.2": tools, texts and limits of llm-in-sandbox 0.2.0, for the checkpoint that was trained with them."""
     protocol: str = "native"
     """How the model calls tools: "native" (the API's function calling), or in its text: "bash" (fenced blocks), "xml"
     (`<function=...>`), "json" (held to a schema where the server can do that)."""
@@ -99,6 +100,8 @@ class Agent:
             object.__setattr__(self, "model", settled)
 
     def _check_what_fits(self) -> None:
+        if "files" in self.without and (self.shell == "persistent" or self.checkpoint is not None):
+            raise ValueError("without files there is no persistent shell, which keeps its state in one, and no checkpoint")
         if unknown := set(self.without).difference(WITHOUT):
             raise ValueError(f"without: {', '.join(WITHOUT)}, not {sorted(unknown)[0]!r}")
         if self.profile == "lis-0.2" and (self.without or self.shell != "fresh" or self.protocol != "native"):

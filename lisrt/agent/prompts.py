@@ -80,8 +80,8 @@ REMINDER = (
 HINT = "[turns left: {turns_left}]"
 
 LAST = (
-    "That was all: no more tools. Reply with the final answer now, as well as you know it, in the form that the task asks for, and "
-    "with nothing else."
+    "That was all: no more tools. Reply with the final answer now, as well as you know it, in the form that the task asks for, "
+    "and with nothing else."
 )
 
 

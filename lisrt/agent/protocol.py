@@ -100,7 +100,8 @@ class Fenced(_InText):
     def instructions(self, definitions: Sequence[Definition]) -> str:
         bash = next(one for one in definitions if one.name == "execute_bash")
         return (
-            f"How to use the computer\nWrite a script in a block that begins with ```bash and ends with ``` on lines of their own. "
+            "How to use the computer\n"
+            "Write a script in a block that begins with ```bash and ends with ```, on lines of their own. "
             f"{bash.description} Several blocks in one reply run in order. If a script itself has such lines, use more "
             "backquotes around it.\nTo finish, write a block that begins with ```submit and ends with ```."
         )
@@ -145,8 +146,8 @@ class Json(_InText):
     def instructions(self, definitions: Sequence[Definition]) -> str:
         tools = "\n\n".join(_described(definition) for definition in definitions)
         return (
-            'How to call a tool\nEach reply is one JSON object, {"thought": "...", "tool": NAME, "arguments": {...}}, and nothing '
-            f"else.\n\nThe tools\n{tools}"
+            'How to call a tool\nEach reply is one JSON object, {"thought": "...", "tool": NAME, "arguments": {...}}, and '
+            f"nothing else.\n\nThe tools\n{tools}"
         )
 
     def fields(self, definitions: Sequence[Definition], *, last: bool = False) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from lisrt import saving
 from lisrt.agent.checkpoint import Checkpoints
 from lisrt.agent.client import ChatClient, ContextExceeded, ModelError, Retry, connection
-from lisrt.agent.collect import collect, prepare
+from lisrt.agent.collect import collect, mounted, prepare
 from lisrt.agent.conversation import Conversation
 from lisrt.agent.episode import Episode, ExitReason
 from lisrt.agent.journal import Journal
@@ -112,15 +112,20 @@ class Run:
 
     @asynccontextmanager
     async def _sandbox(self) -> AsyncIterator[AsyncSandbox]:
-        saved = self._before.saved if self._before else None
+        agent, saved, options = self._agent, self._before.saved if self._before else None, {}
         async with AsyncExitStack() as stack:
             try:
+                usual = partial(AsyncSandbox, workdir=self._prompts.working_dir)
+                if "files" in agent.without:
+                    usual = partial(usual, writable="none")
+                    if mounts := stack.enter_context(mounted(self._task, self._prompts)):
+                        options["mounts"] = mounts
                 if saved is None:
-                    made = (self._agent.open_sandbox or partial(AsyncSandbox, workdir=self._prompts.working_dir))()
+                    made = (agent.open_sandbox or usual)(**options)
                 else:
                     image = await asyncio.to_thread(saving.restore, saved)
                     stack.callback(saving.forget, image)
-                    made = (self._agent.open_saved or partial(AsyncSandbox, workdir=self._prompts.working_dir))(image)
+                    made = (agent.open_saved or usual)(image)
                 box = await stack.enter_async_context(made)
             except OSError as error:  # no descriptors left on the host, perhaps
                 raise SandboxFault(f"the sandbox could not be made: {error}") from error
@@ -299,6 +304,7 @@ class Run:
     # The end
 
     async def _collect(self, box: AsyncSandbox, target: Path | None) -> None:
+        target = None if "files" in self._agent.without else target
         found = await collect(box, self._prompts, self._limits, target)
         if found.answer is not None:
             self._answer, self._answer_from = found.answer, "file"

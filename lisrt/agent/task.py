@@ -56,15 +56,13 @@ def _check_name(name: str) -> None:
         raise ValueError(f"a file's name must be a path inside the input directory, not {name!r}")
 
 
-def read_tasks(
-    path: str | os.PathLike[str], *, input_root: str | os.PathLike[str] | None = None
-) -> Iterator[Task | BadTask]:
+def read_tasks(path: str | os.PathLike[str], *, input_root: str | os.PathLike[str] | None = None) -> Iterator[Task | BadTask]:
     """The tasks of a JSON Lines file, one object a line:
 
         {"prompt": "...", "id": "...", "input": "DIRECTORY OR FILE", "files": {"NAME": "TEXT"}, "answer_file": "/..."}
 
-    Only the prompt is needed. `input` is a path below `input_root`, by default the file's own directory: who writes tasks does not
-    choose among all files of this host. Other keys are the task's data. The paper's records
+    Only the prompt is needed. `input` is a path below `input_root`, by default the file's own directory: who writes tasks does
+    not choose among all files of this host. Other keys are the task's data. The paper's records
     (`problem_statement`, and `input_files` as JSON text) are understood as they are. A line that is no task is a BadTask: it says
     why. Empty lines are passed over. Raises OSError.
     """

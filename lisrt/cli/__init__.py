@@ -64,13 +64,24 @@ class Commands(click.Group):
             return super().invoke(ctx)
 
 
-@click.group(cls=Commands, modules=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    modules=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "LISRT"},
+)
+@click.option("--config", type=click.Path(exists=True, dir_okay=False), help="A settings file; ./lisrt.toml by default.")
 @click.version_option(package_name="lisrt")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context, config: str | None) -> None:
     """A computer of its own for every LLM agent: without Docker, without root.
 
     Start with `lisrt doctor`, then `lisrt exec -- id`.
     """
+    from lisrt.cli.config import defaults
+
+    name = context.invoked_subcommand
+    command = context.command.get_command(context, name) if name and isinstance(context.command, click.Group) else None
+    context.default_map = {name: defaults(context, config, command)} if name else None
 
 
 def main() -> NoReturn:

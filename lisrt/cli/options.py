@@ -186,9 +186,9 @@ def sandbox_options(function: Decorated) -> Decorated:
             "--writable",
             default="disk",
             show_default=True,
-            metavar="disk|tmpfs:SIZE",
+            metavar="disk|tmpfs:SIZE|none",
             callback=_writable,
-            help="Where what is written is kept.",
+            help="Where what is written is kept; none: all files are read-only.",
         ),
         click.option(
             "--idmap",

@@ -25,6 +25,11 @@ def _line(record: dict[str, Any]) -> str:
             return f"turn {record['turn']}: {_call(record)} -> {record['outcome']}, {record['duration']:.1f} s"
         case "reminder":
             return f"turn {record['turn']}: no tool call"
+        case "resume":
+            back = f"; {len(record['taken_back'])} tool calls taken back" if record["taken_back"] else ""
+            return f"going on after turn {record['turn']}{back}"
+        case "trim":
+            return f"turn {record['turn']}: the context is full; {len(record['messages'])} old observations are left out"
         case "retry":
             return f"try {record['attempt']} of turn {record['turn']} failed: {record['reason']}; next in {record['delay']:.0f} s"
     return ""

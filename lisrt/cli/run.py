@@ -3,118 +3,128 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import os
 import secrets
-import signal
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from lisrt.agent import Agent, AgentLimits, Episode, ExitReason, Model, Prompts
-from lisrt.aio import AsyncSandbox
+from lisrt.agent import Agent, Episode, ExitReason, Task, read_trajectory
 from lisrt.cli import SANDBOX_FAULT
-from lisrt.cli.options import require_image, sandbox_arguments, sandbox_options, seconds
+from lisrt.cli.agent_options import agent_options, make_agent
+from lisrt.cli.options import require_image, sandbox_options
 from lisrt.cli.progress import show
+from lisrt.cli.run_tasks import run_tasks
+from lisrt.cli.saved_options import restore_options, resume_option, save_options
 from lisrt.cli.streams import tell
-from lisrt.plan import DEFAULT_WORKDIR
+from lisrt.cli.until_signal import Signals
 
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_FAULTS = (ExitReason.SANDBOX_ERROR, ExitReason.SANDBOX_DIED)
 
 
 @click.command("run")
-@click.argument("task")
-@click.option("--model", required=True, envvar="LISRT_MODEL", show_envvar=True, help="The model, as its server calls it.")
-@click.option("--base-url", required=True, envvar="OPENAI_BASE_URL", show_envvar=True, help="OpenAI-compatible API.")
-@click.option("--api-key", envvar="OPENAI_API_KEY", show_envvar=True, help="Better in the environment: ps shows arguments.")
+@click.argument("task", required=False)
 @click.option("--input", "input_dir", type=click.Path(exists=True, file_okay=False), help="Copied in before the start.")
 @click.option(
     *("--output", "output_dir"),
     type=click.Path(file_okay=False),
     help="For files and trajectory; a new directory below ./lisrt-output by default.",
 )
-@click.option("--max-turns", type=click.IntRange(1), default=100, show_default=True, help="Replies of the model.")
-@click.option("--command-timeout", type=float, callback=seconds, default=120.0, show_default=True, help="Seconds per command.")
-@click.option("--timeout", type=float, callback=seconds, help="Seconds for the episode; none by default.")
-@click.option("--max-tokens", type=click.IntRange(1), help="Tokens of one reply.")
-@click.option("--temperature", type=float, help="The server's default when not given.")
+@click.option(
+    "--tasks", type=click.Path(exists=True, dir_okay=False), help="A file of tasks, a JSON object a line, instead of TASK."
+)
+@click.option(
+    "--input-root", type=click.Path(exists=True, file_okay=False), help="Where inputs of --tasks lie; beside that file."
+)
+@click.option("--concurrency", "-n", type=click.IntRange(1), default=8, show_default=True, help="Of --tasks: so many at once.")
+@click.option(
+    "--fault-retries", type=click.IntRange(0), default=2, show_default=True, help="Of --tasks: after a sandbox's fault."
+)
+@click.option(
+    "--checkpoint/--no-checkpoint", default=None, help="Keep files for --resume; by default of one TASK, not of --tasks."
+)
+@resume_option
+@agent_options
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome for machines.")
 @click.option("--quiet", "-q", is_flag=True, help="No line for each step on stderr.")
 @sandbox_options
-def command(
-    task: str,
-    model: str,
-    base_url: str,
-    api_key: str | None,
-    input_dir: str | None,
-    output_dir: str | None,
-    max_turns: int,
-    command_timeout: float,
-    timeout: float | None,
-    max_tokens: int | None,
-    temperature: float | None,
-    as_json: bool,
-    quiet: bool,
-    **options: Any,
-) -> int:
-    """Let a model work on TASK in a sandbox of its own; print its answer.
+@click.pass_context
+def command(context: click.Context, /, **options: Any) -> int:
+    """Let a model work on TASK in a sandbox of its own; print its answer. Or on many (--tasks), some at once.
 
     The files of --input are in /testbed/documents. The answer is what the model writes to /testbed/answer.txt; files that
     it puts into /testbed/output come back as files/ in the --output directory, beside trajectory.jsonl, which is written
-    as it happens. Ctrl-C and SIGTERM end the episode and save what there is; a second one ends at once.
+    as it happens. Ctrl-C and SIGTERM end the episode and save what there is; a second one ends at once. `lisrt view` shows
+    a trajectory.
 
-    Exits 0 when the model has submitted, 1 when it has not, 125 when the sandbox or the host failed, 130 or 143 after
-    Ctrl-C or SIGTERM.
+    With --tasks, FILE has lines such as {"id": "a", "prompt": "...", "input": "DIRECTORY"}; --output has a line for each task
+    in results.jsonl, and each task's own files below episodes/. --resume goes on with a run that has ended early, or was
+    killed: what has ended is passed over.
+
+    Exits 0 when the model has submitted (every task), 1 when it has not, 125 when the sandbox or the host failed, 130 or 143
+    after Ctrl-C or SIGTERM.
     """
-    where = Path(output_dir or f"lisrt-output/{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
-    if (where / "trajectory.jsonl").exists():
-        raise click.BadParameter(f"{where} holds the trajectory of another run; choose a new one", param_hint="--output")
-    options["workdir"] = options["workdir"] or DEFAULT_WORKDIR  # the prompts speak of it, whatever the image has
-    agent = Agent(
-        Model(model, base_url=base_url, api_key=api_key, temperature=temperature, max_tokens=max_tokens),
-        prompts=Prompts(working_dir=options["workdir"]),
-        limits=AgentLimits(max_turns=max_turns, command_timeout=command_timeout, wall_timeout=timeout),
-        open_sandbox=functools.partial(AsyncSandbox, **sandbox_arguments(**options)),
-    )
+    restore_options(context, options)
+    resume = options.pop("resume")
+    if (options["task"] is None) == (options["tasks"] is None):
+        raise click.UsageError("name a TASK, or a file of them with --tasks")
+    if options["tasks"] is not None and options["input_dir"] is not None:
+        raise click.UsageError("--input is for one TASK: each of --tasks names its own")
+    where = Path(resume or options["output_dir"] or f"lisrt-output/{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
+    if resume is None and ((where / "trajectory.jsonl").exists() or (where / "results.jsonl").exists()):
+        text = f"{where} holds another run; choose a new directory, or go on with that: --resume {where}"
+        raise click.BadParameter(text, param_hint="--output")
     require_image(options["image"])
+    own = {name: options.pop(name) for name in _OWN}
+    agent = make_agent(options)
     where.mkdir(parents=True, exist_ok=True)
-    episode, received = asyncio.run(_episode(agent, task, input_dir, where, None if quiet else show))
-    _report(episode, as_json)
+    if resume is None:
+        save_options(context, where)
+    if own["tasks"] is not None:
+        return run_tasks(agent, where, own, resume=resume is not None)
+    return _run_one(agent, where, own, resume=resume is not None)
+
+
+_OWN = (
+    "task", "input_dir", "output_dir", "tasks", "input_root", "concurrency", "fault_retries", "checkpoint", "as_json", "quiet",
+)  # fmt: skip
+
+
+def _run_one(agent: Agent, where: Path, own: dict[str, Any], *, resume: bool) -> int:
+    if own["checkpoint"] is not False and "files" not in agent.without:
+        agent = replace(agent, checkpoint=where / "checkpoint")
+    watch = None if own["quiet"] else show
+    episode, received = asyncio.run(_episode(agent, own["task"], own["input_dir"], where, watch, resume))
+    _report(episode, own["as_json"])
     if episode.exit_reason is ExitReason.STOPPED:
         return 128 + received[0]
-    if episode.exit_reason in (ExitReason.SANDBOX_ERROR, ExitReason.SANDBOX_DIED):
+    if episode.exit_reason in _FAULTS:
         return SANDBOX_FAULT
     return 0 if episode.exit_reason is ExitReason.SUBMITTED else 1
 
 
 async def _episode(
-    agent: Agent, task: str, input_dir: str | None, where: Path, watch: Callable[[dict[str, Any]], None] | None
+    agent: Agent,
+    task: str,
+    input_dir: str | None,
+    where: Path,
+    watch: Callable[[dict[str, Any]], None] | None,
+    resume: bool,
 ) -> tuple[Episode, list[int]]:
     """The episode, and the signals that came meanwhile."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    received: list[int] = []
-    ending = [name for name in _ENDING if signal.getsignal(name) is not signal.SIG_IGN]  # nohup's stay ignored
-
-    def on_signal(number: int) -> None:
-        received.append(number)
-        stop.set()
-        for name in ending:  # the second one is not for us
-            loop.remove_signal_handler(name)
-            signal.signal(name, signal.SIG_DFL)
-
-    for name in ending:
-        loop.add_signal_handler(name, on_signal, int(name))
-    trajectory = where / "trajectory.jsonl"
-    episode = await agent.run(
-        task, input_dir=input_dir, output_dir=where / "files", trajectory=trajectory, stop=stop, watch=watch
-    )
-    return episode, received
+    trajectory, job = where / "trajectory.jsonl", Task(task, input_dir=None if input_dir is None else Path(input_dir))
+    with Signals() as signals:
+        if resume and trajectory.exists() and read_trajectory(trajectory):
+            episode = await agent.resume(trajectory, task=job, output_dir=where / "files", stop=signals.stop, watch=watch)
+        else:
+            trajectory.unlink(missing_ok=True)  # not one whole line: nothing had happened
+            episode = await agent.run(job, output_dir=where / "files", trajectory=trajectory, stop=signals.stop, watch=watch)
+    return episode, signals.received
 
 
 def _report(episode: Episode, as_json: bool) -> None:

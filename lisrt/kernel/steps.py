@@ -315,6 +315,16 @@ class Disk(Step):
         return f"limit the writable layer to {' and '.join(amounts)}, by adding it up"
 
 
+@dataclass(frozen=True, slots=True)
+class ReadOnly(Step):
+    """After all that is mounted and made."""
+
+    kind = 19
+
+    def describe(self) -> str:
+        return "make the root and all that is mounted in it read-only"
+
+
 def encode(steps: tuple[Step, ...], last: tuple[Step, ...] = (), encoded: bytes = b"") -> bytes:
     """The wire form that csrc/plan.c decodes. `last`: steps that have been encoded by themselves, by `encode_some`."""
     return struct.pack("=II", MAGIC, len(steps) + len(last)) + encode_some(steps) + encoded

@@ -2,7 +2,8 @@
 
 import pytest
 
-from lisrt.agent.edits import ToolError, cap, insert, line_range, numbered, replace_once, split_lines
+from lisrt.agent.tools.edits import cap, insert, line_range, numbered, replace_once, split_lines
+from lisrt.agent.tools.observation import ToolError
 
 AWKWARD = b"tab\there\r\nbad \xff\xfe utf8\n\x1b[31mred\x1b[0m\r\rno end"
 
@@ -116,11 +117,11 @@ def test_replace_explains_line_ends() -> None:
     ],
 )
 def test_insert(data: bytes, after: int, text: bytes, edited: bytes) -> None:
-    assert insert(data, after, text) == edited
+    assert insert(data, after, text)[0] == edited
 
 
 def test_insert_leaves_every_other_byte() -> None:
-    edited = insert(AWKWARD, 1, b"new")
+    edited, _ = insert(AWKWARD, 1, b"new")
     assert edited == AWKWARD.replace(b"\r\nbad", b"\r\nnew\r\nbad")
 
 

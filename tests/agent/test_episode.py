@@ -206,7 +206,7 @@ def check_record(episode: Episode, server: ModelServer) -> None:
     assert all(record["duration"] >= 0 for record in tools)
     assert tools[1]["exit_code"] == 0
     assert (end["type"], end["exit_reason"], end["answer"]) == ("end", "submitted", episode.answer)
-    assert end["usage"] == {"prompt": 70, "completion": 35}
+    assert end["usage"] == {"prompt": 70, "completion": 35, "cached": 0, "reasoning": 0}
 
 
 # --- turns ---

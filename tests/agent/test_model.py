@@ -14,16 +14,17 @@ import pytest
 from support.model_server import HangUp, ModelServer, Raw, Step, refusal, say
 
 from lisrt.agent import TOOLS, Model
-from lisrt.agent.model import (
-    ChatClient,
+from lisrt.agent.client import (
     ContextExceeded,
     ModelError,
     Retry,
+    connection,
     load_openai,
     retry_after,
     retry_delay,
 )
 from lisrt.agent.reply import Reply
+from lisrt.agent.tools import schemas
 
 pytest.importorskip("openai")
 
@@ -39,8 +40,8 @@ def ask(base_url: str, **settings: Any) -> tuple[Reply, list[Retry]]:
         model = Model(
             "test-model", base_url, **{"api_key": KEY, "retries": 3, "retry_delay": 0.001, **settings}
         )
-        async with ChatClient(model) as client:
-            return await client.complete(HELLO, TOOLS, turn=1, on_retry=retries.append)
+        async with connection(model) as client:
+            return await client.complete(HELLO, {"tools": schemas(TOOLS)}, turn=1, on_retry=retries.append)
 
     return asyncio.run(complete()), retries
 

@@ -27,7 +27,8 @@ def test_a_plain_reply() -> None:
 def test_the_raw_message_keeps_what_we_do_not_know() -> None:
     got = reply({"content": "hi", "reasoning_content": "hm", "token_ids": [1, 2]})
     assert got.raw["reasoning_content"] == "hm"
-    assert got.as_history() == {"role": "assistant", "content": "hi"}
+    assert got.as_history() == {"role": "assistant", "content": "hi", "reasoning_content": "hm"}
+    assert got.as_history(with_reasoning=False) == {"role": "assistant", "content": "hi"}
 
 
 @pytest.mark.parametrize("usage", [None, 3, [], {}, {"prompt_tokens": "7", "completion_tokens": None}])

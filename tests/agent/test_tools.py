@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 import pytest
 
 from lisrt import AsyncSandbox, SandboxGone
-from lisrt.agent.tools import TOOLS, Observation, Tools
+from lisrt.agent.tools import TOOLS, AsyncTools, Observation
 
 T = TypeVar("T")
 
 pytestmark = pytest.mark.usefixtures("working_host")
 
-Scenario = Callable[[AsyncSandbox, Tools], Awaitable[T]]
+Scenario = Callable[[AsyncSandbox, AsyncTools], Awaitable[T]]
 
 
 def in_sandbox(scenario: Scenario[T], **settings: Any) -> T:
@@ -23,7 +23,7 @@ def in_sandbox(scenario: Scenario[T], **settings: Any) -> T:
     async def run() -> T:
         async with AsyncSandbox() as box:
             options = {"working_dir": "/testbed", "command_timeout": 30.0, "max_output": 10_000, **settings}
-            return await scenario(box, Tools(box, **options))
+            return await scenario(box, AsyncTools(box, **options))
 
     return asyncio.run(run())
 
@@ -37,7 +37,7 @@ def observe(name: str, arguments: Any, **settings: Any) -> Observation:
 def edit(data: bytes, **arguments: Any) -> tuple[bytes, Observation]:
     """What one editor call makes of a file with `data`."""
 
-    async def scenario(box: AsyncSandbox, tools: Tools) -> tuple[bytes, Observation]:
+    async def scenario(box: AsyncSandbox, tools: AsyncTools) -> tuple[bytes, Observation]:
         await box.write("/testbed/file", data)
         observation = await tools.call(
             "str_replace_editor", json.dumps({"path": "/testbed/file", **arguments})
@@ -79,7 +79,7 @@ def test_bash_keeps_what_was_printed_before_a_timeout() -> None:
 
 
 def test_each_command_is_a_new_bash_in_the_working_directory() -> None:
-    async def scenario(box: AsyncSandbox, tools: Tools) -> list[str]:
+    async def scenario(box: AsyncSandbox, tools: AsyncTools) -> list[str]:
         commands = ["mkdir -p sub; cd sub; export N=3; echo kept > file", 'pwd; echo "[$N]"; cat sub/file']
         return [
             (await tools.call("execute_bash", json.dumps({"command": command}))).text for command in commands
@@ -118,7 +118,7 @@ def test_a_script_too_long_to_start_is_the_models_to_mend() -> None:
 def test_a_working_directory_that_is_gone_is_made_again() -> None:
     """Without it no command could ever start; where it can't be made, the answer names it."""
 
-    async def scenario(box: AsyncSandbox, tools: Tools) -> list[Observation]:
+    async def scenario(box: AsyncSandbox, tools: AsyncTools) -> list[Observation]:
         commands = ["cd /; rm -rf /testbed/work", "pwd", "cd /; rmdir /testbed/work; echo > /testbed/work", "pwd"]
         await box.run(["mkdir", "/testbed/work"])
         return [await tools.call("execute_bash", json.dumps({"command": command})) for command in commands]
@@ -133,7 +133,7 @@ def test_what_a_program_does_to_the_file_server_is_an_observation() -> None:
     """Killed or starved from inside, it is no fault of the sandbox: a model could end its episode unscored at will."""
     killer = "import os\nwhile True:\n for pid in range(os.getpid() + 1, 4000):\n  try: os.kill(pid, 9)\n  except OSError: pass"
 
-    async def scenario(box: AsyncSandbox, tools: Tools) -> list[Observation]:
+    async def scenario(box: AsyncSandbox, tools: AsyncTools) -> list[Observation]:
         await box.write("killer.py", killer)
         await box.sh("echo x > file; python3 killer.py 2>/dev/null &")
         views = [{"command": "view", "path": path} for path in ("/testbed/file", "/" + "x" * 300_000)]
@@ -150,7 +150,7 @@ def test_what_a_program_does_to_the_file_server_is_an_observation() -> None:
     "name", ["notes.txt", "data.csv", "prog.py", "no_suffix", "my file (2).md", "-n", "$(touch x)"]
 )
 def test_any_text_file_can_be_viewed(name: str) -> None:
-    async def scenario(box: AsyncSandbox, tools: Tools) -> str:
+    async def scenario(box: AsyncSandbox, tools: AsyncTools) -> str:
         await box.write(f"/testbed/{name}", "one\n\ttwo\nthree")
         return (
             await tools.call(
@@ -169,7 +169,7 @@ def test_view_of_a_range() -> None:
 
 
 @pytest.mark.parametrize(
-    "view_range", [[0, 1], [3, 5], [2, 1], [1], "1,2", [1, "2"], [1.0, 2.0], [True, 2], {}, 7]
+    "view_range", [[0, 1], [3, 5], [2, 1], [1], "1,2", [1, "two"], [1.5, 2], [True, 2], {}, 7]
 )
 def test_a_wrong_range_is_answered(view_range: Any) -> None:
     observation = edit(b"a\nb\n", command="view", view_range=view_range)[1]
@@ -202,7 +202,7 @@ def test_view_of_a_long_file_keeps_head_and_tail() -> None:
 
 
 def test_view_of_a_directory_shows_two_levels_of_everything_but_hidden() -> None:
-    async def scenario(box: AsyncSandbox, tools: Tools) -> str:
+    async def scenario(box: AsyncSandbox, tools: AsyncTools) -> str:
         await box.sh(
             "mkdir -p tree/.hidden tree/sub/deep; cd tree; echo x > .hidden/no; echo x > .no; "
             "printf 12345 > 'a b.txt'; echo x > sub/data.csv; echo x > sub/deep/far; ln -s $'to\\xff' link; "
@@ -223,7 +223,7 @@ def test_view_of_a_directory_shows_two_levels_of_everything_but_hidden() -> None
 
 
 def test_a_hidden_directory_asked_for_is_shown() -> None:
-    async def scenario(box: AsyncSandbox, tools: Tools) -> str:
+    async def scenario(box: AsyncSandbox, tools: AsyncTools) -> str:
         await box.write("/testbed/.config/file", "x")
         return (
             await tools.call("str_replace_editor", '{"command": "view", "path": "/testbed/.config"}')
@@ -239,7 +239,7 @@ def test_a_hidden_directory_asked_for_is_shown() -> None:
     "text", ["-n", "no newline", "two\n", "", "tab\t \\n 'quotes' \"$(x)\" `y`\r\n", "é\u2028漢\n"]
 )
 def test_create_writes_exactly_the_text_and_makes_parents(text: str) -> None:
-    async def scenario(box: AsyncSandbox, tools: Tools) -> bytes:
+    async def scenario(box: AsyncSandbox, tools: AsyncTools) -> bytes:
         arguments = {"command": "create", "path": "/testbed/new place/$HOME/f", "file_text": text}
         assert (await tools.call("str_replace_editor", json.dumps(arguments))).outcome == "done"
         return await box.read("/testbed/new place/$HOME/f")
@@ -248,7 +248,7 @@ def test_create_writes_exactly_the_text_and_makes_parents(text: str) -> None:
 
 
 def test_create_of_a_large_file() -> None:
-    async def scenario(box: AsyncSandbox, tools: Tools) -> int:
+    async def scenario(box: AsyncSandbox, tools: AsyncTools) -> int:
         arguments = {"command": "create", "path": "big", "file_text": "x" * 3_000_000}
         await tools.call("str_replace_editor", json.dumps(arguments))
         return len(await box.read("/testbed/big"))
@@ -318,7 +318,7 @@ def test_the_lines_around_an_edit_are_shown() -> None:
 
 
 def test_an_edit_keeps_the_mode_of_a_file() -> None:
-    async def scenario(box: AsyncSandbox, tools: Tools) -> str:
+    async def scenario(box: AsyncSandbox, tools: AsyncTools) -> str:
         await box.write("/testbed/run", "#!/bin/sh\necho old\n", mode=0o755)
         arguments = {"command": "str_replace", "path": "run", "old_str": "old", "new_str": "new"}
         await tools.call("str_replace_editor", json.dumps(arguments))
@@ -330,7 +330,7 @@ def test_an_edit_keeps_the_mode_of_a_file() -> None:
 @pytest.mark.parametrize("command", ["view", "str_replace", "insert"])
 @pytest.mark.parametrize("path", ["/testbed/missing", "/testbed/missing/deep", "/dev/null/x"])
 def test_a_missing_file_is_named_and_not_made(command: str, path: str) -> None:
-    async def scenario(box: AsyncSandbox, tools: Tools) -> tuple[Observation, bool]:
+    async def scenario(box: AsyncSandbox, tools: AsyncTools) -> tuple[Observation, bool]:
         arguments = {"command": command, "path": path, "old_str": "a", "new_str": "b", "insert_line": 0}
         observation = await tools.call("str_replace_editor", json.dumps(arguments))
         return observation, (await box.run(["test", "-e", path])).ok
@@ -343,7 +343,7 @@ def test_a_missing_file_is_named_and_not_made(command: str, path: str) -> None:
 
 @pytest.mark.parametrize("command", ["view", "create", "str_replace", "insert"])
 def test_special_files_are_refused_at_once(command: str) -> None:
-    async def scenario(box: AsyncSandbox, tools: Tools) -> Observation:
+    async def scenario(box: AsyncSandbox, tools: AsyncTools) -> Observation:
         await box.run(["mkfifo", "/testbed/fifo"])
         arguments = {
             "command": command,
@@ -374,7 +374,7 @@ MISTAKES = [
     ("execute_bash", {"command": " "}),
     ("execute_bash", {"command": "a\0b"}),
     ("execute_bash", {"command": "echo \ud83d"}),
-    ("execute_bash", {"command": "ls", "timeout": 5}),
+    ("execute_bash", {"command": "ls", "timeout": "soon"}),
     ("str_replace_editor", {}),
     ("str_replace_editor", {"command": "view"}),
     ("str_replace_editor", {"command": "undo_edit", "path": "/testbed"}),
@@ -398,7 +398,7 @@ MISTAKES = [
 
 
 def test_every_mistake_is_answered_and_none_is_raised() -> None:
-    async def scenario(_box: AsyncSandbox, tools: Tools) -> list[Observation]:
+    async def scenario(_box: AsyncSandbox, tools: AsyncTools) -> list[Observation]:
         texts = [(name, made if isinstance(made, str) else json.dumps(made)) for name, made in MISTAKES]
         return [await tools.call(name, text) for name, text in texts]
 
@@ -419,9 +419,9 @@ def test_submit_takes_no_arguments() -> None:
 
 
 def test_the_schema_is_the_papers() -> None:
-    parameters = {tool["function"]["name"]: tool["function"]["parameters"] for tool in TOOLS}
+    parameters = {tool.name: tool.parameters for tool in TOOLS}
     assert {name: set(schema["properties"]) for name, schema in parameters.items()} == {
-        "execute_bash": {"command"},
+        "execute_bash": {"command", "timeout"},
         "str_replace_editor": {
             "command",
             "path",
@@ -434,7 +434,7 @@ def test_the_schema_is_the_papers() -> None:
         "submit": set(),
     }
     assert parameters["str_replace_editor"]["required"] == ["command", "path"]
-    json.dumps(TOOLS)
+    json.dumps([tool.chat() for tool in TOOLS])
 
 
 @pytest.mark.parametrize(
@@ -447,7 +447,7 @@ def test_the_schema_is_the_papers() -> None:
     ],
 )
 def test_a_sandbox_that_is_gone_is_no_observation(name: str, arguments: dict[str, Any]) -> None:
-    async def scenario(box: AsyncSandbox, tools: Tools) -> None:
+    async def scenario(box: AsyncSandbox, tools: AsyncTools) -> None:
         await box.close()
         with pytest.raises(SandboxGone):
             await tools.call(name, json.dumps(arguments))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lisrt.agent.tools import shell
-from lisrt.agent.tools.edits import cap, cut
 from lisrt.agent.tools.editor import observed
+from lisrt.agent.tools.edits import cap, cut
 from lisrt.agent.tools.observation import Observation, ToolError
 from lisrt.aio import AsyncSandbox
 from lisrt.result import ExecResult, Outcome
@@ -20,7 +20,7 @@ __all__ = ["Bash", "figures", "killed_by"]
 
 @dataclass(frozen=True)
 class Bash:
-    """Scripts in one sandbox. `timeout` and `longest` in seconds; `max_output` characters and `max_lines` lines of each stream."""
+    """Scripts in one sandbox. `timeout`, `longest`: seconds. `max_output`, `max_lines`: characters and lines of each stream."""
 
     box: AsyncSandbox
     working_dir: str

@@ -130,7 +130,7 @@ class Lis02:
         if not command or not path:
             return "Error: command and path are required."
         verbs = {"view": self._view, "create": self._create, "str_replace": self._replace, "insert": self._insert}
-        if command not in verbs:
+        if str(command) not in verbs:
             return f"Unknown command: {command}"
         return await verbs[str(command)](str(path), values)
 

@@ -30,14 +30,15 @@ __lisrt_save() {
         builtin printf '__lisrt_status=%s\n__lisrt_options='\''' "$__lisrt_status"
         builtin shopt -po allexport braceexpand errexit errtrace functrace hashall ignoreeof keyword noclobber noglob nounset \
             physical pipefail posix verbose xtrace || :
-        builtin printf ''\''\numask %s\n__lisrt_cwd=%q __lisrt_old=%q\n' "$(builtin umask)" "$PWD" "${OLDPWD-$PWD}"
+        builtin printf ''\''\n__lisrt_cwd=%q __lisrt_old=%q\numask ' "$PWD" "${OLDPWD-$PWD}"
+        builtin umask
         builtin shopt -p || :
         builtin compgen -v | (
             builtin set +eux
             while IFS= builtin read -r __lisrt_name; do
                 case $__lisrt_name in
-                __lisrt_* | _ | BASH* | COMP_* | COPROC* | DIRSTACK | EPOCH* | EUID | FUNCNAME | GROUPS | HISTCMD | LINENO | OLDPWD | PIPESTATUS | \
-                    PPID | PWD | RANDOM | SECONDS | SHELLOPTS | SHLVL | SRANDOM | UID) ;;
+                __lisrt_* | _ | BASH* | COMP_* | COPROC* | DIRSTACK | EPOCH* | EUID | FUNCNAME | GROUPS | HISTCMD) ;;
+                LINENO | OLDPWD | PIPESTATUS | PPID | PWD | RANDOM | SECONDS | SHELLOPTS | SHLVL | SRANDOM | UID) ;;
                 *) builtin declare -p -- "$__lisrt_name" ;;
                 esac
             done

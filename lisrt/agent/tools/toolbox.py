@@ -13,8 +13,8 @@ from lisrt.agent.tools import standard
 from lisrt.agent.tools.arguments import checked, needed, parsed
 from lisrt.agent.tools.bash import Bash
 from lisrt.agent.tools.definitions import Definition, canonical, schemas
-from lisrt.agent.tools.edits import cap
 from lisrt.agent.tools.editor import Editor
+from lisrt.agent.tools.edits import cap
 from lisrt.agent.tools.lis02 import Lis02
 from lisrt.agent.tools.observation import Observation, ToolError
 from lisrt.aio import AsyncSandbox
@@ -29,7 +29,8 @@ T = TypeVar("T")
 
 
 class _Set(Protocol):
-    definitions: tuple[Definition, ...]
+    @property
+    def definitions(self) -> tuple[Definition, ...]: ...
 
     async def call(self, name: str, values: Mapping[str, Any]) -> Observation: ...
 

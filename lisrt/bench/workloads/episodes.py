@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from lisrt.agent.edits import ToolError, insert, replace_once
+from lisrt.agent.tools.edits import insert, replace_once
+from lisrt.agent.tools.observation import ToolError
 from lisrt.agent.trajectory import read_trajectory
 from lisrt.bench.backend import Unavailable
 
@@ -180,7 +181,7 @@ def _edit(call: Call) -> Generator[Step, Any, None]:
         data = yield Read(path)
         try:
             if verb == "insert":
-                edited = insert(data, values["insert_line"], values["new_str"].encode())
+                edited, _ = insert(data, values["insert_line"], values["new_str"].encode())
             else:
                 edited, _ = replace_once(data, values["old_str"].encode(), values.get("new_str", "").encode())
         except ToolError as error:

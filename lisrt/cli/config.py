@@ -1,0 +1,100 @@
+"""Options from a settings file: `lisrt.toml` in the working directory, or the one that --config or $LISRT_CONFIG names, above the
+user's own ~/.config/lisrt/config.toml.
+
+    [sandbox]                 # of every command that makes sandboxes: image, memory, network, ...
+    memory = "1GiB"
+    [run]                     # a command's own options, and such as it alone is to have
+    model = "my-model"
+    max_turns = 50
+
+Keys are options' names. What is on the command line wins, then the environment (LISRT_RUN_MAX_TURNS), then these files.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lisrt import settings
+from lisrt.cli.streams import tell
+
+__all__ = ["COMMANDS", "FILE", "defaults"]
+
+FILE = "lisrt.toml"
+COMMANDS = ("bench", "exec", "mcp", "run", "shell")
+_SHARED = "sandbox"
+_TABLES = (_SHARED, *COMMANDS)
+#: What a file that merely lies in the directory may not decide: a stranger's repository may have one. Where the API key goes, and
+#: what of this host a sandbox reaches.
+_BY_NAME_ONLY = frozenset({"base_url", "mount", "network", "allow", "publish", "prompts", "tasks", "input_root", "launcher"})
+
+
+def defaults(context: click.Context, named: str | None, command: click.Command | None) -> dict[str, Any]:
+    """Values of that command's options, by their names. click.UsageError for what is no settings file, or has unknown keys."""
+    if command is None or command.name not in COMMANDS:
+        return {}
+    known = {str(parameter.name) for parameter in command.params if isinstance(parameter, click.Option)}
+    shared = {str(parameter.name) for parameter in _sandbox_parameters()}
+    found: dict[str, Any] = {}
+    for path, is_named in _files(named):
+        tables = _read(path)
+        here = {
+            **{key: value for key, value in _table(tables, _SHARED, shared, path).items() if key in known},
+            **_table(tables, command.name, known, path),
+        }
+        if not is_named and (unsafe := sorted(_BY_NAME_ONLY.intersection(here))):
+            raise click.UsageError(
+                f"{path} sets {unsafe[0]}, which only a file that was named may do: --config {path}, or $LISRT_CONFIG", context
+            )
+        if here and path.name == FILE and not is_named:
+            tell(f"lisrt: settings of ./{path}: {', '.join(sorted(here))}")
+        found |= here
+    return found
+
+
+def _files(named: str | None) -> list[tuple[Path, bool]]:
+    """From the weakest to the strongest; and whether it was named, or is the user's own."""
+    own = settings.path()
+    found = [(own, True)] if own.is_file() else []
+    if named is not None:
+        return [*found, (Path(named), True)]
+    return [*found, (Path(FILE), False)] if os.path.isfile(FILE) else found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise click.UsageError(f"{path}: {error}") from None
+    allowed = (*_TABLES, *settings.KEYS) if path == settings.path() else _TABLES
+    for key, value in values.items():
+        if key not in allowed:
+            raise click.UsageError(f"{path}: unknown key {key!r}; known are {', '.join(allowed)}")
+        if key in _TABLES and not isinstance(value, dict):
+            raise click.UsageError(f"{path}: {key} must be a table, [{key}]")
+    return values
+
+
+def _table(tables: dict[str, Any], name: str, known: set[str], path: Path) -> dict[str, Any]:
+    values = {key.replace("-", "_"): value for key, value in tables.get(name, {}).items()}
+    for key in values:
+        if key == "api_key":
+            raise click.UsageError(f"{path}: an API key belongs into the environment, $OPENAI_API_KEY")
+        if key not in known:
+            options = ", ".join(sorted(known))
+            raise click.UsageError(f"{path}: [{name}] has an unknown key {key!r}; known are {options}")
+    return values
+
+
+def _sandbox_parameters() -> list[click.Parameter]:
+    from lisrt.cli.options import sandbox_options
+
+    @click.command()
+    @sandbox_options
+    def none() -> None: ...
+
+    return none.params

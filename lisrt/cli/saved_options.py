@@ -1,0 +1,73 @@
+"""The options of a run, kept beside it, so that it can be resumed without saying them again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+from click.core import ParameterSource
+
+from lisrt.agent import Prices
+
+__all__ = ["restore_options", "resume_option", "save_options"]
+
+_FILE = "run.json"
+_NOT_KEPT = frozenset({"api_key", "resume", "as_json", "quiet", "output_dir"})
+
+
+def save_options(context: click.Context, where: Path) -> None:
+    """Writes them into the run's directory; never the API key. OSError."""
+    kept = {name: _plain(value) for name, value in context.params.items() if name not in _NOT_KEPT}
+    if "@" in urlsplit(str(kept.get("base_url"))).netloc:
+        del kept["base_url"]  # it has a password in it
+    (where / _FILE).write_text(json.dumps({"format": 1, "options": kept}, indent=1) + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Prices):
+        return ":".join(f"{price:g}" for price in (value.prompt, value.completion, value.cached) if price is not None)
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def _load(context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """As defaults, while the other options are still to be read."""
+    if value is not None:
+        context.default_map = {**(context.default_map or {}), **_saved(Path(value))}
+    return value
+
+
+def _saved(where: Path) -> dict[str, Any]:
+    try:
+        values = json.loads((where / _FILE).read_text(encoding="utf-8"))["options"]
+        return {str(name): one for name, one in values.items() if one is not None}
+    except FileNotFoundError:
+        raise click.BadParameter(f"{where} holds no run", param_hint="--resume") from None
+    except (ValueError, KeyError, AttributeError) as error:
+        raise click.BadParameter(f"{where / _FILE} is damaged: {error!r}", param_hint="--resume") from None
+
+
+resume_option = click.option(
+    "--resume",
+    type=click.Path(exists=True, file_okay=False),
+    is_eager=True,
+    callback=_load,
+    metavar="DIR",
+    help="Go on with the run in that output directory, with the same options but for those given now.",
+)
+
+
+def restore_options(context: click.Context, options: dict[str, Any]) -> None:
+    """What the environment has said does not win over what the run was begun with; the command line does."""
+    if options["resume"] is None:
+        return
+    saved = _saved(Path(options["resume"]))
+    for parameter in context.command.params:
+        name = parameter.name
+        if name in saved and context.get_parameter_source(name) is ParameterSource.ENVIRONMENT:
+            options[name] = parameter.process_value(context, saved[name])
