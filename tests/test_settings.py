@@ -76,7 +76,7 @@ def test_the_file_is_read_anew_each_time(config: Path) -> None:
         ("[[[", "line 1"),
         (b'image = "caf\xe9"', "(?i)utf-8"),
         ('imgae = "host"', "imgae.*image, launcher, mirrors, scratch"),
-        ('[sandbox]\nimage = "host"', "sandbox"),
+        ('[sandboxes]\nimage = "host"', "sandbox"),
         ("image = 3", "image must be a string"),
         ('image = ["host"]', "image must be a string"),
         ("[image]", "image must be a string"),

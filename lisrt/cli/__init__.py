@@ -81,7 +81,7 @@ def cli(context: click.Context, config: str | None) -> None:
 
     name = context.invoked_subcommand
     command = context.command.get_command(context, name) if name and isinstance(context.command, click.Group) else None
-    context.default_map = {name: defaults(context, config, command)} if name else None
+    context.default_map = {name: defaults(config, command)} if name else None
 
 
 def main() -> NoReturn:

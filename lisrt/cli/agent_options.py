@@ -56,8 +56,8 @@ _MODEL = (
     click.option("--base-url", required=True, envvar="OPENAI_BASE_URL", show_envvar=True, help="OpenAI-compatible API."),
     click.option("--api-key", envvar="OPENAI_API_KEY", show_envvar=True, help="Better in the environment: ps shows arguments."),
     click.option("--temperature", type=float, help="The server's default when not given; so the three below."),
-    click.option("--top-p", type=float),
-    click.option("--seed", type=int),
+    click.option("--top-p", type=float, help="Nucleus sampling."),
+    click.option("--seed", type=int, help="For the server's sampling."),
     click.option("--max-tokens", type=click.IntRange(1), help="Tokens of one reply."),
     click.option(
         "--extra-body", callback=_extra_body, type=click.UNPROCESSED, metavar="JSON", help="More fields of the request."

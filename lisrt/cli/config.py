@@ -33,8 +33,8 @@ _TABLES = (_SHARED, *COMMANDS)
 _BY_NAME_ONLY = frozenset({"base_url", "mount", "network", "allow", "publish", "prompts", "tasks", "input_root", "launcher"})
 
 
-def defaults(context: click.Context, named: str | None, command: click.Command | None) -> dict[str, Any]:
-    """Values of that command's options, by their names. click.UsageError for what is no settings file, or has unknown keys."""
+def defaults(named: str | None, command: click.Command | None) -> dict[str, Any]:
+    """Values of that command's options, by their names. ValueError for what is no settings file, or has unknown keys."""
     if command is None or command.name not in COMMANDS:
         return {}
     known = {str(parameter.name) for parameter in command.params if isinstance(parameter, click.Option)}
@@ -47,8 +47,8 @@ def defaults(context: click.Context, named: str | None, command: click.Command |
             **_table(tables, command.name, known, path),
         }
         if not is_named and (unsafe := sorted(_BY_NAME_ONLY.intersection(here))):
-            raise click.UsageError(
-                f"{path} sets {unsafe[0]}, which only a file that was named may do: --config {path}, or $LISRT_CONFIG", context
+            raise ValueError(
+                f"{path} sets {unsafe[0]}, which only a file that was named may do: --config {path}, or $LISRT_CONFIG"
             )
         if here and path.name == FILE and not is_named:
             tell(f"lisrt: settings of ./{path}: {', '.join(sorted(here))}")
@@ -69,13 +69,13 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise click.UsageError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {error}") from None
     allowed = (*_TABLES, *settings.KEYS) if path == settings.path() else _TABLES
     for key, value in values.items():
         if key not in allowed:
-            raise click.UsageError(f"{path}: unknown key {key!r}; known are {', '.join(allowed)}")
+            raise ValueError(f"{path}: unknown key {key!r}; known are {', '.join(allowed)}")
         if key in _TABLES and not isinstance(value, dict):
-            raise click.UsageError(f"{path}: {key} must be a table, [{key}]")
+            raise ValueError(f"{path}: {key} must be a table, [{key}]")
     return values
 
 
@@ -83,10 +83,10 @@ def _table(tables: dict[str, Any], name: str, known: set[str], path: Path) -> di
     values = {key.replace("-", "_"): value for key, value in tables.get(name, {}).items()}
     for key in values:
         if key == "api_key":
-            raise click.UsageError(f"{path}: an API key belongs into the environment, $OPENAI_API_KEY")
+            raise ValueError(f"{path}: an API key belongs into the environment, $OPENAI_API_KEY")
         if key not in known:
             options = ", ".join(sorted(known))
-            raise click.UsageError(f"{path}: [{name}] has an unknown key {key!r}; known are {options}")
+            raise ValueError(f"{path}: [{name}] has an unknown key {key!r}; known are {options}")
     return values
 
 

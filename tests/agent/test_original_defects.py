@@ -106,7 +106,8 @@ def test_e7_what_an_edit_does_not_name_is_untouched(desk: Desk, old: bool) -> No
 def test_e8_nothing_is_inserted_into_a_file_that_is_not_there(desk: Desk, old: bool) -> None:
     seen = desk.edit("insert", "/testbed/nothing", insert_line=0, new_str="x")
     exists = desk.bash("cat nothing")
-    assert ("No such file or directory" in seen) is not old
+    assert "No such file or directory" in seen
+    assert ("has been edited" in seen) is old
     if old:  # cat's complaint became its content
         assert "x\ncat: /testbed/nothing: No such file or directory" in exists
     else:

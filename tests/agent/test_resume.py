@@ -77,7 +77,8 @@ def resume(path: Path, checkpoint: Path | None, server: ModelServer, **options: 
 
 
 def test_it_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
-    """Files and conversation are those of the turn before; nothing is asked or run twice."""
+    """Files and conversation are those of the checkpoint, and what had run since is named. Checkpoints are spared where turns
+    are as quick as here: it is that of the first turn or of the second."""
     path, checkpoint = tmp_path / "t.jsonl", tmp_path / "checkpoint"
     with ModelServer(Counter(hangs=3)) as server:
         killed_at(3, path, checkpoint, server)
@@ -85,10 +86,11 @@ def test_it_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
         assert server.violations == []
     assert (episode.exit_reason, episode.answer, episode.turns) == (ExitReason.SUBMITTED, "1\n2\n3\n", 5)
     [again] = [record for record in read_trajectory(path) if record["type"] == "resume"]
-    assert (again["turn"], again["from_checkpoint"], again["taken_back"], again["uncertain"]) == (2, True, [], [])
+    assert (again["from_checkpoint"], again["uncertain"]) == (True, [])
+    assert again["turn"] + len(again["taken_back"]) == 2 and again["turn"] > 0
     last = server.requests[-1].messages
     assert replayed(effective(read_trajectory(path))[:-3]).messages[: len(last)] == last
-    assert [len(request.messages) for request in server.requests] == [2, 4, 6, 6, 8, 10]
+    assert [len(request.messages) for request in server.requests[-2:]] == [8, 10]
 
 
 def test_without_a_checkpoint_it_begins_again_and_says_what_had_run(tmp_path: Path) -> None:

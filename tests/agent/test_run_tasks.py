@@ -131,7 +131,7 @@ def test_one_task_is_resumed(tmp_path: Path) -> None:
         resumed = command("--resume", "out", "--json", cwd=tmp_path)
         assert resumed.returncode == 0, resumed.stderr
         outcome = json.loads(resumed.stdout)
-        assert (outcome["answer"], outcome["exit_reason"], outcome["turns"]) == ("1\n", "submitted", 3)
+        assert (outcome["answer"], outcome["exit_reason"], outcome["turns"]) == ("1\n", "submitted", 2)
         assert outcome["cost"] > 0
         ended = command("--resume", "out", cwd=tmp_path)
         assert ended.returncode != 0 and "has ended" in ended.stderr
@@ -224,8 +224,8 @@ def test_a_table_for_every_command_that_makes_sandboxes(tmp_path: Path) -> None:
 )
 def test_a_settings_file_that_will_not_do(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "lisrt.toml").write_text(text)
-    done = command("x", "--model", "m", cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
+    done = command("x", "--model", "m", cwd=tmp_path, env={"OPENAI_BASE_URL": "http://127.0.0.1:1/v1"})
+    assert done.returncode == (2 if words == "many" else 125), done.stderr
     assert words in " ".join(done.stderr.split())
 
 
