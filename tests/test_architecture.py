@@ -24,9 +24,9 @@ LEVELS = (
     ("pool", "aiopool", "aio"),
     ("sandbox",),
     (
-        "session", "freezer", "saving", "box", "follower", "snapshot", "changes", "process", "pipes", "transfer", "files", "channel",
-        "plan", "image", "hostimage", "roots", "stored", "spawner", "spawned", "bwrap", "explain", "enforcement", "guarantees",
-        "emulation", "uplink", "hubs", "gate", "identity", "writable", "publish", "published",
+        "session", "freezer", "saving", "box", "follower", "snapshot", "changes", "process", "pipes", "transfer", "files",
+        "channel", "plan", "image", "hostimage", "roots", "stored", "spawner", "spawned", "bwrap", "explain", "enforcement",
+        "guarantees", "emulation", "uplink", "hubs", "gate", "identity", "writable", "publish", "published",
         "stock", "claims", "demand", "poolstats", "admission",
     ),
     ("store", "egress", "nat"),

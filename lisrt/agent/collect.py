@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import posixpath
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from lisrt.aio import AsyncSandbox
 from lisrt.result import Transfer
 from lisrt.spec import Mount
 
-__all__ = ["Collected", "collect", "mounted", "prepare"]
+__all__ = ["Collected", "check_without", "collect", "mounted", "prepare"]
 
 # The largest answer file that is read, in bytes.
 MAX_ANSWER = 1024 * 1024
@@ -47,6 +47,17 @@ async def prepare(box: AsyncSandbox, task: Task, prompts: Prompts, *, writable: 
     if not made.ok:
         raise SandboxFault(f"the directories of the task could not be made: {made.stderr.strip()}")
     return transfer
+
+
+def check_without(box: AsyncSandbox, without: Collection[str]) -> None:
+    """SandboxFault for a sandbox that has what was to be taken away: whoever opens it must leave that out."""
+    network, files = box.guarantees["network"], box.guarantees["files"]
+    if "network" in without and not network.startswith(("loopback only", "WEAKER, no namespace", "closed")):
+        raise SandboxFault(f"the agent is to be without a network, and its sandbox has one: {network}")
+    if "network" in without and "proxy" in network:
+        raise SandboxFault(f"the agent is to be without a network, and its sandbox has a proxy: {network}")
+    if "files" in without and not files.startswith("own root, read-only"):
+        raise SandboxFault('the agent is to write no files, and its sandbox was not made with writable="none"')
 
 
 @contextmanager

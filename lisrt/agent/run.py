@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from lisrt import saving
 from lisrt.agent.checkpoint import Checkpoints
 from lisrt.agent.client import ChatClient, ContextExceeded, ModelError, Retry, connection
-from lisrt.agent.collect import collect, mounted, prepare
+from lisrt.agent.collect import check_without, collect, mounted, prepare
 from lisrt.agent.conversation import Conversation
 from lisrt.agent.episode import Episode, ExitReason
 from lisrt.agent.journal import Journal
@@ -171,6 +171,7 @@ class Run:
 
     async def _prepare(self, box: AsyncSandbox) -> None:
         """The directories that the prompt speaks of, and the task's files."""
+        check_without(box, self._agent.without)
         resumed = self._before is not None and self._before.saved is not None
         came = None if resumed else await prepare(box, self._task, self._prompts, writable="files" not in self._agent.without)
         self._journal.note(

@@ -15,7 +15,7 @@ import pytest
 from support.fresh import environment
 from support.model_server import ModelServer, call
 
-from lisrt import AsyncSandbox
+from lisrt import AsyncSandbox, Proxy
 from lisrt.agent import Agent, Episode, ExitReason, Model, Task, read_trajectory
 
 pytestmark = pytest.mark.usefixtures("working_host")
@@ -112,6 +112,18 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     assert "given" in observation and "Read-only file system" in observation
     start = read_trajectory(tmp_path / "out/trajectory.jsonl")[0]
     assert start["agent"]["without"] == ["files", "network"]
+
+
+@pytest.mark.parametrize(
+    ("without", "options"),
+    [("network", {"network": "host"}), ("network", {"network": Proxy(allow=["example.org"])}), ("files", {})],
+)
+def test_a_sandbox_that_has_what_was_taken_away_is_refused(without: str, options: dict[str, Any]) -> None:
+    """No episode is begun in it: it would be counted as one without."""
+    opened = functools.partial(AsyncSandbox, **options)
+    episode, server = play([], without=(without,), open_sandbox=opened)
+    assert (episode.exit_reason, len(server.requests)) == (ExitReason.SANDBOX_ERROR, 0)
+    assert "the agent is to" in (episode.error or "")
 
 
 @pytest.mark.parametrize(

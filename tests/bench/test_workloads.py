@@ -481,7 +481,7 @@ def test_a_soak_counts_what_came_and_went() -> None:
     assert {metric for _, metric in found} == {"create", "exec", "write", "read", "destroy"}
     assert found["soak", "create"] == found["soak", "destroy"] == bench.served == values(bench)["created in all"]
     series = bench.series["soak"]["native"]
-    assert {"seconds", "not available", "dentries", "processes", "this process", "spawner"} <= set(series["samples"][0])
+    assert {"seconds", "not available", "dentries", "this user's processes", "this process", "spawner"} <= set(series["samples"][0])
     assert all(trend["grows"] is None for trend in series["trends"].values()), "two seconds say nothing"
 
 
