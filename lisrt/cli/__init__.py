@@ -23,6 +23,7 @@ _COMMANDS = {
     "ps": "lisrt.cli.ps",
     "run": "lisrt.cli.run",
     "shell": "lisrt.cli.shell",
+    "view": "lisrt.cli.view",
 }
 
 
