@@ -241,7 +241,7 @@ def _heading(level: int, text: str) -> str:
 
 
 def _folded(title: str, inside: str) -> str:
-    return f'<details class="seen"><summary>{escape(title)}</summary>{inside}</details>'
+    return f'<details class="more"><summary>{escape(title)}</summary>{inside}</details>'
 
 
 def _marked(text: str) -> str:
@@ -300,6 +300,7 @@ def _task(number: int, row: Row) -> str:
     texts = (f"{row.turns:,}", f"{row.tokens:,}", seconds(row.duration) or "–")
     figures = "".join(f'<td class="num">{text}</td>' for text in texts)
     said = _marked(row.answer) if row.answer else f'<span class="soft">{_marked(row.error)}</span>'
-    tries = f' <span class="soft">{row.attempts} attempts</span>' if row.attempts > 1 else ""
-    name = f'<a href="#e{number}">{_marked(first_line(row.id))}</a>'
+    tries = f' <span class="soft short">{row.attempts} attempts</span>' if row.attempts > 1 else ""
+    short = " class=short" if len(row.id) <= 40 else ""
+    name = f'<a href="#e{number}"{short}>{_marked(first_line(row.id))}</a>'
     return f'<tr><th scope="row">{name}</th><td>{_reason(row.reason)}{tries}</td>{figures}<td>{said}</td></tr>\n'

@@ -9,7 +9,8 @@ _DARK = """
   --good: #45d0a3; --bad: #ff9a66; --poor: #e8b94a; --added: #16281f; --removed: #321d18; --odd: #e79bd0;
 """
 
-# Print comes last: it is light whatever the screen was. What is closed on the screen is printed, too, but for whole episodes.
+# Print comes last: it is light whatever the screen was. Turns and observations are printed also where they are closed
+# on the screen; whole episodes, files and settings are not.
 CSS = f"""
 :root {{ color-scheme: light dark; {_LIGHT} }}
 @media (prefers-color-scheme: dark) {{ :root {{ {_DARK} }} }}
@@ -50,7 +51,7 @@ details.back {{ border-style: dashed; }} .back > .in, .back > summary {{ opacity
 .call > .head code {{ font: 13px ui-monospace, "SFMono-Regular", Menlo, Consolas, "Liberation Mono", monospace; }}
 .facts {{ margin: 0 0 4px; font-variant-numeric: tabular-nums; }}
 .note {{ margin: 8px 0; }} .note pre {{ font-size: 12.5px; }}
-.seen > summary {{ color: var(--soft); font-size: 13.5px; }}
+.seen > summary, .more > summary {{ color: var(--soft); font-size: 13.5px; }}
 dl {{ margin: 12px 0; font-size: 13.5px; }}
 dl div {{ display: grid; grid-template-columns: 150px 1fr; gap: 12px; padding: 3px 0; border-bottom: 1px solid var(--grid);
   break-inside: avoid; }}
@@ -63,19 +64,18 @@ thead th {{ border-bottom: 1.5px solid var(--ink); font-size: 12px; white-space:
 td, tbody th {{ padding: 3px 8px; vertical-align: top; border-bottom: 1px solid var(--grid); font-weight: 400; }}
 th:first-child, td:first-child {{ padding-left: 0; }}
 .num {{ text-align: right; white-space: nowrap; }}
-td .word {{ white-space: nowrap; }}
+td .word, th a.short, td .soft.short {{ white-space: nowrap; }}
 a {{ color: var(--call); }}
 figure {{ margin: 12px 0; break-inside: avoid; }}
 figure img {{ display: block; max-width: 100%; max-height: 640px; background: #fff; border: 1px solid var(--grid); }}
 figcaption, .file > summary {{ font-size: 13.5px; }} figcaption {{ margin-bottom: 4px; }}
-ul.files {{ padding: 0; list-style: none; font-size: 13.5px; margin: 6px 0; }}
-.file {{ margin: 6px 0; }}
+.file {{ margin: 6px 0; font-size: 13.5px; }}
 @media (max-width: 560px) {{ dl div {{ grid-template-columns: 1fr; gap: 0; }} body {{ padding: 20px 12px 40px; }} }}
 @page {{ margin: 14mm 12mm; }}
 @media print {{
   body {{ max-width: none; padding: 0; font-size: 10pt; }} h1 {{ font-size: 16pt; }} h2 {{ font-size: 12.5pt; margin-top: 16pt; }}
   pre {{ font-size: 8.5pt; }} pre.said, pre.thought {{ font-size: 10pt; }} dl, table {{ font-size: 8.5pt; }}
-  details:not(.episode)::details-content {{ content-visibility: visible; display: block; height: auto; }}
+  details:is(.turn, .seen)::details-content {{ content-visibility: visible; display: block; height: auto; }}
   details.turn > summary {{ break-after: avoid; }} figure img {{ max-height: 160mm; }}
   * {{ -webkit-print-color-adjust: exact; print-color-adjust: exact; }}
 }}

@@ -223,6 +223,8 @@ class Screen:
             for line in self._lines(_styled(one, look), len(indent)):
                 made = _styled(before, bar)
                 made.append_text(line)
+                if not line.plain:
+                    made.rstrip()
                 if self._dim:
                     made.stylize("dim")
                 self._ready.append(made)
@@ -268,4 +270,4 @@ def _colour(good: bool | None) -> str:
 def _cells(row: Row) -> list[Text]:
     reason = _styled(first_line(row.reason, 30), _colour(head.is_good(row.reason)))
     figures = [f"{row.turns:,}", f"{row.tokens:,}", seconds(row.duration) or "–", f"{row.attempts}"]
-    return [_styled(first_line(row.id, 40)), reason, *map(Text, figures)]
+    return [_styled(first_line(row.id, 80)), reason, *map(Text, figures)]
