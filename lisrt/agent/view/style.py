@@ -43,7 +43,7 @@ details > summary:focus-visible {{ outline: 2px solid var(--call); outline-offse
 details.turn, details.episode {{ border: 1px solid var(--grid); border-radius: 6px; margin: 10px 0; }}
 details.turn > summary, details.episode > summary {{ padding: 7px 12px; }}
 details.turn[open] > summary {{ border-bottom: 1px solid var(--grid); }}
-details.turn > .in, details.episode > .in {{ padding: 10px 14px 6px; }}
+details.turn > .in, details.episode > .in {{ padding: 10px 14px 6px; scroll-margin-top: 64px; }}
 details.turn > summary .soft, details.episode > summary .soft {{ margin-left: 8px; font-variant-numeric: tabular-nums; }}
 details.back {{ border-style: dashed; }} .back > .in, .back > summary {{ opacity: .62; }}
 .call {{ margin: 10px 0 14px; }}

@@ -13,7 +13,7 @@ from lisrt.agent.view import head
 from lisrt.agent.view.calls import Call, Part
 from lisrt.agent.view.episode import Note, Overview, Trajectory, Turn
 from lisrt.agent.view.places import Place, Row, Run
-from lisrt.agent.view.words import amount, first_line, pieces, seconds, shortened, text_of
+from lisrt.agent.view.words import amount, first_line, pieces, seconds, shortened, text_of, visible
 
 __all__ = ["Screen"]
 
@@ -220,21 +220,22 @@ class Screen:
             shown += [(f"… {note} left out here; --full shows them", "magenta dim"), (end.strip("\n"), style)]
         before = first or indent
         for one, look in shown:
-            for line in self._lines(_styled(one, look), len(indent)):
-                made = _styled(before, bar)
-                made.append_text(line)
-                if not line.plain:
-                    made.rstrip()
-                if self._dim:
-                    made.stylize("dim")
-                self._ready.append(made)
-                before = indent
+            if self._console.is_terminal:
+                self._fold(_styled(one, look), before, indent, bar)
+            else:  # whole lines, and plain: there may be millions
+                line, *others = visible(one).split("\n")
+                lines = [visible(before) + line, *(indent + line if line else indent.rstrip() for line in others)]
+                self._ready.append(Text("\n".join(lines)))
+            before = indent
 
-    def _lines(self, text: Text, indent: int) -> list[Text]:
-        """Folded where a terminal is; whole where a file or a pipe is."""
-        if not self._console.is_terminal:
-            return list(text.split("\n", allow_blank=True))
-        return list(text.wrap(self._console, max(self._console.width - indent, _NARROWEST), overflow="fold"))
+    def _fold(self, text: Text, before: str, indent: str, bar: str) -> None:
+        width = max(self._console.width - len(indent), _NARROWEST)
+        for line in text.wrap(self._console, width, overflow="fold"):
+            made = _styled(before, bar) + line
+            if self._dim:
+                made.stylize("dim")
+            self._ready.append(made)
+            before = indent
 
     def _space(self) -> None:
         self._ready.append(Text())
@@ -243,6 +244,8 @@ class Screen:
         lines, self._ready = self._ready, []
         if not lines:
             return ""
+        if not self._console.is_terminal:
+            return self._encodable("".join(f"{text.plain}\n" for text in lines))
         with self._console.capture() as shown:
             self._console.print(Text("\n").join(lines), soft_wrap=True, highlight=False)
         return self._encodable(shown.get())
