@@ -91,7 +91,8 @@ class RunFolder:
         """Of the task with that id, whatever characters that has."""
         name = _UNSAFE.sub("_", task)[:80]
         if name != task or name.startswith("."):
-            name = f"{name.lstrip('.')}-{hashlib.sha256(os.fsencode(task)).hexdigest()[:8]}"
+            digest = hashlib.sha256(task.encode("utf-8", "surrogatepass")).hexdigest()
+            name = f"{name.lstrip('.')}-{digest[:8]}"
         return Place(self.path / "episodes" / name)
 
     def add(self, result: Mapping[str, Any]) -> None:

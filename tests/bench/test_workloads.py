@@ -481,7 +481,8 @@ def test_a_soak_counts_what_came_and_went() -> None:
     assert {metric for _, metric in found} == {"create", "exec", "write", "read", "destroy"}
     assert found["soak", "create"] == found["soak", "destroy"] == bench.served == values(bench)["created in all"]
     series = bench.series["soak"]["native"]
-    assert {"seconds", "not available", "dentries", "this user's processes", "this process", "spawner"} <= set(series["samples"][0])
+    wanted = {"seconds", "not available", "dentries", "this user's processes", "this process", "spawner"}
+    assert wanted <= set(series["samples"][0])
     assert all(trend["grows"] is None for trend in series["trends"].values()), "two seconds say nothing"
 
 
@@ -512,13 +513,13 @@ def test_a_slope_is_not_moved_by_a_few_outliers(rise: float, start: float, count
 def made_up(shape: Callable[[float], float], seconds: int = 3600) -> dict[str, bool | None]:
     """An hour of one gauge, with noise; whether it grows."""
     random = Random(3)
-    samples = [(float(at), {"slab": shape(at) + random.gauss(0, 1), "processes": 100.0}) for at in range(0, seconds, 10)]
+    samples = [(float(at), {"slab": shape(at) + random.gauss(0, 1), "cgroups": 100.0}) for at in range(0, seconds, 10)]
     return {trend.gauge.name: trend.grows for trend in trends(samples, random)}
 
 
 def test_what_grows_is_told_from_what_is_flat() -> None:
     """A leak of 100 MiB an hour is one; noise, a start and a peak that passes are none."""
-    assert made_up(lambda at: 500 + at / 36) == {"slab": True, "processes": False}
+    assert made_up(lambda at: 500 + at / 36) == {"slab": True, "cgroups": False}
     assert made_up(lambda at: 500)["slab"] is False
     assert made_up(lambda at: 500 + min(at, 300))["slab"] is False
     assert made_up(lambda at: 500 + 400 * (1700 < at < 1900))["slab"] is False
