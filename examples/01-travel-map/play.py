@@ -51,7 +51,8 @@ title = html.escape(walk["title"])
 page = f"""<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><title>{title}</title>
-<style>body {{ font-family: sans-serif; margin: 2em }} svg {{ max-width: 100%; background: #f4efe3 }}</style></head>
+<style>body {{ font-family: sans-serif; margin: 2em }} svg {{ max-width: 100%; background: #f4efe3 }}
+text {{ paint-order: stroke; stroke: #f4efe3; stroke-width: 4px }}</style></head>
 <body><h1>{title}</h1>
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-size="15">
 {chr(10).join(svg)}

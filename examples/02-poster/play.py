@@ -1,5 +1,5 @@
-"""How a model might go about it. Nothing here renders SVG, so it draws the PNG itself, with letters of 5 by 7 dots. At first
-the picture has chunks in the wrong order of bytes, and its own look at it finds that."""
+"""How a model might go about it where nothing renders SVG: it draws the PNG itself, with letters of 5 by 7 dots. At first the
+checksums in it have their bytes the wrong way round, which its own look at the picture finds."""
 
 DESIGN = r'''import json
 
@@ -129,7 +129,7 @@ print(*("#" + colour.hex() for colour in best))
 PLAY = [
     [
         ("execute_bash", {"command": "cat documents/event_info.json"}),
-        ("execute_bash", {"command": "command -v rsvg-convert inkscape convert || echo nothing renders SVG here"}),
+        ("execute_bash", {"command": "command -v rsvg-convert || echo nothing renders SVG here"}),
     ],
     [
         "I keep the design apart, so that both pictures are the same.",

@@ -34,7 +34,7 @@ def check(answer: str | None, files: Path) -> None:
     assert rows.keys() == BATCHES.keys(), f"the table has the batches {sorted(rows)}"
     for name, batch in BATCHES.items():
         limiting, grams = batch.outcome()
-        assert rows[name]["limiting"] == limiting, f"{limiting} limits batch {name}, not {rows[name]['limiting']}"
+        assert rows[name]["limiting"].strip() == limiting, f"{limiting} limits batch {name}, not {rows[name]['limiting']}"
         found = float(rows[name]["solid_g"])
         assert abs(found / grams - 1) < 0.002, f"batch {name} gives {grams:.2f} g, not {found}"
     best = max(BATCHES, key=lambda name: BATCHES[name].outcome()[1])
