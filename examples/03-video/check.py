@@ -16,6 +16,7 @@ def check(answer: str | None, files: Path) -> None:
     upright = check_headers(dict(chunks))
     frames = [body for kind, body in chunks if kind in (b"00db", b"00dc")]
     assert len(frames) == FRAMES, f"there are {len(frames)} frames"
+    assert len(dict(chunks).get(b"idx1", b"")) == 16 * FRAMES, "the index is missing, or not one of all frames"
     places = [ball(frame, upright) for frame in frames]
     check_motion(places)
     bounces = lows(places)

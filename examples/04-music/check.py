@@ -112,6 +112,8 @@ def check_notes(melody: list[Note], bass: list[Note]) -> None:
     assert melody[0].pitch % 12 == melody[-1].pitch % 12 == 7, "the melody does not begin and end on G"
     assert len({note.pitch for note in melody}) >= 5, "the melody has fewer than five different notes"
     downbeats = {note.start for note in bass}
+    highest, lowest = max(note.pitch for note in bass), min(note.pitch for note in melody)
+    assert highest < lowest, "the bass goes above the melody"
     silent = [bar + 1 for bar in range(BARS) if bar * BEATS not in downbeats]
     assert not silent, f"the bass is missing on the first beat of bars {silent}"
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.fresh import environment
 from support.model_server import Answer, Completion, ModelServer, Request, calls, tool_call
 
 from lisrt.agent import Agent, Batch, ExitReason, Model, Task, read_tasks, read_trajectory
@@ -184,6 +185,22 @@ def test_all_at_once(solved: Path) -> None:
     assert last == "10 of 10 solved"
 
 
+@pytest.mark.parametrize("which", ["tasks.jsonl", "one.jsonl"])
+def test_on_the_command_line(which: str, shipped: Path, tasks: dict[str, Task], tmp_path: Path) -> None:
+    """As the README says: all, and one alone, from a file that lies elsewhere."""
+    lines = (shipped / "tasks.jsonl").read_text().splitlines(keepends=True)
+    wanted = lines if which == "tasks.jsonl" else [line for line in lines if "07-physics" in line]
+    (tmp_path / which).write_text("".join(wanted))
+    with ModelServer(player(tasks)) as server:
+        options = ["--concurrency", "4", "--output", "runs/first", "--model", "my-model", "--base-url", server.base_url]
+        command = [sys.executable, "-m", "lisrt", "run", "--tasks", which, "--input-root", shipped, *options]
+        env = environment(HOME=str(tmp_path), OPENAI_API_KEY="none")
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout) == (0, "runs/first\n"), done.stderr
+    assert server.violations == []
+    assert checked(tmp_path / "runs/first").stdout.endswith(f"\n{len(wanted)} of {len(wanted)} solved\n")
+
+
 def test_the_program_says_what_was_not_solved(solved: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(solved, run)
@@ -293,6 +310,11 @@ def frames(change: Callable[[list[bytes]], list[bytes]]) -> Callable[[bytes], by
     return make
 
 
+def bass_note(pitch: int) -> Callable[[bytes], bytes]:
+    """Music with this note in the bass wherever it was a low G."""
+    return lambda data: re.sub(rb"([\x81\x91])\x2b", lambda match: match[1] + bytes([pitch]), data)
+
+
 def wav(change: Callable[[bytes], bytes]) -> Break:
     """A recording with other samples."""
 
@@ -347,12 +369,15 @@ BROKEN: list[tuple[str, Break, str]] = [
     ("03-video", made("bounce.avi", frames(lambda found: [one[:8] + bytes(57600) for one in found])), "dark"),
     ("03-video", edit("bounce.avi", struct.pack("<II", 160, 120), struct.pack("<II", 320, 120)), "320 x 120"),
     ("03-video", edit("bounce.avi", b"00db", b"JUNK"), "there are 0 frames"),
+    ("03-video", edit("bounce.avi", b"idx1", b"JUNK"), "the index is missing"),
     ("04-music", answer("G4 G4 G4"), "the melody is G4 B4 D5"),
     ("04-music", edit("waltz.mid", b"\x42", b"\x41"), "not in G major: ['F']"),
     ("04-music", edit("waltz.mid", b"\xff\x51\x03\x08", b"\xff\x51\x03\x09"), "microseconds"),
     ("04-music", edit("waltz.mid", b"\x58\x04\x03\x02", b"\x58\x04\x04\x02"), "3/4"),
     ("04-music", edit("waltz.mid", b"\x00\x06\x00\x01", b"\x00\x06\x00\x00"), "the format is 0"),
     ("04-music", edit("waltz.mid", b"\x80\x43\x00", b"\x80\x44\x00"), "KeyError: 68"),
+    ("04-music", made("waltz.mid", bass_note(79)), "above the melody"),
+    ("04-music", made("waltz.mid", bass_note(44)), "not in G major: ['G#']"),
     ("04-music", cut("waltz.mid"), "cut off"),
     ("04-music", wav(lambda data: bytes(len(data))), "nothing to hear"),
     ("04-music", wav(backwards), "can be heard"),
