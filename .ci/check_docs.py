@@ -12,7 +12,7 @@ FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 
 
 def documents(root: Path) -> list[Path]:
-    patterns = ("*.md", "docs/**/*.md", "rootfs/**/*.md", "bench/**/*.md", "tests/**/*.md")
+    patterns = ("*.md", "docs/**/*.md", "rootfs/**/*.md", "bench/**/*.md", "tests/**/*.md", "examples/**/*.md")
     return sorted(path for pattern in patterns for path in root.glob(pattern))
 
 
