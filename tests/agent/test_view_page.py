@@ -278,7 +278,10 @@ def test_a_deep_tree(files: Path) -> None:
         os.close(at)
         at = below
     os.close(at)
-    assert "can't be opened" in made(files.parent) or "deep" in made(files.parent)
+    try:
+        assert "deep" in made(files.parent)
+    finally:  # pytest's own removal recurses, and would fail every run to come
+        subprocess.run(["rm", "-rf", files / "deep"], check=True)
 
 
 # The command
