@@ -95,11 +95,11 @@ enum lis_step_kind {
     LIS_STEP_RLIMIT = 11, /* a: resource, b: soft, c: hard */
     LIS_STEP_USER = 12,   /* a: uid, b: gid, c: 1 with real ids */
     LIS_STEP_NO_NESTING = 13,
-    LIS_STEP_FILTER = 14, /* a: LIS_FILTER_* flags */
-    LIS_STEP_MEMORY = 15, /* a: bytes, b: bytes of swap, c: enum lis_by */
-    LIS_STEP_PIDS = 16,   /* a: processes and threads, c: enum lis_by */
-    LIS_STEP_CPUS = 17,   /* a: thousandths of a CPU, c: enum lis_by */
-    LIS_STEP_DISK = 18,   /* a: bytes, b: files; 0: no limit */
+    LIS_STEP_FILTER = 14,    /* a: LIS_FILTER_* flags */
+    LIS_STEP_MEMORY = 15,    /* a: bytes, b: bytes of swap, c: enum lis_by */
+    LIS_STEP_PIDS = 16,      /* a: processes and threads, c: enum lis_by */
+    LIS_STEP_CPUS = 17,      /* a: thousandths of a CPU, c: enum lis_by */
+    LIS_STEP_DISK = 18,      /* a: bytes, b: files; 0: no limit */
     LIS_STEP_READ_ONLY = 19, /* the root and all that is mounted in it, from here on */
     LIS_STEP_KINDS
 };

@@ -96,6 +96,9 @@ static void test_refuses_steps(void) {
     check(with(LIS_STEP_PROC, 0, 0, 0, 2, STRINGS("a", "b")) == -EPROTO, "a string too many is refused");
     check(with(LIS_STEP_BIND, LIS_BIND_OF_IMAGE + 1, 0, 0, 2, STRINGS("/a", "b")) == -EPROTO,
           "unknown flags are refused");
+    check(with(LIS_STEP_READ_ONLY, 0, 0, 0, 0, NULL) == 0, "a root may be read-only");
+    check(with(LIS_STEP_READ_ONLY, 0, 0, 0, 1, STRINGS("x")) == -EPROTO,
+          "a step with a string that it has no use for is refused");
     check(with(LIS_STEP_OVERLAY, 0, 0, 0, 1, STRINGS("/a")) == -EPROTO, "a second root is refused");
     check(with(LIS_STEP_TMPFS, 0, 1, 0, 1, STRINGS("x")) == -EPROTO, "a tmpfs without a size is refused");
     check(with(LIS_STEP_RLIMIT, RLIMIT_RSS, 1, 1, 0, NULL) == -EPROTO,
