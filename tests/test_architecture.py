@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LEVELS = (
     ("__main__",),
     ("cli",),
-    ("agent", "bench", "build", "doctor", "census"),
+    ("agent", "bench", "build", "doctor", "census", "mcp"),
     ("pool", "aiopool", "aio"),
     ("sandbox",),
     (

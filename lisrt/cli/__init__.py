@@ -20,6 +20,7 @@ _COMMANDS = {
     "exec": "lisrt.cli.execute",
     "gc": "lisrt.cli.gc",
     "image": "lisrt.cli.image",
+    "mcp": "lisrt.cli.mcp",
     "ps": "lisrt.cli.ps",
     "run": "lisrt.cli.run",
     "shell": "lisrt.cli.shell",
