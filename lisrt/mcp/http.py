@@ -69,7 +69,7 @@ async def serve_http(
             timeout_graceful_shutdown=GRACE,
         )
     )
-    received = on_ending_signal(partial(server.handle_exit, 0, None))
+    received = on_ending_signal(partial(server.handle_exit, 0, None), patience=15.0)
     await server.serve(sockets=[listening])
     return received[0] if received else None
 

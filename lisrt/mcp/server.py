@@ -162,7 +162,8 @@ def _without_session(context: Context) -> MCPError:
 async def _ended(work: Coroutine[Any, Any, T], tell: Callable[[float], Awaitable[None]]) -> T:
     """The result of what may take long. Cancelled, it has seen the end of it.
 
-    In a task of its own: the SDK's cancel scope would cancel again and again what takes a moment to see its command dead.
+    In a task of its own, which is cancelled once: the SDK's scopes cancel again at every step, and so would break off the wait in
+    which a command is seen dead.
     """
     loop = asyncio.get_running_loop()
     begun = loop.time()

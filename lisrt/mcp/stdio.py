@@ -29,7 +29,7 @@ async def serve_stdio(settings: Settings) -> int | None:
         os.set_blocking(fd, True)
     reader, writer = socket.socketpair()
     with reader, writer:
-        received = on_ending_signal(partial(_end, writer))
+        received = on_ending_signal(partial(_end, writer), patience=5.0)
         threading.Thread(target=_pump, args=(0, writer), name="lisrt-mcp-stdin", daemon=True).start()
         stdin = anyio.wrap_file(io.TextIOWrapper(reader.makefile("rb"), encoding="utf-8", errors="replace"))
         async with stdio_server(stdin=stdin) as (read, write):

@@ -69,6 +69,22 @@ def test_a_signal(cli: Cli, marker: str, number: signal.Signals) -> None:
     assert all(json.loads(line)["jsonrpc"] == "2.0" for line in stdout.splitlines())
 
 
+@pytest.mark.slow
+def test_a_signal_when_nobody_reads(cli: Cli, marker: str) -> None:
+    """An answer that can't be written holds nothing up for long."""
+    cli.killed = True
+    with cli.started("mcp", stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        lists = [json.dumps({"jsonrpc": "2.0", "id": number, "method": "tools/list"}) for number in range(2, 60)]
+        for line in [*HELLO, json.dumps(call(f"sleep {marker} > /dev/null 2>&1 & echo; :")), *lists]:
+            process.stdin.write(line.encode() + b"\n")
+        process.stdin.flush()
+        eventually(lambda: sleeping(marker), what="the sleep", within=20)
+        process.terminate()
+        assert process.wait(timeout=20) in (-signal.SIGTERM, 128 + signal.SIGTERM)
+        assert_gone(marker, within=10)
+
+
 def test_lines_that_are_no_messages(cli: Cli) -> None:
     """They are answered or passed over, and what comes after them is served; stdout has nothing but messages."""
     wrong = {**call("true"), "params": {"name": "execute_bash", "arguments": "not an object"}}
