@@ -109,6 +109,13 @@ def test_a_session_that_is_idle(cli: Cli, marker: str) -> None:
         eventually(lambda: post(url, call("true"), session=session).status_code == 404, what="the end of the session")
 
 
+def test_a_call_that_takes_longer_than_a_session_may_be_idle(cli: Cli) -> None:
+    """Who waits for an answer is not idle."""
+    with serving(cli, "--idle-timeout", "0.3") as (url, _process):
+        answer = said(post(url, call("sleep 1.5; echo done"), session=begin(url)))
+        assert "done" in answer["result"]["content"][0]["text"]
+
+
 def test_too_many_sessions(cli: Cli) -> None:
     """One more than there may be is refused with 503, and let in when another has left."""
     with serving(cli, "--max-sessions", "2") as (url, _process):

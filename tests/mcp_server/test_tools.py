@@ -38,6 +38,27 @@ def test_what_is_offered(cli: Cli, mode: str) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--allow", "example.org", "--allow", "*.example.com"], "leads to example.org, *.example.com."),
+        (["--network", "nat"], "Network: public addresses."),
+        (["--network", "host"], "Network: the user's machine's."),
+        (["--network", "filtered"], "There is no network."),
+    ],
+)
+def test_the_network_is_told(cli: Cli, options: list[str], words: str) -> None:
+    """To the model in words; to the client as a hint, by which it may ask before a command."""
+
+    async def scenario() -> None:
+        async with on_stdio(cli, *options) as client:
+            assert words in client.instructions
+            tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+            assert tools["execute_bash"].annotations.open_world_hint is ("filtered" not in options)
+
+    asyncio.run(scenario())
+
+
 @ERAS
 def test_a_session(cli: Cli, mode: str) -> None:
     """Commands and edits see the same files; the shell goes on; a failing program is no error of the call."""
