@@ -1,8 +1,8 @@
 """Many agent episodes at once in one process: `python bench/episodes_at_once.py [EPISODES [TURNS [LATENCY]]]`.
 
-A scripted model server, a process of its own, answers each request after LATENCY seconds (0.05) with a command to run, and the last
-one with `submit`. Reported are the throughput beside what the latency alone would allow, beside what the same sandboxes and commands
-cost in C at the same time on the same machine (the floor), and who used the CPU; and the memory of this process.
+A scripted model server, a process of its own, answers each request after LATENCY seconds (0.05) with a command to run, and the
+last one with `submit`. Reported are the throughput beside what the latency alone would allow, beside what the same sandboxes and
+commands cost in C on the same machine a moment later (the floor), who used the CPU, and the memory of this process.
 """
 
 import asyncio

@@ -501,7 +501,7 @@ def test_help_names_every_command(cli: Cli) -> None:
         assert (done.returncode, done.stderr) == (0, "")
         lines = [line.split() for line in done.stdout.splitlines() if line.startswith("  ")]
         described = {words[0] for words in lines if len(words) > 2}
-        assert {"bench", "doctor", "exec", "gc", "image", "ps", "run", "shell", "view"} == set(COMMANDS) <= described
+        assert {"bench", "doctor", "exec", "gc", "image", "mcp", "ps", "run", "shell", "view"} == set(COMMANDS) <= described
 
 
 @pytest.mark.parametrize("name", COMMANDS)

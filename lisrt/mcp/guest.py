@@ -94,6 +94,8 @@ class Guest:
         self._tools: AsyncTools | None = None
         self._news = ""
         self._is_closed = False
+        self._is_lost = False
+        """A call was told that the sandbox is gone: `alive` may learn of that a moment later."""
         self._making = asyncio.Lock()
         # One at a time: two scripts would take over the same shell and each lose what the other has set, two edits would read
         # the same file. A view need not wait for a script.
@@ -111,6 +113,7 @@ class Guest:
                 else:
                     answer = Answer(await tools.call(name, arguments))
             except (LisrtError, SandboxFault, OSError) as error:
+                self._is_lost = self._is_lost or isinstance(error, SandboxGone)
                 raise Fault(self._blame(error)) from error
             news, self._news = self._news, ""
             return Answer(answer.seen, news, answer.file)
@@ -125,7 +128,7 @@ class Guest:
         async with self._making:
             if self._is_closed:
                 raise SandboxGone("the session has ended")
-            if self._box is not None and not self._box.alive:
+            if self._box is not None and (self._is_lost or not self._box.alive):
                 await self._discard()
                 self._news = _NEWS
             if self._box is None or self._tools is None:
@@ -140,7 +143,7 @@ class Guest:
             return self._box, self._tools
 
     async def _discard(self) -> None:
-        box, self._box, self._tools = self._box, None, None
+        box, self._box, self._tools, self._is_lost = self._box, None, None, False
         if box is not None:
             await box.close()
 
@@ -149,7 +152,7 @@ class Guest:
             return str(error)
         if self._box is None:
             return f"No sandbox could be made: {error}"
-        if self._box.alive:
+        if self._box.alive and not self._is_lost:
             return f"The sandbox failed, not what ran in it: {error}. Its files are still there."
         return (
             f"The sandbox has died, and with it what ran in it: {error}. How far this call came is unknown. The next one gets"
