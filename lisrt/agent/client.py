@@ -29,6 +29,9 @@ __all__ = ["ChatClient", "ContextExceeded", "ModelError", "Retry", "connection",
 MAX_BACKOFF = 60.0
 MAX_RETRY_AFTER = 600.0
 
+# Asks the library for the response as it came.
+_RAW = {"X-Stainless-Raw-Response": "true"}
+
 _RETRY_STATUSES = frozenset({408, 409, 429})
 
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
@@ -135,8 +138,7 @@ class ChatClient:
         sampling = {name: value for name, value in self._model.sampling().items() if value is not None}
         if max_tokens is not None:
             sampling["max_tokens"] = max_tokens
-        extra = {"extra_body": dict(self._model.extra_body)} if self._model.extra_body else {}
-        return {"model": self._model.name, "messages": messages, **fields, **sampling, **extra}
+        return {"model": self._model.name, "messages": messages, **fields, **sampling, **self._model.extra_body}
 
     async def _post(self, request: Mapping[str, Any]) -> str:
         """One try: the body of a successful response, unread by the client library."""
@@ -144,8 +146,13 @@ class ChatClient:
         try:
             # The library's own timeout restarts with every chunk received; this one does not.
             async with asyncio.timeout(self._model.request_timeout):
-                response = await self._client.chat.completions.with_raw_response.create(
-                    **request, timeout=self._model.request_timeout
+                # Not chat.completions.create: that walks through all messages, each turn again, to bring them into a form that
+                # they have; half of what a turn of forty messages cost.
+                response = await self._client.post(
+                    "/chat/completions",
+                    cast_to=object,
+                    body=request,
+                    options={"headers": _RAW, "timeout": self._model.request_timeout},
                 )
         except (TimeoutError, openai.APITimeoutError) as error:
             reason = f"no reply within {self._model.request_timeout:g} s"
@@ -191,16 +198,20 @@ async def connection(model: Model) -> AsyncIterator[ChatClient]:
     """A client for that model, which all episodes of an event loop share: one has megabytes of TLS settings, and connections that
     are open already. The last to leave closes it."""
     key = (asyncio.get_running_loop(), model.base_url, model.api_key)
-    shared = _connections.get(key)
+    pools = _connections.setdefault(key, [])
+    shared = next((one for one in pools if one.users < _USERS), None)
     if shared is None:
-        shared = _connections[key] = _Shared(_open_client(model))
+        shared = _Shared(_open_client(model))
+        pools.append(shared)
     shared.users += 1
     try:
         yield ChatClient(model, shared.client)
     finally:
         shared.users -= 1
         if not shared.users:
-            del _connections[key]
+            pools.remove(shared)
+            if not pools:
+                _connections.pop(key, None)
             await shared.client.close()
 
 
@@ -210,7 +221,9 @@ class _Shared:
     users: int = 0
 
 
-_connections: dict[tuple[asyncio.AbstractEventLoop, str, str | None], _Shared] = {}
+_connections: dict[tuple[asyncio.AbstractEventLoop, str, str | None], list[_Shared]] = {}
+# The library's pool looks at all its connections for each request: with hundreds in one that was most of what a turn cost.
+_USERS = 8
 
 
 def _open_client(model: Model) -> Any:
@@ -221,7 +234,10 @@ def _open_client(model: Model) -> Any:
         base_url=model.base_url,
         max_retries=0,
         # Its own keeps 100 connections open: of 512 episodes the others would make a new one for each turn.
-        http_client=openai.DefaultAsyncHttpxClient(limits=limits(max_connections=None, max_keepalive_connections=None)),
+        http_client=openai.DefaultAsyncHttpxClient(
+            limits=limits(max_connections=None, max_keepalive_connections=None),
+            verify=model.base_url.startswith("https:"),  # else a context for TLS would be made for nothing
+        ),
     )
     # Both come from the environment and would go to any server; this one was named explicitly.
     client.organization = client.project = None
