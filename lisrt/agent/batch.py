@@ -154,7 +154,7 @@ class Batch:
                 else:
                     result = await self._solve(task)
                 if self._folder is not None and result.episode.exit_reason is not ExitReason.STOPPED:
-                    self._folder.add(result.line())
+                    await asyncio.to_thread(self._folder.add, result.line())  # which waits for the disk
                 await done.put(result)
             await done.put(None)
         except Exception as error:  # the tasks or the results can't be read or written: whoever iterates is told
@@ -168,7 +168,7 @@ class Batch:
             return TaskResult(task, _no_episode(ExitReason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"))
 
     async def _attempts(self, task: Task, place: Place | None) -> TaskResult:
-        attempt, records = (0, []) if place is None else begun(place)
+        attempt, records = (0, []) if place is None else await asyncio.to_thread(begun, place)
         faults: list[str] = []
         if place is not None and records and has_ended(records):
             episode = _told(records[-1], place.trajectory(attempt))

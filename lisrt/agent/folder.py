@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -52,6 +53,7 @@ class RunFolder:
         self._resume = resume
         self._lock: BinaryIO | None = None
         self._file: BinaryIO | None = None
+        self._adding = threading.Lock()
         self.ended: set[str] = set()
 
     def __enter__(self) -> RunFolder:
@@ -96,13 +98,15 @@ class RunFolder:
         return Place(self.path / "episodes" / name)
 
     def add(self, result: Mapping[str, Any]) -> None:
-        """A task has ended. The line is on the disk when this returns. Raises OSError."""
+        """A task has ended. The line is on the disk when this returns; from any thread. Raises OSError."""
         assert self._file is not None
-        line = memoryview(json.dumps(result, default=str).encode("ascii") + b"\n")
-        while line:
-            line = line[self._file.write(line) :]
-        os.fsync(self._file.fileno())
-        self.ended.add(str(result["task"]))
+        line = json.dumps(result, default=str).encode("ascii") + b"\n"
+        with self._adding:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+            self.ended.add(str(result["task"]))
 
 
 def begun(place: Place) -> tuple[int, list[dict[str, Any]]]:
