@@ -110,7 +110,8 @@ class ModelServer:
 
     steps: what to answer, in order, or one function of the request for them all. A step may be a function,
     too; it runs in a thread of the server and may block. What it raises fails the test on leaving the server.
-    requests: every request so far, refused ones included. violations: what was wrong with the refused ones.
+    requests: every request so far, refused ones included. violations: what was wrong with the refused ones. connections: how many
+    were opened.
     """
 
     def __init__(self, steps: Iterable[Step] | Callable[[Request], Answer]) -> None:
@@ -119,6 +120,7 @@ class ModelServer:
         self._faults: list[BaseException] = []
         self.requests: list[Request] = []
         self.violations: list[str] = []
+        self.connections = 0
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), name="model-server")
@@ -139,6 +141,11 @@ class ModelServer:
         self._http.server_close()
         if error is None and self._faults:
             raise self._faults[0]
+
+    def connected(self) -> None:
+        """A client has come."""
+        with self._lock:
+            self.connections += 1
 
     def answer(self, request: Request) -> Answer:
         """What to send for one request."""
@@ -176,6 +183,10 @@ class _Script:
 def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            super().setup()
+            server.connected()
 
         def do_POST(self) -> None:
             text = self.rfile.read(int(self.headers.get("content-length", 0)))
