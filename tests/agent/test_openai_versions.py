@@ -94,7 +94,7 @@ def play(
     done = python(EPISODES, cwd=cwd, env={**OTHERS, "PYTHONPATH": paths, "GIVEN": json.dumps(given)}, within=120)
     assert done.stderr == ""
     assert KEY not in done.stdout
-    for trajectory in cwd.glob("*.jsonl"):
+    for trajectory in list(cwd.glob("*.jsonl")):
         assert KEY not in trajectory.read_text()
     found = json.loads(done.stdout)
     assert found["version"].startswith(version)
