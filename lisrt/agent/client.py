@@ -239,8 +239,10 @@ def _open_client(model: Model) -> Any:
             verify=model.base_url.startswith("https:"),  # else a context for TLS would be made for nothing
         ),
     )
-    # Both come from the environment and would go to any server; this one was named explicitly.
+    # All three come from the environment and would go to any server; this one was named explicitly. Of OPENAI_CUSTOM_HEADERS,
+    # which openai 2 and 3 read, an Authorization took the place of our own; there is no public way to leave them out.
     client.organization = client.project = None
+    client._custom_headers = {}
     return client
 
 
