@@ -37,20 +37,24 @@ _RETRY_STATUSES = frozenset({408, 409, 429})
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 # Servers without a code say it in words; each pattern is the wording of at least one of them.
 _CONTEXT_WORDS = re.compile(
-    r"maximum context length"  # OpenAI, vLLM, SGLang, Mistral
-    r"|exceeds? (the|this model's) (available |maximum )?(context|allowed length|number of tokens)"
-    r"|longer than the model's context|context overflow|(prompt|input) is too long"
+    r"maximum (context|prompt|input) length"  # OpenAI, vLLM, SGLang, Mistral; xAI; TensorRT-LLM
+    r"|exceed(s|ed)? (the |this model's )?(available |maximum )?(context|allowed length|number of tokens|model token limit)"
+    r"|context (size|length|window) (has been |was )?exceed(ed|s)"  # llama.cpp in the middle of a reply, with status 500; MiniMax
+    r"|(longer|greater) than the (model's context|maximum model length|context length)|context length is only"  # vLLM, LM Studio
+    r"|context overflow|(prompt|input) is too long|reduce the length of the (input|messages|prompt)"
     r"|inputs. tokens \+ .max_new_tokens. must be",  # TGI
     re.IGNORECASE,
 )
 
 # OpenAI, vLLM and SGLang, older and newer: "maximum context length is 32768 tokens", "12000 input tokens", "(1360 in the
-# messages", "113533 tokens from the input messages"
-_CONTEXT_SIZE = re.compile(r"maximum context length(?: is| of)? (\d{1,12})", re.IGNORECASE)
+# messages", "113533 tokens from the input messages"; vLLM today: "You passed 1193 input tokens and requested 7000 output tokens.
+# However, the model's context length is only 8192 tokens".
+_CONTEXT_SIZE = re.compile(r"context length(?: is only| is| of)? (\d{1,12})", re.IGNORECASE)
 _SENT = re.compile(
     r"(\d{1,12}) input tokens|\((\d{1,12}) in the messages|(\d{1,12}) tokens (?:from|in) the (?:input|messages|prompt)",
     re.IGNORECASE,
 )
+_REQUESTED = re.compile(r"requested (\d{1,12}) output tokens", re.IGNORECASE)
 
 _HINTS = {
     401: "check the API key",
@@ -187,10 +191,13 @@ class ChatClient:
 
 def room_left(message: str) -> int:
     """Tokens left for a reply: the context's size without what was sent, as servers put it into words; 0 where they don't."""
-    context, sent = _CONTEXT_SIZE.search(message), _SENT.search(message)
+    context, sent, requested = (found.search(message) for found in (_CONTEXT_SIZE, _SENT, _REQUESTED))
     if context is None or sent is None:
         return 0
-    return max(int(context[1]) - int(next(filter(None, sent.groups()))), 0)
+    size, count = int(context[1]), int(next(filter(None, sent.groups())))
+    if requested is not None and count + int(requested[1]) == size + 1:  # vLLM counts no further than it must
+        return int(requested[1]) // 2
+    return max(size - count, 0)
 
 
 @asynccontextmanager

@@ -249,10 +249,12 @@ class Run:
                     self._talk.messages, fields, turn=self._talk.turns + 1, on_retry=self._journal.retry, max_tokens=room
                 )
             except ContextExceeded as error:
-                if room is None and error.room >= _LEAST_ROOM:
+                if error.room >= _LEAST_ROOM and (room is None or error.room < room):
                     room = error.room
                     self._journal.retry(Retry(1, f"{error}; asking for {room} tokens", 0.0))
-                elif not self._trim():
+                elif self._trim():
+                    room = None
+                else:
                     raise
 
     def _trim(self) -> bool:
