@@ -64,7 +64,7 @@ class Conversation:
 
     def trimmable(self, keep: int) -> list[int]:
         """Places of the answers of tools that could be left out, all but the last `keep`."""
-        places = self._observations[: len(self._observations) - keep]
+        places = self._observations[: max(0, len(self._observations) - keep)]
         return [at for at in places if len(self.messages[at]["content"]) > len(_LEFT_OUT)]
 
     def _respond(self, reply: Reply, record: Record) -> None:

@@ -87,3 +87,22 @@ def test_a_prompt_that_never_fits_ends() -> None:
         episode = Agent(Model("m", server.base_url, max_tokens=7000)).run_sync("a task")
     assert episode.exit_reason == ExitReason.CONTEXT_EXCEEDED
     assert [request.body["max_tokens"] for request in server.requests] == [7000, 3500, 1750, 875, 437]
+
+
+def test_no_more_observations_go_than_must() -> None:
+    """Seven are fewer than the eight that would stay at first: three stay, not one."""
+    seen: list[list[bool]] = []
+
+    def model(request: Request) -> Answer:
+        answers = [one["content"] for one in request.messages if one["role"] == "tool"]
+        if len(answers) < 7:
+            return call("execute_bash", command="seq 100")
+        if not any("left out" in one for one in answers):
+            return refusal(400, WORDS["llama.cpp"])
+        seen.append(["left out" in one for one in answers])
+        return call("submit")
+
+    with ModelServer(model) as server:
+        episode = Agent(Model("m", server.base_url), on_overflow="trim").run_sync("a task")
+    assert episode.exit_reason == ExitReason.SUBMITTED
+    assert seen == [[True] * 4 + [False] * 3]
