@@ -50,7 +50,7 @@ class Conversation:
             case "tool":
                 self._answer(record)
             case "reminder":
-                self.messages.append({"role": "user", "content": record["content"]})
+                self._add_to_user(record["content"])
             case "hint":
                 last = self.messages[-1]
                 last["content"] = f"{last['content'] or ''}\n{record['content']}"
@@ -66,6 +66,14 @@ class Conversation:
         """Places of the answers of tools that could be left out, all but the last `keep`."""
         places = self._observations[: max(0, len(self._observations) - keep)]
         return [at for at in places if len(self.messages[at]["content"]) > len(_LEFT_OUT)]
+
+    def _add_to_user(self, content: str) -> None:
+        """As a message of the user; to the last one, where that is one: templates refuse two in a row."""
+        last = self.messages[-1]
+        if last["role"] == "user":
+            last["content"] += f"\n\n{content}"
+        else:
+            self.messages.append({"role": "user", "content": content})
 
     def _respond(self, reply: Reply, record: Record) -> None:
         self.turns += 1

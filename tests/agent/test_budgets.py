@@ -136,6 +136,8 @@ def test_an_answer_can_be_asked_for_at_the_end(tmp_path: Path, protocol: str) ->
     assert (episode.exit_reason, episode.answer, episode.answer_from) == (ExitReason.MAX_TURNS, "It is 42.", "reply")
     assert server.requests[-1].body.get("tool_choice") == ("none" if protocol == "native" else None)
     assert read_trajectory(path)[-1]["answer_from"] == "reply"
+    roles = [message["role"] for message in server.requests[-1].messages]
+    assert "user user" not in " ".join(roles)
     silent, server = play(lambda _: WORK, limits=AgentLimits(max_turns=2))
     assert (silent.answer, len(server.requests)) == (None, 2)
 
