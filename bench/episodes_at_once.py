@@ -71,16 +71,16 @@ def busy() -> float:
     return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
 
 
-async def run(url: str, episodes: int) -> tuple[list[ExitReason], float, int]:
-    """How each ended, the seconds it took, and the most memory of this process while they ran."""
+async def run(url: str, episodes: int) -> tuple[list[ExitReason], float, int, int]:
+    """How each ended, the seconds it took, and the most memory and open files of this process while they ran."""
     agent = Agent(Model("m", url, retries=0))
     tasks = (Task(f"task {number}") for number in range(episodes))
-    most = 0
+    most = files = 0
 
     async def watch() -> None:
-        nonlocal most
+        nonlocal most, files
         while True:
-            most = max(most, resident())
+            most, files = max(most, resident()), max(files, len(os.listdir("/proc/self/fd")))
             await asyncio.sleep(0.05)
 
     watcher = asyncio.create_task(watch())
@@ -88,7 +88,7 @@ async def run(url: str, episodes: int) -> tuple[list[ExitReason], float, int]:
     reasons = [result.episode.exit_reason async for result in Batch(agent, tasks, concurrency=episodes)]
     took = time.perf_counter() - started
     watcher.cancel()
-    return reasons, took, most
+    return reasons, took, most, files
 
 
 def main(episodes: int, turns: int, latency: float) -> None:
@@ -101,7 +101,7 @@ def main(episodes: int, turns: int, latency: float) -> None:
     try:
         asyncio.run(run(url, 2))  # imports, the spawner, the image
         before, own, all_of_it = resident(), cpu(resource.RUSAGE_SELF), busy()
-        reasons, took, most = asyncio.run(run(url, episodes))
+        reasons, took, most, files = asyncio.run(run(url, episodes))
         own, all_of_it = cpu(resource.RUSAGE_SELF) - own, busy() - all_of_it
     finally:
         server.stdin.close()
@@ -122,6 +122,7 @@ def main(episodes: int, turns: int, latency: float) -> None:
         "CPU": {"this process": own, "server": of_server, "machine": all_of_it, "of what there is": all_of_it / took / cores},
         "CPU of this process for a turn, ms": 1000 * own / episodes / turns,
         "memory of this process for an episode, KiB": (most - before) / episodes / 1024,
+        "open files for an episode": files / episodes,
     }, indent=1))  # fmt: skip
     assert set(reasons) == {ExitReason.SUBMITTED}
 

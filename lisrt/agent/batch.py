@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import os
 import queue
+import resource
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,11 +19,16 @@ from lisrt.agent.folder import Place, RunFolder, begun, clear
 from lisrt.agent.reply import TokenUsage
 from lisrt.agent.resume import has_ended
 from lisrt.agent.task import BadTask, Task
+from lisrt.errors import HostError
 
 if TYPE_CHECKING:
     from lisrt.agent.loop import Agent
 
 __all__ = ["Batch", "TaskResult"]
+
+DESCRIPTORS = 12
+"""Open files that an episode may need at a time."""
+_OTHERS = 128
 
 _RETRIED = (ExitReason.SANDBOX_ERROR, ExitReason.SANDBOX_DIED)
 
@@ -38,9 +45,12 @@ class TaskResult:
     faults: tuple[str, ...] = ()
     """What the attempts before the last ended with."""
 
-    def line(self) -> dict[str, Any]:
-        """As it stands in `results.jsonl`."""
-        values = {name: value for name, value in asdict(self.episode).items()}
+    def line(self, folder: Path) -> dict[str, Any]:
+        """As it stands in `results.jsonl`: paths begin at that directory, which may be moved."""
+        values = asdict(self.episode)
+        for name in ("output", "trajectory"):
+            if values[name] is not None:
+                values[name] = os.path.relpath(values[name], folder)
         data = dict(self.task.data) if isinstance(self.task, Task) else {}
         return {"task": self.task.id, **values, "attempts": self.attempts, "faults": list(self.faults), "data": data}
 
@@ -52,13 +62,14 @@ class Batch:
             print(result.task.id, result.episode.exit_reason)
 
     tasks: taken one by one, when there is room. folder: for `results.jsonl`, trajectories and files; None keeps nothing. resume:
-    the folder is there: tasks that have ended are passed over, and those that were in the middle go on from their checkpoint, or
-    begin again. checkpoint: whether the files of a sandbox are kept after its turns, see `Agent.checkpoint`. fault_retries: how
-    often a task is begun again on a fresh sandbox after a fault of one. stop: once set, no task is begun any more and those that
-    run are stopped; they are no results, and go on with `resume`. watch: called with a task's id and each record of its
-    trajectory.
+    the folder is there: tasks that have ended are passed over, but for those whose end was not the model's doing
+    (`UNFINISHED`); they, and those that were in the middle, go on from their checkpoint, or begin again. checkpoint: whether the
+    files of a sandbox are kept after its turns, see `Agent.checkpoint`. fault_retries: how often a task is begun again on a fresh
+    sandbox after a fault of one. stop: once set, no task is begun any more and those that run are stopped; they are no results,
+    and go on with `resume`. watch: called with a task's id and each record of its trajectory.
 
-    Iterating raises FileExistsError and FileNotFoundError, see `RunFolder`, and OSError when a result can't be written.
+    Iterating raises HostError where this process may have too few open files, FileExistsError and FileNotFoundError, see
+    `RunFolder`, and OSError when a result can't be written.
     """
 
     def __init__(
@@ -82,10 +93,11 @@ class Batch:
         self._folder = None if folder is None else RunFolder(folder, resume=resume)
         self._checkpoint, self._retries, self._watch = checkpoint, fault_retries, watch
         self._stop = stop or asyncio.Event()
-        self.passed_over = 0
-        """Tasks that had ended before."""
+        self.before: Counter[str] = Counter()
+        """Tasks that had ended before, by their exit reason."""
 
     async def __aiter__(self) -> AsyncIterator[TaskResult]:
+        _check_descriptors(descriptors_for(self._concurrency))
         done: asyncio.Queue[TaskResult | BaseException | None] = asyncio.Queue(maxsize=self._concurrency)
         with self._folder or contextlib.nullcontext():
             coming = self._coming()
@@ -137,12 +149,16 @@ class Batch:
 
     def _coming(self) -> Iterator[Task | BadTask]:
         """What is still to be done. One without an id is named by its number."""
+        seen: set[str] = set()
         for number, task in enumerate(self._tasks, 1):
             one = Task(task) if isinstance(task, str) else task
             if not one.id:
                 one = replace(one, id=f"task-{number}")
+            if one.id in seen:
+                one = BadTask(f"task-{number}-{one.id}", f"the id {one.id!r} is that of an earlier task")
+            seen.add(one.id)
             if self._folder is not None and one.id in self._folder.ended:
-                self.passed_over += 1
+                self.before[self._folder.ended[one.id]] += 1
             else:
                 yield one
 
@@ -154,7 +170,7 @@ class Batch:
                 else:
                     result = await self._solve(task)
                 if self._folder is not None and result.episode.exit_reason is not ExitReason.STOPPED:
-                    await asyncio.to_thread(self._folder.add, result.line())  # which waits for the disk
+                    await asyncio.to_thread(self._folder.add, result.line(self._folder.path))  # which waits for the disk
                 await done.put(result)
             await done.put(None)
         except Exception as error:  # the tasks or the results can't be read or written: whoever iterates is told
@@ -215,6 +231,24 @@ class Batch:
         return None if watch is None else lambda record: watch(task.id, record)
 
 
+def descriptors_for(concurrency: int) -> int:
+    """Open files that this process needs for so many episodes at once."""
+    return concurrency * DESCRIPTORS + _OTHERS
+
+
+def _check_descriptors(needed: int) -> None:
+    """HostError before anything is begun: later it would be faults here and there."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        raise HostError(
+            f"so many episodes at once need {needed} open files, and this process may have {soft}",
+            check="descriptors",
+            fix="Use a smaller concurrency"
+            if hard != resource.RLIM_INFINITY and hard < needed
+            else f"Raise the soft limit: resource.setrlimit(resource.RLIMIT_NOFILE, ({needed}, {hard}))",
+        )
+
+
 def _no_episode(reason: ExitReason, error: str) -> Episode:
     return Episode(None, reason, 0, TokenUsage(), None, None, error)
 
@@ -226,7 +260,7 @@ def _told(end: dict[str, Any], trajectory: Path) -> Episode:
         exit_reason=ExitReason(end["exit_reason"]),
         turns=end["turns"],
         usage=TokenUsage(**end["usage"]),
-        output=None if end["output"] is None else Path(end["output"]),
+        output=None if end["output"] is None else trajectory.parent / "files",
         trajectory=trajectory,
         error=end["error"],
         answer_from=end["answer_from"],

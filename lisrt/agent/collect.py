@@ -37,8 +37,7 @@ async def prepare(box: AsyncSandbox, task: Task, prompts: Prompts, *, writable: 
         if task.input_dir is None:
             wanted.append(prompts.input_dir)
         else:
-            place = prompts.input_dir if task.input_dir.is_dir() else f"{prompts.input_dir}/{task.input_dir.name}"
-            transfer = await box.upload(task.input_dir, place)
+            transfer = await box.upload(task.input_dir, _place(Path(task.input_dir), prompts))
         for name, data in task.files.items():
             await box.write(posixpath.join(prompts.input_dir, name), data)
         made = await box.run(["mkdir", "-p", "--", *wanted], cwd="/")
@@ -60,6 +59,11 @@ def check_without(box: AsyncSandbox, without: Collection[str]) -> None:
         raise SandboxFault('the agent is to write no files, and its sandbox was not made with writable="none"')
 
 
+def _place(source: Path, prompts: Prompts) -> str:
+    """Of a directory the contents go there, a file goes into it."""
+    return prompts.input_dir if source.is_dir() else f"{prompts.input_dir}/{source.name}"
+
+
 @contextmanager
 def mounted(task: Task, prompts: Prompts) -> Iterator[list[Mount]]:
     """The task's files as read-only mounts, for a sandbox in which nothing can be written. Raises SandboxFault."""
@@ -67,7 +71,7 @@ def mounted(task: Task, prompts: Prompts) -> Iterator[list[Mount]]:
         raise SandboxFault("a task of a sandbox that is read-only has an input directory or files, not both")
     with tempfile.TemporaryDirectory(prefix="lisrt-input-") as place:
         try:
-            source = task.input_dir
+            source = None if task.input_dir is None else Path(task.input_dir)
             if task.files:
                 source = Path(place)
                 for name, data in task.files.items():
@@ -77,8 +81,7 @@ def mounted(task: Task, prompts: Prompts) -> Iterator[list[Mount]]:
             if source is None:
                 yield []
                 return
-            target = prompts.input_dir if source.is_dir() else f"{prompts.input_dir}/{source.name}"
-            mounts = [Mount(source, target)]
+            mounts = [Mount(source, _place(source, prompts))]
         except OSError as error:
             raise SandboxFault(f"the task's files could not be prepared: {error}") from error
         yield mounts

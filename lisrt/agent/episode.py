@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lisrt.agent.reply import TokenUsage
 
-__all__ = ["FAULTS", "AgentLimits", "Episode", "ExitReason"]
+__all__ = ["FAULTS", "UNFINISHED", "AgentLimits", "Episode", "ExitReason"]
 
 
 class ExitReason(StrEnum):
@@ -52,6 +52,9 @@ FAULTS = frozenset(
     {ExitReason.SANDBOX_ERROR, ExitReason.SANDBOX_DIED, ExitReason.BAD_TASK, ExitReason.INTERNAL_ERROR, ExitReason.MODEL_ERROR}
 )
 """What is no result of the model's: to be counted apart, and not scored."""
+
+UNFINISHED = (FAULTS - {ExitReason.BAD_TASK}) | {ExitReason.STOPPED, ExitReason.CANCELLED}
+"""What a batch that is resumed does again, or goes on with: somebody stopped it, or it was not the model's doing."""
 
 
 @dataclass(frozen=True)

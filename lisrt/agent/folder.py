@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from lisrt.agent.episode import UNFINISHED
 from lisrt.agent.trajectory import read_trajectory
+from lisrt.store.home import write_synced
 
 __all__ = ["Place", "RunFolder"]
 
@@ -43,6 +45,8 @@ class Place:
 class RunFolder:
     """`results.jsonl`, a line for each task that has ended, and `episodes/`, a directory for each task.
 
+    When a run is resumed what was not the model's doing is done again.
+
     A context manager. Raises FileExistsError for a directory that another process is using, or that holds a run where none is to
     be resumed; FileNotFoundError where there is none to resume.
     """
@@ -54,7 +58,8 @@ class RunFolder:
         self._lock: BinaryIO | None = None
         self._file: BinaryIO | None = None
         self._adding = threading.Lock()
-        self.ended: set[str] = set()
+        self.ended: dict[str, str] = {}
+        """The exit reason of each task that has ended."""
 
     def __enter__(self) -> RunFolder:
         if self._resume and not self.path.is_dir():
@@ -65,8 +70,8 @@ class RunFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if self.results.exists() and not self._resume:
                 raise FileExistsError(f"{self.path} holds a run already: resume it, or choose another directory")
-            self._file = self.results.open("a+b", buffering=0)
             self.ended = self._read_ended()
+            self._file = self.results.open("ab", buffering=0)
         except BlockingIOError:
             self._lock.close()
             raise FileExistsError(f"another process is running the tasks of {self.path}") from None
@@ -81,13 +86,19 @@ class RunFolder:
         if self._lock is not None:
             self._lock.close()
 
-    def _read_ended(self) -> set[str]:
-        assert self._file is not None
-        self._file.seek(0)
-        data = self._file.read()
-        whole = data.rfind(b"\n") + 1
-        self._file.truncate(whole)  # a process that was killed may have left half a line
-        return {str(json.loads(line)["task"]) for line in data[:whole].splitlines()}
+    def _read_ended(self) -> dict[str, str]:
+        """What stands. Lines of what is to be done again go to `faults.jsonl`: in the results each task is once."""
+        data = self.results.read_bytes() if self.results.exists() else b""
+        lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)  # a process that was killed may have left half a line
+        known = [(line, json.loads(line)) for line in lines]
+        again = [line for line, one in known if one["exit_reason"] in UNFINISHED]
+        if again or len(data) != sum(map(len, lines)):
+            with (self.path / "faults.jsonl").open("ab") as file:
+                file.write(b"".join(again))
+            new = self.path / "results.new"
+            write_synced(new, b"".join(line for line, one in known if one["exit_reason"] not in UNFINISHED))
+            new.replace(self.results)
+        return {str(one["task"]): str(one["exit_reason"]) for _, one in known if one["exit_reason"] not in UNFINISHED}
 
     def place(self, task: str) -> Place:
         """Of the task with that id, whatever characters that has."""
@@ -106,7 +117,7 @@ class RunFolder:
             while rest:
                 rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
-            self.ended.add(str(result["task"]))
+            self.ended[str(result["task"])] = str(result["exit_reason"])
 
 
 def begun(place: Place) -> tuple[int, list[dict[str, Any]]]:

@@ -14,7 +14,7 @@ from typing import Any
 from lisrt.agent.client import load_openai
 from lisrt.agent.episode import AgentLimits, Episode
 from lisrt.agent.model import Model
-from lisrt.agent.prompts import LIS02, READ_ONLY, SYSTEM, TASK, Prompts
+from lisrt.agent.prompts import LIS02, REMINDER, SYSTEM, TASK, Prompts, limited
 from lisrt.agent.protocol import calling
 from lisrt.agent.resume import Unfinished
 from lisrt.agent.run import Run
@@ -87,9 +87,9 @@ class Agent:
         """What the profile leaves open is filled in."""
         of_old = self.profile == "lis-0.2"
         prompts = self.prompts or (LIS02 if of_old else Prompts())
-        if "files" in self.without and prompts.system == SYSTEM:
-            task = "{task}\n" if prompts.task == TASK else prompts.task
-            prompts = replace(prompts, system=READ_ONLY, task=task)
+        if {"files", "execution"}.intersection(self.without):
+            texts = zip(("system", "task", "reminder"), (SYSTEM, TASK, REMINDER), limited(self.without), strict=True)
+            prompts = replace(prompts, **{name: now for name, usual, now in texts if getattr(prompts, name) == usual})
         object.__setattr__(self, "prompts", prompts)
         object.__setattr__(self, "limits", self.limits or (_LIS02_LIMITS if of_old else AgentLimits()))
         object.__setattr__(self, "turn_hint", of_old if self.turn_hint is None else self.turn_hint)

@@ -7,7 +7,7 @@ replaced, in one pass: any other brace, in a template or in the user's own text,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from lisrt.agent.tools.lis02 import CONTINUE
@@ -48,23 +48,36 @@ tool calls.
 task asks for. Then call submit. Only that file and {output_dir} are read afterwards.
 """
 
-READ_ONLY = """\
-You have a Linux computer of your own, reached through tools, and a task to solve with it. Nobody else uses \
-it, and nobody will answer questions: decide for yourself. Its files can be read, and none can be written.
+_ABOUT = "Nobody else uses it, and nobody will answer questions: decide for yourself."
+_FIRST = "- Look at what you were given first: list the files, search the long ones, read the parts you need."
+_REASON = "- Reason in plain text whenever that helps."
+_COMPUTE = "- Let the computer do what it does better: searching, counting, calculating, testing."
+#: Whether it runs programs, whether it writes files.
+_WHAT = {
+    (True, True): "a Linux computer of your own",
+    (True, False): "a Linux computer of your own, whose files can be read, and none can be written",
+    (False, True): "files of a Linux computer of your own",
+    (False, False): "files of a Linux computer, to read",
+}
 
-Places
-- {working_dir}: commands start here.
-- {input_dir}: the files that came with the task, if any did.
 
-How to work
-- Look at what you were given first: list the files and their sizes, search the long ones, read the parts \
-you need.
-- Reason in plain text whenever that helps. Let the computer do what it does better: searching, counting, \
-calculating, converting, testing.
-- A command is stopped after {command_timeout} seconds. You have {max_turns} turns; a turn may hold several \
-tool calls.
-- When you are done, call submit with the answer, and nothing but the answer, in the form that the task asks for.
-"""
+def limited(without: Collection[str]) -> tuple[str, str, str]:
+    """System, task and reminder for an agent that may not write files or run programs: without a word of what it can't do."""
+    runs, writes = "execution" not in without, "files" not in without
+    system = [f"You have {_WHAT[runs, writes]}, reached through tools, and a task to solve with it. {_ABOUT}", "", "Places"]
+    system += ["- {working_dir}: your own place."] * writes
+    system += ["- {input_dir}: the files that came with the task, if any did."]
+    system += ["- {output_dir}: put files here that the task asks you to produce.", "- {answer_file}: your answer."] * writes
+    system += ["", "How to work", _FIRST, _REASON]
+    system += [_COMPUTE, "- A command is stopped after {command_timeout} seconds."] * runs
+    system += ["- You have {max_turns} turns; a turn may hold several tool calls."]
+    form = "and nothing but the answer, in the form that the task asks for"
+    to_file, to_call = f"write the answer, {form}, to {{answer_file}}, then call submit", f"call submit with the answer, {form}"
+    system += [f"- When you are done, {to_file if writes else to_call}.", ""]
+    reminder = "That reply called no tool, so nothing happened. Go on with a tool call"
+    reminder += "; if the answer is already in {answer_file}, call submit." if writes else ", or call submit with the answer."
+    return "\n".join(system), TASK if writes else "{task}\n", reminder
+
 
 TASK = """\
 {task}

@@ -108,7 +108,7 @@ class Fenced(_InText):
 
     def _found(self, text: str) -> Iterable[tuple[str, str]]:
         for match in _FENCE.finditer(text):
-            if match["kind"] == "submit":
+            if match["kind"] == "submit" or match["text"].strip() == "submit":  # as if it were a program: small models do
                 yield "submit", "{}"
             else:
                 yield "execute_bash", json.dumps({"command": match["text"]})

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from lisrt.agent.conversation import Record, effective, replayed
-from lisrt.agent.episode import ExitReason
+from lisrt.agent.episode import UNFINISHED, ExitReason
 from lisrt.agent.reply import read_message
 from lisrt.agent.task import Task
 
-__all__ = ["Unfinished", "has_ended"]
-
-#: Ends that somebody brought about from outside: there is more to be done.
-_NOT_FINAL = (ExitReason.CANCELLED, ExitReason.STOPPED)
-
+__all__ = ["Unfinished", "has_ended", "submitted"]
 
 def has_ended(records: Sequence[Record]) -> bool:
-    """Whether there is nothing to resume."""
+    """Whether it came to an end that stands, in a batch: not one that was brought about from outside."""
     last = records[-1] if records else {}
-    return last.get("type") == "end" and last.get("exit_reason") not in _NOT_FINAL
+    return last.get("type") == "end" and last.get("exit_reason") not in UNFINISHED
+
+
+def submitted(records: Sequence[Record]) -> bool:
+    """Whether the model has: then there is nothing to go on with at all."""
+    return bool(records) and records[-1]["type"] == "end" and records[-1]["exit_reason"] == ExitReason.SUBMITTED
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,16 @@ class Unfinished:
     """Ids of tool calls that have run since, and whose effects are gone."""
     uncertain: tuple[str, ...]
     """Ids of those that were asked for, and may have run."""
+    seconds: float
+    """How long it took to get there."""
 
     @classmethod
     def of(cls, records: Sequence[Record], checkpoint: Path | None) -> Unfinished:
         """Of a trajectory, and the directory of its checkpoints. Raises ValueError where there is nothing to go on with."""
         if not records or records[0]["type"] != "start":
             raise ValueError("the trajectory has no beginning: run the task anew")
-        if has_ended(records):
-            raise ValueError(f"the episode has ended ({records[-1]['exit_reason']}): there is nothing to resume")
+        if submitted(records):
+            raise ValueError("the model has submitted: there is nothing to resume")
         known = effective(records)
         at, saved = 0, None
         for place, record in enumerate(known):
@@ -51,7 +55,7 @@ class Unfinished:
                 at, saved = place, checkpoint / record["directory"]
         after = known[at + 1 :]
         ran = [record["id"] for record in after if record["type"] == "tool"]
-        return cls(known[: at + 1], saved, tuple(ran), tuple(_asked(known, after)))
+        return cls(known[: at + 1], saved, tuple(ran), tuple(_asked(known, after)), _seconds(known[: at + 1]))
 
     def check(self, **settings: str) -> None:
         """ValueError where the episode was begun with others."""
@@ -66,6 +70,13 @@ class Unfinished:
         if self.saved is None and start["files"]:
             raise ValueError("there is no checkpoint, and the task's files are not in the trajectory: name them again")
         return Task(start["task"], id=start["id"], answer_file=start["paths"]["answer_file"], data=start["data"])
+
+
+def _seconds(records: Sequence[Record]) -> float:
+    """Between the first and the last, without the time in which no process was at it."""
+    times = [datetime.fromisoformat(record["time"]) for record in records]
+    pairs = zip(records[1:], times[1:], times[:-1], strict=True)
+    return max(sum((now - before).total_seconds() for record, now, before in pairs if record["type"] != "resume"), 0.0)
 
 
 def _asked(known: Sequence[Record], after: Sequence[Record]) -> list[str]:

@@ -78,7 +78,7 @@ class Run:
         )
         self._texts = {name: _sendable(text) for name, text in texts.items()}
         self._definitions = agent.definitions()
-        self._started = time.monotonic()
+        self._started = time.monotonic() - (before.seconds if before else 0.0)
         self._ready = False
         self._reason = ExitReason.SANDBOX_ERROR
         self._errors: list[str] = []
@@ -134,7 +134,8 @@ class Run:
     async def _within_time(self, box: AsyncSandbox, client: ChatClient) -> ExitReason:
         """Prepare and converse, and say how it ended."""
         limit = self._limits.wall_timeout
-        clock = asyncio.timeout(limit)
+        left = None if limit is None else max(limit - (time.monotonic() - self._started), 0.0)
+        clock = asyncio.timeout(left)
         loop = asyncio.get_running_loop()
         watcher = loop.create_task(self._stop.wait())
         stopped = False

@@ -20,7 +20,7 @@ class Task:
     prompt: str
     id: str = ""
     """A name for results; in a batch the number of the line where there is none."""
-    input_dir: Path | None = None
+    input_dir: str | os.PathLike[str] | None = None
     """A directory or file of the host, uploaded to `Prompts.input_dir`."""
     files: Mapping[str, str | bytes] = field(default_factory=dict)
     """More files for `Prompts.input_dir`, by their paths in there."""

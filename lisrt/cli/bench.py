@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from lisrt.bench.run import names_of
 from lisrt.bench.verdict import Verdict
 from lisrt.bench.workloads import WORKLOADS
 from lisrt.bench.workloads.base import LAUNCHERS, was_interrupted
+from lisrt.cli.descriptors import allow_descriptors
 from lisrt.cli.options import IMAGE_HELP, require_image, say_when_unpacking
 from lisrt.errors import LisrtError
 from lisrt.limits import size
@@ -206,7 +206,7 @@ def command(
     config = replace(config, jobs=jobs) if jobs else config
     require_image(config.image)
     if NEEDS_DESCRIPTORS & set(workload):
-        _allow_descriptors(config.concurrency + 16 * config.jobs + 256)
+        allow_descriptors(config.concurrency + 16 * config.jobs + 256)
     console = Console(stderr=True)
     say_when_unpacking()
     machine = facts()
@@ -296,12 +296,3 @@ def _run_with_bars(config: Config, names: tuple[str, ...], workloads: tuple[str,
             console.print("interrupted: there is no report", style="yellow")
             raise (_Terminated if was_interrupted(error, _Terminated) else KeyboardInterrupt) from error
     return bench
-
-
-def _allow_descriptors(wanted: int) -> None:
-    """Raises the soft limit of this process, which is ours to raise, as far as it has to be."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        raise click.ClickException(f"this needs {wanted} open files and the hard limit is {hard}; use a smaller --concurrency")
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -37,13 +37,12 @@ def defaults(named: str | None, command: click.Command | None) -> dict[str, Any]
     """Values of that command's options, by their names. ValueError for what is no settings file, or has unknown keys."""
     if command is None or command.name not in COMMANDS:
         return {}
-    known = {str(parameter.name) for parameter in command.params if isinstance(parameter, click.Option)}
-    shared = {str(parameter.name) for parameter in _sandbox_parameters()}
+    known, shared = _names(command.params), _names(_sandbox_parameters())
     found: dict[str, Any] = {}
     for path, is_named in _files(named):
         tables = _read(path)
         here = {
-            **{key: value for key, value in _table(tables, _SHARED, shared, path).items() if key in known},
+            **{key: value for key, value in _table(tables, _SHARED, shared, path).items() if key in known.values()},
             **_table(tables, command.name, known, path),
         }
         if not is_named and (unsafe := sorted(_BY_NAME_ONLY.intersection(here))):
@@ -79,15 +78,21 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
-def _table(tables: dict[str, Any], name: str, known: set[str], path: Path) -> dict[str, Any]:
-    values = {key.replace("-", "_"): value for key, value in tables.get(name, {}).items()}
+def _names(parameters: list[click.Parameter]) -> dict[str, str]:
+    """The options as people know them, and what click calls their values."""
+    options = [one for one in parameters if isinstance(one, click.Option) and one.name not in ("resume", "help")]
+    return {max(one.opts, key=len).lstrip("-").replace("-", "_"): str(one.name) for one in options}
+
+
+def _table(tables: dict[str, Any], table: str, known: dict[str, str], path: Path) -> dict[str, Any]:
+    """Its values, under click's names."""
+    values = {key.replace("-", "_"): value for key, value in tables.get(table, {}).items()}
     for key in values:
         if key == "api_key":
             raise ValueError(f"{path}: an API key belongs into the environment, $OPENAI_API_KEY")
         if key not in known:
-            options = ", ".join(sorted(known))
-            raise ValueError(f"{path}: [{name}] has an unknown key {key!r}; known are {options}")
-    return values
+            raise ValueError(f"{path}: [{table}] has an unknown key {key!r}; known are {', '.join(sorted(known))}")
+    return {known[key]: value for key, value in values.items()}
 
 
 def _sandbox_parameters() -> list[click.Parameter]:

@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import secrets
+import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -13,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from lisrt.agent import Agent, Episode, ExitReason, Task, read_trajectory
+from lisrt.agent.resume import submitted
 from lisrt.cli import SANDBOX_FAULT
 from lisrt.cli.agent_options import agent_options, make_agent
 from lisrt.cli.options import require_image, sandbox_options
@@ -28,7 +32,7 @@ _FAULTS = (ExitReason.SANDBOX_ERROR, ExitReason.SANDBOX_DIED)
 
 
 @click.command("run")
-@click.argument("task", required=False)
+@click.argument("task", required=False, metavar="[TASK|-]")
 @click.option("--input", "input_dir", type=click.Path(exists=True, file_okay=False), help="Copied in before the start.")
 @click.option(
     *("--output", "output_dir"),
@@ -71,16 +75,21 @@ def command(context: click.Context, /, **options: Any) -> int:
     """
     restore_options(context, options)
     resume = options.pop("resume")
-    if (options["task"] is None) == (options["tasks"] is None):
-        raise click.UsageError("name a TASK, or a file of them with --tasks")
-    if options["tasks"] is not None and options["input_dir"] is not None:
-        raise click.UsageError("--input is for one TASK: each of --tasks names its own")
+    _check(context, options, resume)
+    if options["task"] == "-":
+        options["task"] = context.params["task"] = sys.stdin.read()
     where = Path(resume or options["output_dir"] or f"lisrt-output/{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
     if resume is None and ((where / "trajectory.jsonl").exists() or (where / "results.jsonl").exists()):
         text = f"{where} holds another run; choose a new directory, or go on with that: --resume {where}"
         raise click.BadParameter(text, param_hint="--output")
+    if resume is None and where.is_dir() and os.listdir(where):
+        raise click.BadParameter(f"{where} holds other files; choose a new directory", param_hint="--output")
     require_image(options["image"])
+    in_memory = options["writable"].startswith("tmpfs")
     own = {name: options.pop(name) for name in _OWN}
+    if own["checkpoint"] and in_memory:
+        raise click.UsageError("what is kept in memory can't be kept for --resume: leave out --checkpoint, or --writable tmpfs")
+    own["checkpoint"] = False if in_memory else own["checkpoint"]
     agent = make_agent(options)
     where.mkdir(parents=True, exist_ok=True)
     if resume is None:
@@ -88,6 +97,20 @@ def command(context: click.Context, /, **options: Any) -> int:
     if own["tasks"] is not None:
         return run_tasks(agent, where, own, resume=resume is not None)
     return _run_one(agent, where, own, resume=resume is not None)
+
+
+def _check(context: click.Context, options: dict[str, Any], resume: str | None) -> None:
+    """click.UsageError for what does not go together."""
+    if resume is not None:
+        said = [name for name in ("task", "output_dir") if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+        if said:
+            raise click.UsageError(f"--resume goes on with the run in {resume}: it takes no TASK and no --output")
+    if (options["task"] is None) == (options["tasks"] is None):
+        raise click.UsageError("name a TASK, or a file of them with --tasks")
+    if options["task"] is not None and not options["task"].strip():
+        raise click.UsageError("the TASK is empty")
+    if options["tasks"] is not None and options["input_dir"] is not None:
+        raise click.UsageError("--input is for one TASK: each of --tasks names its own")
 
 
 _OWN = (
@@ -99,8 +122,15 @@ def _run_one(agent: Agent, where: Path, own: dict[str, Any], *, resume: bool) ->
     if own["checkpoint"] is not False and "files" not in agent.without:
         agent = replace(agent, checkpoint=where / "checkpoint")
     watch = None if own["quiet"] else show
+    trajectory = where / "trajectory.jsonl"
+    if resume and trajectory.exists() and (known := read_trajectory(trajectory)) and submitted(known):
+        raise click.BadParameter(f"the model has submitted in {where}: there is nothing to resume", param_hint="--resume")
     episode, received = asyncio.run(_episode(agent, own["task"], own["input_dir"], where, watch, resume))
     _report(episode, own["as_json"])
+    if episode.exit_reason is ExitReason.SUBMITTED:
+        shutil.rmtree(where / "checkpoint", ignore_errors=True)
+    else:
+        tell(f"lisrt: go on with: lisrt run --resume {where}")
     if episode.exit_reason is ExitReason.STOPPED:
         return 128 + received[0]
     if episode.exit_reason in _FAULTS:

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from lisrt.agent import FAULTS, Agent, Batch, ExitReason, TaskResult, TokenUsage, read_tasks
+from lisrt.agent.batch import descriptors_for
+from lisrt.cli.descriptors import allow_descriptors
 from lisrt.cli.streams import tell
 from lisrt.cli.until_signal import Signals
 
@@ -39,7 +41,7 @@ class Tally:
     usage: TokenUsage = field(default_factory=TokenUsage)
     cost: float | None = None
     running: dict[str, str] = field(default_factory=dict)
-    passed_over: int = 0
+    before: Counter[str] = field(default_factory=Counter)
 
     def add(self, result: TaskResult) -> None:
         episode = result.episode
@@ -79,15 +81,16 @@ class Tally:
 
     def faults(self) -> dict[str, int]:
         """What is not the model's doing, by its reason."""
-        return {reason: count for reason, count in sorted(self.reasons.items()) if ExitReason(reason) in FAULTS}
+        both = self.reasons + self.before
+        return {reason: count for reason, count in sorted(both.items()) if ExitReason(reason) in FAULTS}
 
     def summary(self) -> dict[str, Any]:
         """For machines."""
         return {
             "tasks": self.total,
             "ended": self.ended,
-            "passed_over": self.passed_over,
-            "exit_reasons": dict(sorted(self.reasons.items())),
+            "ended_before": self.before.total(),
+            "exit_reasons": dict(sorted((self.reasons + self.before).items())),
             "faults": self.faults(),
             "fault_retries": self.attempts,
             "turns": self.turns,
@@ -99,28 +102,32 @@ class Tally:
 
     def line(self) -> str:
         """In one line, for people."""
-        reasons = ", ".join(f"{count} {reason}" for reason, count in self.reasons.most_common()) or "none has ended"
+        both = self.reasons + self.before
+        reasons = ", ".join(f"{count} {reason}" for reason, count in both.most_common()) or "none has ended"
         rate = f"{60 * self.ended / self.seconds:.1f} tasks a minute"
         cost = "" if self.cost is None else f", cost {self.cost:.4g}"
-        before = f", {self.passed_over} ended before" if self.passed_over else ""
+        before = f"; {self.before.total()} of them before" if self.before else ""
         retried = f"; {self.attempts} begun again after a sandbox's fault" if self.attempts else ""
         return (
-            f"{self.ended + self.passed_over} of {self.total} ({reasons}{before}){retried}; {self.usage.total:,} tokens, "
+            f"{both.total()} of {self.total} ({reasons}{before}){retried}; {self.usage.total:,} tokens, "
             f"{self.usage.total / self.seconds:,.0f} a second{cost}; {rate}"
         )
 
-    def __rich__(self) -> Table:
-        table = Table(title=self.line(), title_justify="left", box=None, padding=(0, 2, 0, 0))
+    def __rich__(self) -> Group:
+        table = Table(box=None, padding=(0, 2, 0, 0))
         table.add_column(f"running: {len(self.running)}", no_wrap=True, max_width=40)
         table.add_column("", no_wrap=True)
         for task, words in list(self.running.items())[-_ROWS:]:
             table.add_row(Text(ascii(task)[1:-1]), Text(words))
-        return table
+        return Group(Text(self.line()), table)
 
 
 def run_tasks(agent: Agent, where: Path, own: dict[str, Any], *, resume: bool) -> int:
     """Runs them, and says what came of it; the exit status."""
+    allow_descriptors(descriptors_for(own["concurrency"]))
     tasks = list(read_tasks(own["tasks"], input_root=own["input_root"]))
+    if not tasks:
+        raise click.BadParameter(f"there is no task in {own['tasks']}", param_hint="--tasks")
     tally = Tally(len(tasks))
     batch_options = {
         "concurrency": own["concurrency"],
@@ -139,7 +146,7 @@ def run_tasks(agent: Agent, where: Path, own: dict[str, Any], *, resume: bool) -
     if received:
         tell(f"lisrt: stopped; go on with: lisrt run --resume {where}")
         return 128 + received[0]
-    return 0 if tally.reasons.keys() <= {ExitReason.SUBMITTED} else 1
+    return 0 if (tally.reasons + tally.before).keys() <= {ExitReason.SUBMITTED} else 1
 
 
 async def _run(agent: Agent, tasks: list[Any], options: dict[str, Any], tally: Tally, *, quiet: bool) -> list[int]:
@@ -148,11 +155,11 @@ async def _run(agent: Agent, tasks: list[Any], options: dict[str, Any], tally: T
     with Signals() as signals, shown or contextlib.nullcontext():
         batch = Batch(agent, tasks, stop=signals.stop, **options)
         async for result in batch:
-            tally.passed_over = batch.passed_over
+            tally.before = batch.before
             tally.add(result)
             if shown is None and not quiet:
                 tell(_result_line(result))
-        tally.passed_over = batch.passed_over
+        tally.before = batch.before
     return signals.received
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,23 @@ from lisrt.agent import Prices
 __all__ = ["restore_options", "resume_option", "save_options"]
 
 _FILE = "run.json"
+_PATHS = ("tasks", "input_dir", "input_root")
 _NOT_KEPT = frozenset({"api_key", "resume", "as_json", "quiet", "output_dir"})
 
 
 def save_options(context: click.Context, where: Path) -> None:
     """Writes them into the run's directory; never the API key. OSError."""
     kept = {name: _plain(value) for name, value in context.params.items() if name not in _NOT_KEPT}
+    kept |= {name: os.path.abspath(kept[name]) for name in _PATHS if kept.get(name)}  # it may be resumed from elsewhere
+    kept["mount"] = [_absolute(text) for text in kept.get("mount") or ()]
     if "@" in urlsplit(str(kept.get("base_url"))).netloc:
         del kept["base_url"]  # it has a password in it
     (where / _FILE).write_text(json.dumps({"format": 1, "options": kept}, indent=1) + "\n", encoding="utf-8")
+
+
+def _absolute(mount: str) -> str:
+    source, colon, rest = mount.partition(":")
+    return f"{os.path.abspath(source)}{colon}{rest}"
 
 
 def _plain(value: Any) -> Any:

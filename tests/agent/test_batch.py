@@ -75,8 +75,8 @@ def test_every_task_has_its_result_its_files_and_its_trajectory(tmp_path: Path) 
     assert sorted(one["task"] for one in written) == sorted(f"t/{number}" for number in range(12))
     for one in written:
         assert (one["exit_reason"], one["attempts"], one["faults"]) == ("submitted", 1, [])
-        assert Path(one["output"], "answer.txt").read_text() == one["answer"]
-        assert read_trajectory(one["trajectory"])[-1]["answer"] == one["answer"]
+        assert (tmp_path / one["output"] / "answer.txt").read_text() == one["answer"]
+        assert read_trajectory(tmp_path / one["trajectory"])[-1]["answer"] == one["answer"]
     assert len(list((tmp_path / "episodes").iterdir())) == 12
 
 
@@ -214,7 +214,7 @@ def test_a_stopped_batch_goes_on_where_it_was(tmp_path: Path) -> None:
         assert 3 <= len(ended) < 10
         batch = Batch(agent, tasks(10), concurrency=2, folder=tmp_path, resume=True)
         rest = run(batch)
-    assert batch.passed_over == len(ended)
+    assert batch.before == {"submitted": len(ended)}
     assert {one.task.id for one in rest}.isdisjoint(one.task.id for one in ended)
     assert sorted(one["task"] for one in lines(tmp_path)) == sorted(f"t/{number}" for number in range(10))
 
@@ -291,12 +291,39 @@ def test_a_batch_that_is_killed_loses_nothing_and_runs_nothing_twice_unrecorded(
     assert all(one["answer"] == f"{one['task'][1:]}\n" for one in results)
     known: set[str] = set()
     for one in results:
-        for record in read_trajectory(one["trajectory"]):
+        for record in read_trajectory(folder / one["trajectory"]):
             if record["type"] == "tool":
                 known.add(f"{one['task']}-{record['id']}")
             elif record["type"] == "resume":
                 known |= {f"{one['task']}-{id}" for id in (*record["taken_back"], *record["uncertain"])}
     assert set(os.listdir(ran)) <= known
+
+
+def test_too_few_open_files_are_told_before_anything_is_begun(tmp_path: Path) -> None:
+    """On most hosts a process begins with 1,024: hundreds of episodes would fail here and there."""
+    program = """
+import asyncio, resource
+from lisrt.agent import Agent, Batch, Model, Task
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 4096))
+def tasks():
+    print("begun")
+    yield Task("x")
+async def main():
+    async for _ in Batch(Agent(Model("m", "http://127.0.0.1:1/v1")), tasks(), concurrency=CONCURRENCY):
+        pass
+asyncio.run(main())
+"""
+    for concurrency, words in ((200, "setrlimit(resource.RLIMIT_NOFILE, (2528, 4096))"), (512, "Use a smaller concurrency")):
+        script = program.replace("CONCURRENCY", str(concurrency))
+        done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True, timeout=60)
+        assert words in done.stderr and "begun" not in done.stdout
+    with ModelServer(solver) as server:
+        file = tmp_path / "tasks.jsonl"
+        file.write_text("\n".join(json.dumps({"prompt": f"task {number}"}) for number in range(4)))
+        options = ["--tasks", str(file), "--model", "m", "--base-url", server.base_url, "-n", "200", "--output", f"{tmp_path}/o"]
+        command = ["prlimit", "--nofile=1024:8192", sys.executable, "-m", "lisrt", "run", *options]
+        done = subprocess.run(command, env=environment(HOME=str(tmp_path)), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_limits_of_an_episode_hold_in_a_batch() -> None:

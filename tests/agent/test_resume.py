@@ -150,7 +150,7 @@ def test_what_can_not_be_resumed(tmp_path: Path) -> None:
     with ModelServer([call("submit"), call("submit")]) as server:
         agent = Agent(Model("m", server.base_url))
         agent.run_sync("the task", trajectory=path)
-        for wrong, words in ((path, "has ended"), (empty, "no beginning")):
+        for wrong, words in ((path, "has submitted"), (empty, "no beginning")):
             with pytest.raises(ValueError, match=words):
                 asyncio.run(agent.resume(wrong))
         with pytest.raises(FileNotFoundError):
