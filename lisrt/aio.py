@@ -115,9 +115,9 @@ class AsyncSandbox:
         """See Sandbox.reset."""
         await adrive(self._box.reset(to))
 
-    async def save(self, host_path: Argument) -> None:
+    async def save(self, host_path: Argument, *, above: Argument | None = None) -> None:
         """See Sandbox.save."""
-        await adrive(saving.save(self._box, os.fsdecode(host_path)))
+        await adrive(saving.save(self._box, os.fsdecode(host_path), None if above is None else os.fsdecode(above)))
 
     async def diff(self) -> list[Change]:
         """See Sandbox.diff."""

@@ -198,14 +198,15 @@ class Sandbox:
         """
         drive(self._box.reset(to))
 
-    def save(self, host_path: Argument) -> None:
+    def save(self, host_path: Argument, *, above: Argument | None = None) -> None:
         """Keeps all that it has written in a directory of the host, in place of what was saved there before.
 
         Unlike a snapshot it ends no program and outlives this process, and takes as long as compressing does. Programs that write
-        meanwhile may have their files saved in part. `lisrt.saving.restore` makes an image of it. Raises HostError where files
-        are in memory or copied, ImageError, OSError.
+        meanwhile may have their files saved in part. `lisrt.saving.restore` makes an image of it; to save a sandbox
+        of such an image name that directory as `above`. Raises HostError where files are in memory or copied, ImageError,
+        OSError.
         """
-        drive(saving.save(self._box, os.fsdecode(host_path)))
+        drive(saving.save(self._box, os.fsdecode(host_path), None if above is None else os.fsdecode(above)))
 
     def diff(self) -> list[Change]:
         """What was written since the last snapshot (or fork), or since the start: paths that were added, modified, deleted.

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lisrt.agent.episode import Episode, ExitReason
+from lisrt.agent.episode import UNFINISHED, Episode, ExitReason
 from lisrt.agent.folder import Place, RunFolder, begun, clear
 from lisrt.agent.reply import TokenUsage
 from lisrt.agent.resume import has_ended
@@ -89,6 +89,8 @@ class Batch:
             raise ValueError("concurrency is 1 or more, fault_retries 0 or more")
         if folder is None and (resume or checkpoint):
             raise ValueError("resume and checkpoint need a folder")
+        if checkpoint:
+            replace(agent, checkpoint=Path("anywhere"))  # raises where that does not fit
         self._agent, self._tasks, self._concurrency = agent, tasks, concurrency
         self._folder = None if folder is None else RunFolder(folder, resume=resume)
         self._checkpoint, self._retries, self._watch = checkpoint, fault_retries, watch
@@ -120,16 +122,22 @@ class Batch:
     def results(self) -> Iterator[TaskResult]:
         """The same for code without an event loop: the tasks run on in a thread while the caller looks at a result."""
         found: queue.Queue[TaskResult | BaseException | None] = queue.Queue(maxsize=self._concurrency)
-        left = threading.Event()
+        running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None] | None]] = []
 
         async def run() -> None:
+            running.append((asyncio.get_running_loop(), asyncio.current_task()))
             try:
                 async with contextlib.aclosing(aiter(self)) as results:  # type: ignore[type-var] # an async generator
                     async for result in results:
-                        await asyncio.to_thread(found.put, result)
-                        if left.is_set():
-                            return
+                        while True:
+                            try:
+                                found.put_nowait(result)
+                                break
+                            except queue.Full:
+                                await asyncio.sleep(0.02)
                 found.put(None)
+            except asyncio.CancelledError:  # nobody wants them any more
+                pass
             except BaseException as error:
                 found.put(error)
 
@@ -141,7 +149,10 @@ class Batch:
                     raise result
                 yield result
         finally:
-            left.set()
+            for loop, task in running:
+                if task is not None:
+                    with contextlib.suppress(RuntimeError):  # it has ended
+                        loop.call_soon_threadsafe(task.cancel)
             while thread.is_alive():
                 with contextlib.suppress(queue.Empty):
                     found.get(timeout=0.05)
@@ -194,17 +205,20 @@ class Batch:
             attempt, episode = 1, await self._begin(task, place, 1)
         while episode.exit_reason in _RETRIED and len(faults) < self._retries and not self._stop.is_set():
             faults.append(episode.exit_reason)
+            if place is not None and self._checkpoint and len(faults) == 1 and place.checkpoint.is_dir():
+                episode = await self._go_on(task, place, attempt)  # what was done is there, and the fault may have passed
+                continue
             attempt += 1
             episode = await self._begin(task, place, attempt)
-        if place is not None and episode.exit_reason is not ExitReason.STOPPED:
-            clear(place.checkpoint)
-        return TaskResult(task, episode, attempt, tuple(faults))
+        if place is not None and episode.exit_reason not in UNFINISHED:
+            await asyncio.to_thread(clear, place.checkpoint)
+        return TaskResult(task, episode, len(faults) + 1, tuple(faults))
 
     async def _begin(self, task: Task, place: Place | None, attempt: int) -> Episode:
         if place is None:
             return await self._agent.run(task, stop=self._stop, watch=self._watching(task))
-        clear(place.files)
-        clear(place.checkpoint)
+        await asyncio.to_thread(clear, place.files)
+        await asyncio.to_thread(clear, place.checkpoint)
         return await self._agent_at(place).run(
             task,
             output_dir=place.files,
@@ -214,7 +228,7 @@ class Batch:
         )
 
     async def _go_on(self, task: Task, place: Place, attempt: int) -> Episode:
-        clear(place.files)
+        await asyncio.to_thread(clear, place.files)
         return await self._agent_at(place).resume(
             place.trajectory(attempt),
             task=task,

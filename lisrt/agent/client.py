@@ -172,7 +172,7 @@ class ChatClient:
 
     def _refusal(self, error: Any) -> ModelError | _Transient:
         status, headers = int(error.status_code), error.response.headers
-        message, code = refusal_text(error.response.text)
+        message, code = refusal_text(self._clean(error.response.text))  # before it is cut: half a key is one, too
         reason = f"HTTP {status}: {message}"
         if code in _CONTEXT_CODES or (status != 429 and _CONTEXT_WORDS.search(message)):
             return ContextExceeded(self._clean(f"{reason} ({self._model.public_url})"), room_left(message))
@@ -230,7 +230,7 @@ class _Shared:
 
 _connections: dict[tuple[asyncio.AbstractEventLoop, str, str | None], list[_Shared]] = {}
 # The library's pool looks at all its connections for each request: with hundreds in one that was most of what a turn cost.
-_USERS = 8
+_USERS = 32
 
 
 def _open_client(model: Model) -> Any:
@@ -242,8 +242,7 @@ def _open_client(model: Model) -> Any:
         max_retries=0,
         # Its own keeps 100 connections open: of 512 episodes the others would make a new one for each turn.
         http_client=openai.DefaultAsyncHttpxClient(
-            limits=limits(max_connections=None, max_keepalive_connections=None),
-            verify=model.base_url.startswith("https:"),  # else a context for TLS would be made for nothing
+            limits=limits(max_connections=None, max_keepalive_connections=None)
         ),
     )
     # All three come from the environment and would go to any server; this one was named explicitly. Of OPENAI_CUSTOM_HEADERS,
@@ -284,7 +283,7 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     except ValueError:
         try:
             seconds = parsedate_to_datetime(value).timestamp() - now
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
     return max(seconds, 0.0) if math.isfinite(seconds) else None
 

@@ -55,6 +55,7 @@ class Conversation:
                 last = self.messages[-1]
                 last["content"] = f"{last['content'] or ''}\n{record['content']}"
             case "trim":
+                self.context = 0  # nobody has counted it yet
                 for at in record["messages"]:
                     self.messages[at]["content"] = _LEFT_OUT
 

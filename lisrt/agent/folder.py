@@ -19,6 +19,7 @@ from lisrt.store.home import write_synced
 
 __all__ = ["Place", "RunFolder"]
 
+_DIGEST = re.compile(r"-[0-9a-f]{16}$")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -103,9 +104,9 @@ class RunFolder:
     def place(self, task: str) -> Place:
         """Of the task with that id, whatever characters that has."""
         name = _UNSAFE.sub("_", task)[:80]
-        if name != task or name.startswith("."):
+        if name != task or name.startswith(".") or _DIGEST.search(name):  # else two ids could have one directory
             digest = hashlib.sha256(task.encode("utf-8", "surrogatepass")).hexdigest()
-            name = f"{name.lstrip('.')}-{digest[:8]}"
+            name = f"{name.lstrip('.')}-{digest[:16]}"
         return Place(self.path / "episodes" / name)
 
     def add(self, result: Mapping[str, Any]) -> None:
@@ -113,10 +114,15 @@ class RunFolder:
         assert self._file is not None
         line = json.dumps(result, default=str).encode("ascii") + b"\n"
         with self._adding:
-            rest = memoryview(line)
-            while rest:
-                rest = rest[self._file.write(rest) :]
-            os.fsync(self._file.fileno())
+            before = os.fstat(self._file.fileno()).st_size
+            try:
+                rest = memoryview(line)
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+                os.fsync(self._file.fileno())
+            except OSError:
+                os.truncate(self._file.fileno(), before)  # half a line in the middle could not be read any more
+                raise
             self.ended[str(result["task"])] = str(result["exit_reason"])
 
 

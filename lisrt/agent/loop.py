@@ -25,11 +25,11 @@ from lisrt.agent.tools.toolbox import PROFILES, SHELLS
 from lisrt.agent.trajectory import TrajectoryWriter, read_trajectory
 from lisrt.aio import AsyncSandbox
 
-__all__ = ["OVERFLOWS", "Agent"]
+__all__ = ["LIS02_LIMITS", "OVERFLOWS", "Agent"]
 
 OVERFLOWS = ("stop", "trim")
 
-_LIS02_LIMITS = AgentLimits(max_turns=100, max_idle_turns=100, max_context=65536)
+LIS02_LIMITS = AgentLimits(max_turns=100, max_idle_turns=100, max_context=65536)
 _LIS02_TOKENS = 65536
 
 
@@ -91,7 +91,7 @@ class Agent:
             texts = zip(("system", "task", "reminder"), (SYSTEM, TASK, REMINDER), limited(self.without), strict=True)
             prompts = replace(prompts, **{name: now for name, usual, now in texts if getattr(prompts, name) == usual})
         object.__setattr__(self, "prompts", prompts)
-        object.__setattr__(self, "limits", self.limits or (_LIS02_LIMITS if of_old else AgentLimits()))
+        object.__setattr__(self, "limits", self.limits or (LIS02_LIMITS if of_old else AgentLimits()))
         object.__setattr__(self, "turn_hint", of_old if self.turn_hint is None else self.turn_hint)
         if of_old:
             model = self.model
@@ -104,11 +104,16 @@ class Agent:
             raise ValueError("without files there is no persistent shell, which keeps its state in one, and no checkpoint")
         if unknown := set(self.without).difference(WITHOUT):
             raise ValueError(f"without: {', '.join(WITHOUT)}, not {sorted(unknown)[0]!r}")
+        if self.checkpoint is not None and self.open_sandbox is not None and self.open_saved is None:
+            raise ValueError("a checkpoint needs open_saved beside open_sandbox: else its sandbox would have other limits")
+        of_its_own = ("command_timeout", "max_command_timeout", "max_output", "max_lines")
+        assert self.limits is not None
+        if self.profile == "lis-0.2" and any(getattr(self.limits, name) != getattr(LIS02_LIMITS, name) for name in of_its_own):
+            raise ValueError(f"profile lis-0.2 has limits of its own: leave out {', '.join(of_its_own)}")
         if self.profile == "lis-0.2" and (self.without or self.shell != "fresh" or self.protocol != "native"):
             raise ValueError("profile lis-0.2 has native calls, a fresh shell and all tools, as it was")
         if self.protocol == "bash" and set(self.without) & {"execution", "files"}:
             raise ValueError("protocol bash knows nothing but scripts: it needs execution, and files for the answer")
-        assert self.limits is not None
         if self.limits.max_cost is not None and self.model.prices is None:
             raise ValueError("max_cost needs the model's prices")
 
@@ -161,7 +166,11 @@ class Agent:
         target = None if output_dir is None else Path(output_dir)
         with TrajectoryWriter(trajectory, watch, goes_on=True) as log:
             before = Unfinished.of(read_trajectory(trajectory), self.checkpoint)
-            before.check(protocol=self.protocol, profile=self.profile)
+            before.check(
+                {**self.settings(), "without": list(self.without)},
+                self.model.reasoning,
+                [definition.chat() for definition in self.definitions()],
+            )
             return await Run(self, task or before.task(), log, stop or asyncio.Event(), before).episode(target)
 
     def run_sync(

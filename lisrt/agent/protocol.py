@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
-from lisrt.agent.reply import Reply, ToolCall
+from lisrt.agent.reply import MAX_CALLS, Reply, ToolCall
 from lisrt.agent.tools import Definition, schemas
 
 __all__ = ["PROTOCOLS", "Calling", "calling"]
@@ -69,7 +70,7 @@ class _InText:
         return {}
 
     def calls(self, reply: Reply, turn: int) -> tuple[ToolCall, ...]:
-        found = self._found(reply.content or "")
+        found = islice(self._found(reply.content or ""), MAX_CALLS)
         return tuple(
             ToolCall(f"lisrt_{turn}_{number}", name, arguments) for number, (name, arguments) in enumerate(found)
         )
@@ -91,7 +92,22 @@ class _InText:
         return {"role": "user", "content": text}
 
 
-_FENCE = re.compile(r"^(?P<fence>`{3,})(?P<kind>bash|sh|submit)[ \t]*\n(?P<text>.*?)^(?P=fence)[ \t]*$", re.M | re.S)
+_FENCE = re.compile(r"(`{3,})(bash|sh|submit)?[ \t]*")
+
+
+def _blocks(text: str) -> Iterable[tuple[str, str]]:
+    """Kind and text of the fenced blocks. Line by line: a pattern for all of it took seconds for a reply that repeats itself."""
+    fence, kind, lines = "", "", list[str]()
+    for line in text.splitlines(keepends=True):
+        match = _FENCE.fullmatch(line.rstrip("\n"))
+        if not fence:
+            if match and match[2]:
+                fence, kind, lines = match[1], match[2], []
+        elif match and match[1] == fence and not match[2]:
+            yield kind, "".join(lines)
+            fence = ""
+        else:
+            lines.append(line)
 
 
 class Fenced(_InText):
@@ -107,18 +123,31 @@ class Fenced(_InText):
         )
 
     def _found(self, text: str) -> Iterable[tuple[str, str]]:
-        for match in _FENCE.finditer(text):
-            if match["kind"] == "submit" or match["text"].strip() == "submit":  # as if it were a program: small models do
+        for kind, script in _blocks(text):
+            if kind == "submit" or script.strip() == "submit":  # as if it were a program: small models do
                 yield "submit", "{}"
             else:
-                yield "execute_bash", json.dumps({"command": match["text"]})
+                yield "execute_bash", json.dumps({"command": script})
 
     def reminder(self) -> str:
         return "A call is a block that begins with ```bash (or ```submit, to finish) and ends with ```."
 
 
-_FUNCTION = re.compile(r"<function=([^>\s]{1,100})>(.*?)(?:</function>|\Z)", re.S)
-_PARAMETER = re.compile(r"<parameter=([^>\s]{1,100})>\n?(.*?)\n?</parameter>", re.S)
+_NAME = re.compile(r"([^>\s]{1,100})>\n?")
+
+
+def _functions(text: str) -> Iterable[tuple[str, dict[str, str]]]:
+    """Name and parameters of the calls; the last one may lack its end."""
+    for part in text.split("<function=")[1:]:
+        name = _NAME.match(part)
+        if name is None:
+            continue
+        values = {}
+        for one in part[name.end() :].partition("</function>")[0].split("<parameter=")[1:]:
+            parameter, end = _NAME.match(one), one.find("</parameter>")
+            if parameter is not None and end >= parameter.end():
+                values[parameter[1]] = one[parameter.end() : end].removesuffix("\n")
+        yield name[1], values
 
 
 class Xml(_InText):
@@ -133,8 +162,8 @@ class Xml(_InText):
         )
 
     def _found(self, text: str) -> Iterable[tuple[str, str]]:
-        for match in _FUNCTION.finditer(text):
-            yield match[1], json.dumps({one[1]: one[2] for one in _PARAMETER.finditer(match[2])})
+        for name, values in _functions(text):
+            yield name, json.dumps(values)
 
     def reminder(self) -> str:
         return "A call is written <function=NAME> <parameter=NAME>value</parameter> </function>."

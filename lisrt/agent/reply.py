@@ -15,6 +15,9 @@ _REASONING_FIELDS = ("reasoning_content", "reasoning")
 #: Halves of surrogate pairs travel as escapes only.
 _SURROGATE = re.compile(r"\\u[dD][89abcdefABCDEF]")
 
+MAX_CALLS = 100
+"""Of one reply; the rest is as if it had not been said."""
+
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -205,7 +208,8 @@ def _untagged(content: str | None) -> tuple[str | None, str | None]:
     opened, end = text.startswith("<think>"), text.find("</think>")
     if end < 0:
         return ("", text.removeprefix("<think>")) if opened else (content, None)
-    if not opened and "<think>" in text[:end]:  # it speaks of them
+    before = text[:end]
+    if not opened and ("<think>" in before or "<function=" in before or before.count("```") % 2):  # it speaks of them
         return content, None
     return text[end + len("</think>") :].lstrip(), text[:end].removeprefix("<think>")
 
@@ -216,8 +220,10 @@ def _tool_calls(value: Any, turn: int) -> tuple[ToolCall, ...]:
     if not isinstance(value, list):
         raise BadReply(f"the message's tool_calls is not a list but {type(value).__name__}")
     calls: list[ToolCall] = []
-    for index, item in enumerate(value):
-        call = _tool_call(item, f"lisrt_{turn}_{index}", taken={call.id for call in calls})
+    taken: set[str] = set()
+    for index, item in enumerate(value[:MAX_CALLS]):
+        call = _tool_call(item, f"lisrt_{turn}_{index}", taken)
+        taken.add(call.id)
         calls.append(call)
     return tuple(calls)
 
@@ -250,7 +256,7 @@ def _usage(value: Any) -> TokenUsage:
 def _count(value: Any, *path: str) -> int:
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 50 else 0
 
 
 def _start(body: str) -> str:

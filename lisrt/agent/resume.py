@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,10 @@ from lisrt.agent.reply import read_message
 from lisrt.agent.task import Task
 
 __all__ = ["Unfinished", "has_ended", "submitted"]
+
+#: What the messages depend on.
+_TOLD = ("profile", "protocol", "shell", "without", "reasoning")
+
 
 def has_ended(records: Sequence[Record]) -> bool:
     """Whether it came to an end that stands, in a batch: not one that was brought about from outside."""
@@ -51,18 +56,22 @@ class Unfinished:
         known = effective(records)
         at, saved = 0, None
         for place, record in enumerate(known):
-            if record["type"] == "checkpoint" and checkpoint is not None and (checkpoint / record["directory"]).is_dir():
-                at, saved = place, checkpoint / record["directory"]
+            if record["type"] == "checkpoint" and record["directory"] and checkpoint is not None:
+                if (checkpoint / record["directory"]).is_dir():
+                    at, saved = place, checkpoint / record["directory"]
         after = known[at + 1 :]
         ran = [record["id"] for record in after if record["type"] == "tool"]
         return cls(known[: at + 1], saved, tuple(ran), tuple(_asked(known, after)), _seconds(known[: at + 1]))
 
-    def check(self, **settings: str) -> None:
-        """ValueError where the episode was begun with others."""
-        for name, value in settings.items():
-            was = self.records[0]["agent"][name]
-            if was != value:
-                raise ValueError(f"the episode was begun with {name} {was!r}, not {value!r}")
+    def check(self, settings: Mapping[str, Any], reasoning: str, tools: Sequence[Mapping[str, Any]]) -> None:
+        """ValueError where the episode was begun with others: its conversation could not be what the server has seen."""
+        start = self.records[0]
+        told = {**start["agent"], "reasoning": start["model"]["reasoning"]}
+        for name, value in {**settings, "reasoning": reasoning}.items():
+            if name in _TOLD and told[name] != value:
+                raise ValueError(f"the episode was begun with {name} {told[name]!r}, not {value!r}")
+        if start["tools"] != json.loads(json.dumps(tools)):
+            raise ValueError("the episode was begun with other tools, or other limits that their descriptions name")
 
     def task(self) -> Task:
         """What the trajectory knows of it; ValueError where its files are needed and unknown."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lisrt import saving
-from lisrt.agent.checkpoint import Checkpoints
+from lisrt.agent.checkpoint import Checkpoints, NotKept
 from lisrt.agent.client import ChatClient, ContextExceeded, ModelError, Retry, connection
 from lisrt.agent.collect import check_without, collect, mounted, prepare
 from lisrt.agent.conversation import Conversation
@@ -187,7 +187,7 @@ class Run:
 
     async def _converse(self, box: AsyncSandbox, client: ChatClient) -> ExitReason:
         tools = self._tools(box)
-        checkpoints = Checkpoints(box, self._agent.checkpoint)
+        checkpoints = Checkpoints(box, self._agent.checkpoint, self._before.saved if self._before else None)
         while (spent := self._spent()) is None:
             if self._agent.turn_hint:
                 left = {"turns_left": str(self._limits.max_turns - self._talk.turns)}
@@ -202,10 +202,16 @@ class Run:
                 self._remind(reply)
             elif await self._carry_out(reply, tools, box):
                 return ExitReason.SUBMITTED
+            await self._keep(checkpoints)
+        return spent
+
+    async def _keep(self, checkpoints: Checkpoints) -> None:
+        try:
             if (kept := await checkpoints.keep(self._talk.turns)) is not None:
                 self._journal.note("checkpoint", turn=self._talk.turns, directory=kept)
-                checkpoints.forget_others(kept)
-        return spent
+                await checkpoints.forget_others(kept)
+        except NotKept as error:
+            self._journal.note("checkpoint", turn=self._talk.turns, directory=None, error=str(error))
 
     def _tools(self, box: AsyncSandbox) -> AsyncTools:
         limits = self._limits
@@ -238,13 +244,13 @@ class Run:
             return ExitReason.MAX_TOOL_TIME
         return None
 
-    async def _ask(self, client: ChatClient, fields: dict[str, Any]) -> Reply:
+    async def _ask(self, client: ChatClient, fields: dict[str, Any], *, last: bool = False) -> Reply:
         """The next reply. Where the context is full, with fewer tokens for it, or without old observations."""
         room: int | None = None
         while True:
             limit = self._limits.max_context
             try:
-                if limit is not None and self._talk.context >= limit:
+                if limit is not None and self._talk.context >= limit and not last:
                     raise ContextExceeded(f"the conversation has {self._talk.context} tokens, of {limit}")
                 return await client.complete(
                     self._talk.messages, fields, turn=self._talk.turns + 1, on_retry=self._journal.retry, max_tokens=room
@@ -275,13 +281,16 @@ class Run:
     async def _carry_out(self, reply: Reply, tools: AsyncTools, box: AsyncSandbox) -> bool:
         """Answer every call of one reply; True if `submit` was one of them: those after it are not run."""
         submitted = False
-        for number, call in enumerate(self._talk.calls(reply)):
-            if submitted:
+        calls = self._talk.calls(reply)
+        for number, call in enumerate(calls):
+            if self._limits.max_tool_time is not None and self._talk.tool_time >= self._limits.max_tool_time:
+                self._journal.call(call, 0.0, Observation("Not carried out: the time for tools has run out.", "not_run"))
+            elif submitted:
                 self._journal.call(call, 0.0, Observation("Not carried out: it came after submit.", "not_run"))
             elif number and self._agent.profile == "lis-0.2":
                 self._journal.call(call, 0.0, Observation("Not carried out: one call at a time.", "not_run"))
             else:
-                observation = await self._observe(call, tools, cut=reply.finish_reason == "length")
+                observation = await self._observe(call, calls[number + 1 :], tools, cut=reply.finish_reason == "length")
                 if observation.outcome == "submitted":
                     submitted = True
                     if "answer" in observation.details:
@@ -289,7 +298,7 @@ class Run:
         self._journal.egress(box)
         return submitted
 
-    async def _observe(self, call: ToolCall, tools: AsyncTools, *, cut: bool) -> Observation:
+    async def _observe(self, call: ToolCall, later: Sequence[ToolCall], tools: AsyncTools, *, cut: bool) -> Observation:
         started = time.monotonic()
         try:
             observation = await tools.call(call.name, call.arguments)
@@ -297,7 +306,10 @@ class Run:
             self._journal.call(call, time.monotonic() - started, None, "sandbox_error")
             raise
         except asyncio.CancelledError:
-            self._journal.call(call, time.monotonic() - started, None, "interrupted")
+            # answered all the same: a conversation with a call that is not is refused
+            self._journal.call(call, time.monotonic() - started, Observation("Broken off: the time is up.", "interrupted"))
+            for one in later:
+                self._journal.call(one, 0.0, Observation("Not carried out: the time is up.", "not_run"))
             raise
         if cut and observation.outcome == "refused":
             note = "The reply was cut off at the limit for one reply; write less at a time."
@@ -323,7 +335,7 @@ class Run:
         fields = self._protocol.fields(self._definitions, last=True)
         try:
             async with asyncio.timeout(self._limits.collect_timeout):
-                reply = await self._ask(client, fields)
+                reply = await self._ask(client, fields, last=True)
         except (ModelError, TimeoutError) as error:
             self._errors.append(f"no answer could be asked for: {error}")
             return

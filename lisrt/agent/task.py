@@ -32,10 +32,14 @@ class Task:
     def __post_init__(self) -> None:
         if not self.prompt.strip():
             raise ValueError("the prompt is empty")
-        if self.answer_file is not None and not self.answer_file.startswith("/"):
+        if self.answer_file is not None and (not self.answer_file.startswith("/") or "\0" in self.answer_file):
             raise ValueError(f"answer_file must be an absolute path inside the sandbox, not {self.answer_file!r}")
-        for name in self.files:
+        for name, data in self.files.items():
             _check_name(name)
+            if any(above in self.files for above in _above(name)):
+                raise ValueError(f"{name!r} lies in what is a file itself")
+            if isinstance(data, str):
+                data.encode()  # UnicodeEncodeError is a ValueError
 
     def prompted(self, prompt: str) -> Task:
         """The same with another prompt."""
@@ -50,8 +54,16 @@ class BadTask:
     error: str
 
 
+def _above(name: str) -> Iterator[str]:
+    while "/" in name:
+        name = name.rpartition("/")[0]
+        yield name
+
+
 def _check_name(name: str) -> None:
     parts = name.split("/")
+    if any(len(os.fsencode(part)) > 255 for part in parts) or len(os.fsencode(name)) > 3000:
+        raise ValueError(f"a file's name is too long: {name[:50]!r}...")
     if not name or "\0" in name or name.startswith("/") or ".." in parts or posixpath.normpath(name) in (".", ""):
         raise ValueError(f"a file's name must be a path inside the input directory, not {name!r}")
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from lisrt.agent import Agent, AgentLimits, Model, Prices, Prompts
-from lisrt.agent.loop import OVERFLOWS
+from lisrt.agent.loop import LIS02_LIMITS, OVERFLOWS
 from lisrt.agent.prompt_files import read_prompts
 from lisrt.agent.prompts import LIS02
 from lisrt.agent.protocol import PROTOCOLS
@@ -147,8 +147,6 @@ def make_agent(options: dict[str, Any]) -> Agent:
         name: take(name) for name in ("profile", "protocol", "shell", "without", "turn_hint", "force_answer", "on_overflow")
     }
     of_old = conduct["profile"] == "lis-0.2"
-    if of_old:
-        given = {"max_turns": 100, "max_idle_turns": 100, "max_context": 65536, **given}
     prompts = take("prompts") or (LIS02 if of_old else Prompts())
     workdir = options["workdir"] = options["workdir"] or prompts.working_dir or DEFAULT_WORKDIR
     try:
@@ -158,7 +156,7 @@ def make_agent(options: dict[str, Any]) -> Agent:
         return Agent(
             model,
             prompts=prompts,
-            limits=AgentLimits(**given),
+            limits=replace(LIS02_LIMITS if of_old else AgentLimits(), **given),
             **conduct,
             **_sandboxes(box, set(conduct["without"])),
         )

@@ -28,9 +28,16 @@ FILE = "lisrt.toml"
 COMMANDS = ("bench", "exec", "mcp", "run", "shell")
 _SHARED = "sandbox"
 _TABLES = (_SHARED, *COMMANDS)
-#: What a file that merely lies in the directory may not decide: a stranger's repository may have one. Where the API key goes, and
-#: what of this host a sandbox reaches.
-_BY_NAME_ONLY = frozenset({"base_url", "mount", "network", "allow", "publish", "prompts", "tasks", "input_root", "launcher"})
+#: What a file may decide that merely lies in the directory, where a stranger's repository may have one: how much, and how. Not
+#: where the API key goes, which files of this host are read or written, what a sandbox reaches, or who reaches it.
+_WITHOUT_NAME = frozenset(
+    """
+    memory cpus pids disk enforce hostname user workdir env writable
+    model temperature top_p seed max_tokens reasoning request_timeout retries prices profile protocol shell without turn_hint
+    force_answer on_overflow max_turns max_total_tokens max_context max_cost command_timeout max_command_timeout max_tool_time
+    timeout max_output max_lines concurrency fault_retries checkpoint quiet as_json
+    """.split()
+)
 
 
 def defaults(named: str | None, command: click.Command | None) -> dict[str, Any]:
@@ -45,7 +52,7 @@ def defaults(named: str | None, command: click.Command | None) -> dict[str, Any]
             **{key: value for key, value in _table(tables, _SHARED, shared, path).items() if key in known.values()},
             **_table(tables, command.name, known, path),
         }
-        if not is_named and (unsafe := sorted(_BY_NAME_ONLY.intersection(here))):
+        if not is_named and (unsafe := sorted(set(here) - _WITHOUT_NAME)):
             raise ValueError(
                 f"{path} sets {unsafe[0]}, which only a file that was named may do: --config {path}, or $LISRT_CONFIG"
             )

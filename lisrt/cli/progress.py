@@ -31,7 +31,8 @@ def _line(record: dict[str, Any]) -> str:
         case "trim":
             return f"turn {record['turn']}: the context is full; {len(record['messages'])} old observations are left out"
         case "retry":
-            return f"try {record['attempt']} of turn {record['turn']} failed: {record['reason']}; next in {record['delay']:.0f} s"
+            why = ascii(record["reason"])[1:-1]  # a server's words
+            return f"try {record['attempt']} of turn {record['turn']} failed: {why}; next in {record['delay']:.0f} s"
     return ""
 
 

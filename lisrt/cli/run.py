@@ -19,6 +19,7 @@ from click.core import ParameterSource
 
 from lisrt.agent import Agent, Episode, ExitReason, Task, read_trajectory
 from lisrt.agent.resume import submitted
+from lisrt.agent.view.words import visible
 from lisrt.cli import SANDBOX_FAULT
 from lisrt.cli.agent_options import agent_options, make_agent
 from lisrt.cli.options import require_image, sandbox_options
@@ -148,6 +149,7 @@ async def _episode(
 ) -> tuple[Episode, list[int]]:
     """The episode, and the signals that came meanwhile."""
     trajectory, job = where / "trajectory.jsonl", Task(task, input_dir=None if input_dir is None else Path(input_dir))
+    shutil.rmtree(where / "files", ignore_errors=True)  # of a run that was stopped
     with Signals() as signals:
         if resume and trajectory.exists() and read_trajectory(trajectory):
             episode = await agent.resume(trajectory, task=job, output_dir=where / "files", stop=signals.stop, watch=watch)
@@ -163,8 +165,9 @@ def _report(episode: Episode, as_json: bool) -> None:
         click.echo(json.dumps({**values, "usage": asdict(episode.usage)}, indent=1))
         return
     if episode.answer is not None:
-        click.echo(episode.answer, nl=not episode.answer.endswith("\n"))
+        answer = visible(episode.answer) if sys.stdout.isatty() else episode.answer  # it could write to the terminal's clipboard
+        click.echo(answer, nl=not answer.endswith("\n"))
     words = f"lisrt: {episode.exit_reason} after {episode.turns} turns; trajectory in {episode.trajectory}"
     tell(words)
     if episode.error:
-        tell(f"lisrt: {episode.error}")
+        tell(f"lisrt: {visible(episode.error)}")

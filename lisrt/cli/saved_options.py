@@ -13,10 +13,12 @@ import click
 from click.core import ParameterSource
 
 from lisrt.agent import Prices
+from lisrt.cli.streams import tell
 
 __all__ = ["restore_options", "resume_option", "save_options"]
 
 _FILE = "run.json"
+_REACH = ("model", "base_url", "network", "allow", "mount", "publish", "input_dir", "tasks")
 _PATHS = ("tasks", "input_dir", "input_root")
 _NOT_KEPT = frozenset({"api_key", "resume", "as_json", "quiet", "output_dir"})
 
@@ -26,9 +28,12 @@ def save_options(context: click.Context, where: Path) -> None:
     kept = {name: _plain(value) for name, value in context.params.items() if name not in _NOT_KEPT}
     kept |= {name: os.path.abspath(kept[name]) for name in _PATHS if kept.get(name)}  # it may be resumed from elsewhere
     kept["mount"] = [_absolute(text) for text in kept.get("mount") or ()]
-    if "@" in urlsplit(str(kept.get("base_url"))).netloc:
+    url = urlsplit(str(kept.get("base_url")))
+    if "@" in url.netloc or url.query:
         del kept["base_url"]  # it has a password in it
-    (where / _FILE).write_text(json.dumps({"format": 1, "options": kept}, indent=1) + "\n", encoding="utf-8")
+    file = os.open(where / _FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)  # --env may hold secrets
+    with open(file, "w", encoding="utf-8") as opened:
+        opened.write(json.dumps({"format": 1, "options": kept}, indent=1) + "\n")
 
 
 def _absolute(mount: str) -> str:
@@ -80,3 +85,5 @@ def restore_options(context: click.Context, options: dict[str, Any]) -> None:
         name = parameter.name
         if name in saved and context.get_parameter_source(name) is ParameterSource.ENVIRONMENT:
             options[name] = parameter.process_value(context, saved[name])
+    reach = [f"{name} {options[name]}" for name in _REACH if options.get(name) not in (None, "none", [], ())]
+    tell(f"lisrt: going on with {', '.join(reach)}")  # a stranger's directory may say so

@@ -161,11 +161,16 @@ def test_e12_wrong_types_are_answered(desk: Desk, values: dict[str, Any]) -> Non
     assert observation.outcome in ("refused", "done") and observation.text
 
 
-@pytest.mark.parametrize("arguments", ['["ls"]', '"ls"', "7"])
-def test_e13_arguments_that_are_no_object(desk: Desk, arguments: str) -> None:
+@pytest.mark.parametrize("arguments", ['["ls"]', '"ls"', "7", '{"command": "ls"'])
+def test_e13_arguments_that_are_no_object(desk: Desk, old: bool, arguments: str) -> None:
+    """It claimed to have run something; of what is no JSON it said that nothing was called."""
     observation = desk.tools.call("execute_bash", arguments)
     assert observation.outcome == "refused"
-    assert "not a JSON object" in observation.text
+    assert ("not a JSON object" in observation.text) is not old
+    if old and arguments.startswith("{"):
+        assert "You forgot to use a function call" in observation.text
+    elif old:
+        assert observation.text == "Exit code: 0\nExecution output of \\[execute_bash]:\n\\[STDOUT]\n"
 
 
 def test_e14_ranges_that_can_be_meant_are_taken(desk: Desk, old: bool) -> None:

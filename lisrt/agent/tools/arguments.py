@@ -64,6 +64,8 @@ def _typed(name: str, value: Any, schema: Mapping[str, Any]) -> Any:
         value = int(value)
     if not isinstance(value, _TYPES[schema["type"]]) or isinstance(value, bool) != (schema["type"] == "boolean"):
         raise ToolError(f"{name} must be of type {schema['type']}, not {type(value).__name__}")
+    if isinstance(value, (int, float)) and not abs(value) < 1 << 50:
+        raise ToolError(f"{name} is too large a number")
     if "enum" in schema and value not in schema["enum"]:
         raise ToolError(f"{name} must be one of {', '.join(schema['enum'])}, not {value!r}")
     if isinstance(value, list):

@@ -34,7 +34,8 @@ class Bash:
         """One call. Raises ToolError, and LisrtError or SandboxFault where it is the sandbox that failed."""
         command, timeout = values.get("command"), self._seconds(values.get("timeout"))
         if values.get("restart"):
-            await self._run(["rm", "-f", "--", shell.STATE], 30.0)
+            if not (done := await self._run(["rm", "-rf", "--", shell.STATE], 30.0)).ok:
+                raise ToolError(f"the shell's state can't be removed: {done.stderr.strip()}")
             if not command:
                 return Observation("The shell begins anew.", "done")
         if command is None:

@@ -139,7 +139,8 @@ class Editor:
     def _resolve(self, path: str) -> str:
         if not path or "\0" in path:
             raise ToolError("path contains a NUL character" if path else "path is empty")
-        return posixpath.join(self._working_dir, path)
+        path = posixpath.join(self._working_dir, path)
+        return path if ".." in path.split("/") else posixpath.normpath(path)  # what .. leads to, links decide
 
     async def _read_file(self, path: str) -> bytes:
         data = await self._read(path)

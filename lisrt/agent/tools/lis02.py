@@ -8,6 +8,7 @@ wrong type) is answered here. Do not use it for anything but replication.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +20,7 @@ from lisrt.agent.tools.observation import Observation, ToolError
 from lisrt.aio import AsyncSandbox
 from lisrt.result import ExecResult, Outcome
 
-__all__ = ["CONTINUE", "TOOLS", "Lis02"]
+__all__ = ["CONTINUE", "TOOLS", "Lis02", "malformed"]
 
 TIMEOUT = 120.0
 _LINES = 40
@@ -84,6 +85,9 @@ class Lis02:
 
     async def call(self, name: str, values: Mapping[str, Any]) -> Observation:
         """One call. Raises ToolError, and LisrtError or SandboxFault where it is the sandbox that failed."""
+        for value in values.values():
+            if isinstance(value, str) and ("\0" in value or not _is_text(value)):
+                raise ToolError("the arguments hold a NUL character, or half of a surrogate pair")
         if name == "execute_bash":
             return await self._bash(str(values.get("command", "")))
         if name == "str_replace_editor":
@@ -104,8 +108,6 @@ class Lis02:
         return Observation(text, result.outcome.value, figures(result))
 
     async def _run(self, command: str) -> ExecResult:
-        if "\0" in command:
-            raise ToolError("the command holds a NUL character")
         try:
             return await self._box.run(["bash", "-c", command], cwd=self._working_dir, timeout=TIMEOUT, max_output=_KEPT)
         except OSError as error:
@@ -206,6 +208,25 @@ class Lis02:
         if "Error" in code:
             return f"Error writing file: {path}"
         return f"The file {path} has been edited. {_snippet(around, what, first)}Review the changes, and edit again if need be."
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def malformed(name: str, arguments: str) -> Observation:
+    """What it said to arguments that are no JSON, or JSON but no object: that nothing was called, or nothing at all."""
+    try:
+        json.loads(arguments)
+    except (ValueError, RecursionError):
+        return Observation(CONTINUE, "refused")
+    if name == "execute_bash":
+        return Observation("Exit code: 0\nExecution output of \\[execute_bash]:\n\\[STDOUT]\n", "refused")
+    return Observation(f"Execution output of \\[{name}]:\n", "refused")
 
 
 def _streams(result: ExecResult) -> tuple[str, str, str]:

@@ -43,6 +43,10 @@ __lisrt_save() {
                 esac
             done
         )
+        builtin trap -p HUP INT QUIT USR1 USR2 PIPE ALRM TERM CHLD CONT WINCH || :
+        builtin printf 'set --'
+        if [ $# -gt 0 ]; then builtin printf ' %q' "$@"; fi
+        builtin printf '\n'
         builtin compgen -A function | (
             builtin set +eux
             while IFS= builtin read -r __lisrt_name; do
@@ -54,16 +58,13 @@ __lisrt_save() {
         )
         builtin declare -Fx || :
         builtin alias -p || :
-        builtin trap -p HUP INT QUIT USR1 USR2 PIPE ALRM TERM CHLD CONT WINCH || :
-        builtin printf 'set --'
-        if [ $# -gt 0 ]; then builtin printf ' %q' "$@"; fi
-        builtin printf '\n'
+        builtin printf '# whole\n' || false # a full disk is told by the last write
     } >|"$__lisrt_file.new" && builtin command -p mv -f -- "$__lisrt_file.new" "$__lisrt_file"
     return "$__lisrt_status"
 }
 __lisrt_say() { return "$1"; }
 trap '{ __lisrt_save "$@"; } 2>/dev/null' EXIT
-if [ -r "$__lisrt_file" ]; then
+if [ -f "$__lisrt_file" ] && [ -r "$__lisrt_file" ]; then
     for __lisrt_name in $(compgen -e); do [ "$__lisrt_name" = PWD ] || unset -v "$__lisrt_name"; done
     { . "$__lisrt_file"; } 2>/dev/null
     builtin cd -- "$__lisrt_cwd" 2>/dev/null || builtin printf 'lisrt: the directory %s is gone\n' "$__lisrt_cwd" >&2

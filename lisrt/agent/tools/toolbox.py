@@ -15,7 +15,7 @@ from lisrt.agent.tools.bash import Bash
 from lisrt.agent.tools.definitions import Definition, canonical, schemas
 from lisrt.agent.tools.editor import Editor
 from lisrt.agent.tools.edits import cap
-from lisrt.agent.tools.lis02 import Lis02
+from lisrt.agent.tools.lis02 import Lis02, malformed
 from lisrt.agent.tools.observation import Observation, ToolError
 from lisrt.aio import AsyncSandbox
 from lisrt.sandbox import Sandbox
@@ -95,10 +95,20 @@ class AsyncTools:
         any mistake of the model.
         """
         try:
+            if isinstance(self._set, Lis02):
+                return await self._as_of_old(self._set, name, arguments)
             name, values = canonical(name, parsed(arguments))
             return await self._set.call(name, values)
         except ToolError as error:
             return Observation(cap(f"Error: {error}", self._max_output), "refused")
+
+
+    async def _as_of_old(self, tools: Lis02, name: str, arguments: str | Mapping[str, Any]) -> Observation:
+        try:
+            values = parsed(arguments)
+        except ToolError:
+            return malformed(name, str(arguments))
+        return await tools.call(name, values)
 
 
 class _Standard:
