@@ -14,6 +14,7 @@ import sys
 import time
 
 from lisrt.agent import Agent, Batch, ExitReason, Model, Task
+from lisrt.agent.batch import descriptors_for
 from lisrt.bench.floor import Floor
 from lisrt.kernel import procfs
 
@@ -93,6 +94,10 @@ async def run(url: str, episodes: int) -> tuple[list[ExitReason], float, int, in
 
 def main(episodes: int, turns: int, latency: float) -> None:
     """Runs them, and prints what came of it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = descriptors_for(episodes)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
     server = subprocess.Popen(
         [sys.executable, "-c", SERVER, str(turns), str(latency)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
