@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lisrt import saving
+from lisrt.agent.budget import spent
 from lisrt.agent.checkpoint import Checkpoints, NotKept
 from lisrt.agent.client import ChatClient, ContextExceeded, ModelError, Retry, connection
 from lisrt.agent.collect import check_without, collect, mounted, prepare
@@ -188,7 +189,7 @@ class Run:
     async def _converse(self, box: AsyncSandbox, client: ChatClient) -> ExitReason:
         tools = self._tools(box)
         checkpoints = Checkpoints(box, self._agent.checkpoint, self._before.saved if self._before else None)
-        while (spent := self._spent()) is None:
+        while (over := spent(self._limits, self._talk, self._cost())) is None:
             if self._agent.turn_hint:
                 left = {"turns_left": str(self._limits.max_turns - self._talk.turns)}
                 self._journal.note("hint", turn=self._talk.turns + 1, content=fill(self._prompts.hint, left))
@@ -203,7 +204,9 @@ class Run:
             elif await self._carry_out(reply, tools, box):
                 return ExitReason.SUBMITTED
             await self._keep(checkpoints)
-        return spent
+        reason, words = over
+        self._errors += [words] * bool(words)
+        return reason
 
     async def _keep(self, checkpoints: Checkpoints) -> None:
         try:
@@ -226,23 +229,6 @@ class Run:
             max_lines=limits.max_lines,
             without=self._agent.without,
         )
-
-    def _spent(self) -> ExitReason | None:
-        """What has run out."""
-        limits, talk = self._limits, self._talk
-        if talk.turns >= limits.max_turns:
-            return ExitReason.MAX_TURNS
-        if limits.max_tokens is not None and talk.usage.total >= limits.max_tokens:
-            self._errors.append(f"{talk.usage.total} tokens were used, of {limits.max_tokens}")
-            return ExitReason.MAX_TOKENS
-        cost = self._cost()
-        if limits.max_cost is not None and cost is not None and cost >= limits.max_cost:
-            self._errors.append(f"the tokens have cost {cost:g}, of {limits.max_cost:g}")
-            return ExitReason.MAX_COST
-        if limits.max_tool_time is not None and talk.tool_time >= limits.max_tool_time:
-            self._errors.append(f"the tools took {talk.tool_time:.1f} s, of {limits.max_tool_time:g}")
-            return ExitReason.MAX_TOOL_TIME
-        return None
 
     async def _ask(self, client: ChatClient, fields: dict[str, Any], *, last: bool = False) -> Reply:
         """The next reply. Where the context is full, with fewer tokens for it, or without old observations."""
@@ -340,6 +326,8 @@ class Run:
             self._errors.append(f"no answer could be asked for: {error}")
             return
         self._journal.reply(reply)
+        for call in self._talk.calls(reply):
+            self._journal.call(call, 0.0, Observation("Not carried out: an answer was asked for.", "not_run"))
         if reply.content and reply.content.strip():
             self._answer, self._answer_from = reply.content, "reply"
 

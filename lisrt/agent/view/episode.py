@@ -194,7 +194,7 @@ def _check_first(path: Path, record: Mapping[str, Any]) -> None:
 
 def _head(kind: str, record: dict[str, Any]) -> dict[str, Any]:
     """What an overview needs of a record: of replies and observations, which are long, the figures."""
-    if kind in ("start", "sandbox", "output", "end"):
+    if kind in ("start", "resume", "sandbox", "output", "end"):
         return {"time": "", **record}
     return {"time": record.get("time", ""), **{key: record.get(key) for key in ("usage", "latency", "duration")}}
 
@@ -212,6 +212,8 @@ def _count_in(found: Overview, kind: str, head: dict[str, Any]) -> None:
         case "resume":
             found.end = None  # of an episode that was stopped
             found.resumes += 1
+            if model := mapping(head.get("model")):  # it may have gone on with another
+                found.start = {**mapping(found.start), "model": {**mapping(mapping(found.start).get("model")), **model}}
         case "response":
             found.turns += 1
             usage = mapping(head["usage"])
@@ -311,7 +313,8 @@ def _egress(record: Mapping[str, Any]) -> tuple[str, str]:
 def _resume(record: Mapping[str, Any]) -> tuple[str, str]:
     from_files = record.get("from_checkpoint") is True
     title = "resumed " + ("from the files of its last checkpoint" if from_files else "from its beginning, with fresh files")
-    words = []
+    model = text_of(mapping(record.get("model")).get("name"))
+    words = [f"with {model}"] if model else []
     for key, form in (("taken_back", "taken back: {}"), ("uncertain", "may have run, unrecorded: {}")):
         if ids := [text_of(one) for one in items(record.get(key))]:
             words.append(form.format(f"{amount(len(ids), 'tool call')} ({', '.join(ids[:20])}{', …' if len(ids) > 20 else ''})"))
