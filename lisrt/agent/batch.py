@@ -8,6 +8,7 @@ import os
 import queue
 import resource
 import threading
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -192,7 +193,9 @@ class Batch:
         try:
             return await self._attempts(task, place)
         except Exception as error:  # one task must not end the others: what it was is the task's result
-            return TaskResult(task, _no_episode(ExitReason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"))
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            words = f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}, line {where.lineno})"
+            return TaskResult(task, _no_episode(ExitReason.INTERNAL_ERROR, words))
 
     async def _attempts(self, task: Task, place: Place | None) -> TaskResult:
         attempt, records = (0, []) if place is None else await asyncio.to_thread(begun, place)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, Protocol
@@ -63,7 +64,7 @@ class Native:
         return ""
 
 
-class _InText:
+class _InText(ABC):
     """Calls in the text of a reply; the answers of a turn are one message of the user."""
 
     def fields(self, definitions: Sequence[Definition], *, last: bool = False) -> dict[str, Any]:
@@ -75,8 +76,9 @@ class _InText:
             ToolCall(f"lisrt_{turn}_{number}", name, arguments) for number, (name, arguments) in enumerate(found)
         )
 
+    @abstractmethod
     def _found(self, text: str) -> Iterable[tuple[str, str]]:
-        raise NotImplementedError
+        """Name and JSON arguments of the calls in a text."""
 
     def said(self, reply: Reply, *, with_reasoning: bool) -> dict[str, Any]:
         message = reply.as_history(with_reasoning=with_reasoning)

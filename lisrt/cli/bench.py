@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -27,6 +26,7 @@ from lisrt.bench.workloads import WORKLOADS
 from lisrt.bench.workloads.base import LAUNCHERS, was_interrupted
 from lisrt.cli.descriptors import allow_descriptors
 from lisrt.cli.options import IMAGE_HELP, require_image, say_when_unpacking
+from lisrt.cli.whole_files import is_special, writing
 from lisrt.errors import LisrtError
 from lisrt.limits import size
 
@@ -68,44 +68,18 @@ def _workloads(_context: click.Context, option: click.Parameter, value: str) -> 
 def _report(_context: click.Context, option: click.Parameter, value: str | None) -> str | None:
     """Said now, not after an hour, if it can't be written then."""
     if value not in (None, "-"):
-        place = value if _is_special(value) else os.path.dirname(os.path.realpath(value))
+        place = value if is_special(value) else os.path.dirname(os.path.realpath(value))
         if os.path.isdir(value) or not os.access(place, os.W_OK):
             why = "is a directory" if os.path.isdir(value) else "can't be written"
             raise click.BadParameter(f"{value} {why}", param=option)
     return value
 
 
-def _is_special(file: str) -> bool:
-    """Something that is written to and not replaced: /dev/null, a FIFO."""
-    return os.path.exists(file) and not os.path.isfile(file)
-
-
 def _write(file: str | None, report: str) -> None:
-    """All of it or nothing: what was there before is not lost to a run that is broken off."""
-    if file is None:
-        return
-    if file == "-":
-        click.echo(report, nl=False)
-    elif _is_special(file):
-        with open(file, "w") as out:
+    if file is not None:
+        with writing(file) as out:
             out.write(report)
-    else:
-        file = os.path.realpath(file)
-        handle, made = tempfile.mkstemp(dir=os.path.dirname(file))
-        try:
-            with open(handle, "w") as out:
-                out.write(report)
-            os.chmod(made, 0o666 & ~_umask())
-            os.replace(made, file)
-        except BaseException:
-            os.unlink(made)
-            raise
 
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 OPTIONS = (

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import os
-import sys
-import tempfile
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import click
 
 from lisrt.cli.streams import tell
+from lisrt.cli.whole_files import writing
 from lisrt.cli.words import printable
 
 if TYPE_CHECKING:
@@ -69,7 +66,7 @@ def command(path: str, task: str | None, html_file: str | None, full: bool) -> i
     except NotATrajectory as error:
         raise click.BadParameter(printable(str(error)), param_hint="PATH") from None
     if html_file is not None and shown is not None:
-        with _writing(html_file) as out:
+        with writing(html_file) as out:
             for piece in shown:
                 out.write(piece)
         return 0
@@ -89,27 +86,3 @@ def _chosen(rows: list[Row], task: str) -> Row:
     near = difflib.get_close_matches(task, [row.id for row in rows], n=1)
     hint = f"; did you mean {printable(near[0])}?" if near else ""
     raise click.BadParameter(f"the run has no task {printable(task)}{hint}", param_hint="--task")
-
-
-@contextlib.contextmanager
-def _writing(file: str) -> Iterator[TextIO]:
-    """All of it or nothing: half a page takes no other's place. What is no file, /dev/null or a FIFO, is written as it is."""
-    if file == "-":
-        with open(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as out:
-            yield out
-    elif os.path.exists(file) and not os.path.isfile(file):
-        with open(file, "w", encoding="utf-8") as out:
-            yield out
-    else:
-        file = os.path.realpath(file)
-        handle, made = tempfile.mkstemp(dir=os.path.dirname(file))
-        try:
-            with open(handle, "w", encoding="utf-8") as out:
-                yield out
-            mask = os.umask(0o077)
-            os.umask(mask)
-            os.chmod(made, 0o666 & ~mask)
-            os.replace(made, file)
-        except BaseException:
-            os.unlink(made)
-            raise
