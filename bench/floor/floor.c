@@ -1,8 +1,9 @@
 /* lisrt-floor OWNER LAYER... -- SOURCE=TARGET...: answers lines on stdin with nanoseconds on stdout.
  *
  *   create, exec, fork, destroy    one operation on one sandbox: "ok NS"
- *   many N JOBS COMMANDS           N sandboxes alive at once, JOBS operations in flight, COMMANDS in each: three lines, for
- *                                  create, exec, destroy: the wall-clock time, then how long each took and when it ended
+ *   many N JOBS COMMANDS [SCRIPT]  N sandboxes alive at once, JOBS operations in flight, COMMANDS in each, /bin/true or bash
+ *                                  with that script: three lines, for create, exec, destroy: the wall-clock time, then how
+ *                                  long each took and when it ended
  * OWNER is an empty directory for what sandboxes write. Ends with its stdin, and everything with it. */
 #define _GNU_SOURCE
 #include "floor.h"
@@ -240,13 +241,15 @@ static int serve(const char *owner, int argc, char **argv) {
         return 1;
     }
     puts("ok 0");
-    char line[128];
+    char line[4096];
     while (fgets(line, sizeof line, stdin)) {
-        int n, jobs, commands;
+        int n, jobs, commands, script = 0;
         line[strcspn(line, "\n")] = 0;
-        if (sscanf(line, "many %d %d %d", &n, &jobs, &commands) == 3 && n > 0 && jobs > 0 && commands > 0)
+        if (sscanf(line, "many %d %d %d %n", &n, &jobs, &commands, &script) == 3 && n > 0 && jobs > 0 && commands > 0) {
+            world.script = script && line[script] ? line + script : NULL;
             do_many(&world, n, jobs, commands);
-        else
+            world.script = NULL;
+        } else
             do_one(&world, line);
     }
     remove_all();

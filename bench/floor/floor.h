@@ -19,6 +19,7 @@ struct world {
     const char *lower; /* as overlayfs takes it: what the lean namespace knows the layers by */
     const struct floor_bind *binds; /* of the image */
     int nbinds;
+    const char *script; /* what commands of sandboxes made from now on are: for bash; NULL for /bin/true */
 };
 struct floor_bind {
     const char *place, *target; /* in the lean namespace; below the new root */
@@ -33,7 +34,7 @@ struct box {
 int floor_create(struct world *world, struct box *box);
 int floor_ready(struct box *box);
 
-/* A command that runs: /bin/true, its output in two pipes. */
+/* A command that runs: /bin/true, or a script; its output in two pipes. */
 struct run {
     int out[2];
 };

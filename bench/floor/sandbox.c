@@ -124,9 +124,11 @@ static void lower_privileges(const struct world *world, int proc) {
     TRY(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program));
 }
 
-static void run_true(const int fds[2]) __attribute__((noreturn));
-static void run_true(const int fds[2]) {
-    static char *const argv[] = {"/bin/true", NULL};
+static void run(const char *script, const int fds[2]) __attribute__((noreturn));
+static void run(const char *script, const int fds[2]) {
+    char *const of_script[] = {"/bin/bash", "-c", (char *)(uintptr_t)script, NULL};
+    char *const of_true[] = {"/bin/true", NULL};
+    char *const *argv = script ? of_script : of_true;
     static char *const envp[] = {"HOME=/root", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                                  "LANG=C.UTF-8", NULL};
     setsid();
@@ -139,15 +141,15 @@ static void run_true(const int fds[2]) {
     _exit(127);
 }
 
-static void serve(int sock) __attribute__((noreturn));
-static void serve(int sock) {
+static void serve(const char *script, int sock) __attribute__((noreturn));
+static void serve(const char *script, int sock) {
     int fds[LIS_MAX_FDS], nfds, status;
     char byte = 'r';
     TRY(send(sock, &byte, 1, MSG_NOSIGNAL));
     while (nfds = 0, lis_receive(sock, 0, &byte, 1, fds, &nfds) == 1 && nfds == 2) {
         pid_t pid = fork();
         if (pid == 0)
-            run_true(fds);
+            run(script, fds);
         close(fds[0]);
         close(fds[1]);
         TRY(pid);
@@ -175,7 +177,7 @@ static void become(const struct world *world, const struct box *box, int sock, i
     lower_privileges(world, proc);
     TRY(dup2(sock, 3));
     sys_close_range(4, ~0u, 0);
-    serve(3);
+    serve(world->script, 3);
 }
 
 int floor_create(struct world *world, struct box *box) {

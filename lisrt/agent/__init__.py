@@ -6,7 +6,7 @@
     episode = agent.run_sync("How many of the reports mention mergers?", input_dir="reports")
     print(episode.exit_reason, episode.answer)
 
-Needs the openai package: `pip install 'lisrt[agent]'`. The tools (`AsyncTools`, `Tools`) need nothing.
+A model's server behind TLS or a proxy needs the openai package: `pip install 'lisrt[agent]'`. All else needs nothing.
 """
 
 from lisrt.agent.batch import Batch, TaskResult

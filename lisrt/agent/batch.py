@@ -20,6 +20,7 @@ from lisrt.agent.folder import Place, RunFolder, begun, clear
 from lisrt.agent.reply import TokenUsage
 from lisrt.agent.resume import has_ended
 from lisrt.agent.task import BadTask, Task
+from lisrt.agent.transport import require
 from lisrt.errors import HostError
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ __all__ = ["Batch", "TaskResult"]
 DESCRIPTORS = 12
 """Open files that an episode may need at a time."""
 _OTHERS = 128
+
+_FEWEST_ERRORS = 10
+"""Model errors in a row before a batch gives up, however few tasks run at once."""
 
 _RETRIED = (ExitReason.SANDBOX_ERROR, ExitReason.SANDBOX_DIED)
 
@@ -67,9 +71,12 @@ class Batch:
     (`UNFINISHED`); they, and those that were in the middle, go on from their checkpoint, or begin again. checkpoint: whether the
     files of a sandbox are kept after its turns, see `Agent.checkpoint`. fault_retries: how often a task is begun again on a fresh
     sandbox after a fault of one. stop: once set, no task is begun any more and those that run are stopped; they are no results,
-    and go on with `resume`. watch: called with a task's id and each record of its trajectory.
+    and go on with `resume`. max_model_errors: when so many tasks in a row have ended with `model_error`, no other is begun, and
+    `gave_up` says so; by default twice the concurrency, but at least 10. watch: called with a task's id and each record of its
+    trajectory.
 
-    Iterating raises HostError where this process may have too few open files, FileExistsError and FileNotFoundError, see
+    Iterating raises HostError where this process may have too few open files, ModuleNotFoundError where the openai package is
+    needed for the model's server and missing, FileExistsError and FileNotFoundError, see
     `RunFolder`, and OSError when a result can't be written.
     """
 
@@ -84,10 +91,13 @@ class Batch:
         checkpoint: bool = False,
         fault_retries: int = 2,
         stop: asyncio.Event | None = None,
+        max_model_errors: int | None = None,
         watch: Callable[[str, dict[str, Any]], None] | None = None,
     ) -> None:
         if concurrency < 1 or fault_retries < 0:
             raise ValueError("concurrency is 1 or more, fault_retries 0 or more")
+        if max_model_errors is not None and max_model_errors < 1:
+            raise ValueError("max_model_errors is 1 or more")
         if folder is None and (resume or checkpoint):
             raise ValueError("resume and checkpoint need a folder")
         if checkpoint:
@@ -96,11 +106,17 @@ class Batch:
         self._folder = None if folder is None else RunFolder(folder, resume=resume)
         self._checkpoint, self._retries, self._watch = checkpoint, fault_retries, watch
         self._stop = stop or asyncio.Event()
+        self._most_errors = max_model_errors or max(_FEWEST_ERRORS, 2 * concurrency)
+        self._errors = 0
         self.before: Counter[str] = Counter()
         """Tasks that had ended before, by their exit reason."""
+        self.gave_up: str | None = None
+        """Why no more tasks were begun, where it is the model's server that is to blame."""
 
     async def __aiter__(self) -> AsyncIterator[TaskResult]:
         _check_descriptors(descriptors_for(self._concurrency))
+        require(self._agent.model.base_url)
+        self._errors, self.gave_up = 0, None
         done: asyncio.Queue[TaskResult | BaseException | None] = asyncio.Queue(maxsize=self._concurrency)
         with self._folder or contextlib.nullcontext():
             coming = self._coming()
@@ -176,17 +192,24 @@ class Batch:
 
     async def _work(self, coming: Iterator[Task | BadTask], done: asyncio.Queue[TaskResult | BaseException | None]) -> None:
         try:
-            while not self._stop.is_set() and (task := next(coming, None)) is not None:
+            while not self._stop.is_set() and self.gave_up is None and (task := next(coming, None)) is not None:
                 if isinstance(task, BadTask):
                     result = TaskResult(task, _no_episode(ExitReason.BAD_TASK, task.error))
                 else:
                     result = await self._solve(task)
+                    self._look_at(result.episode)
                 if self._folder is not None and result.episode.exit_reason is not ExitReason.STOPPED:
                     await asyncio.to_thread(self._folder.add, result.line(self._folder.path))  # which waits for the disk
                 await done.put(result)
             await done.put(None)
         except Exception as error:  # the tasks or the results can't be read or written: whoever iterates is told
             await done.put(error)
+
+    def _look_at(self, episode: Episode) -> None:
+        """A server that is gone for good would otherwise use up all tasks, each after its retries."""
+        self._errors = self._errors + 1 if episode.exit_reason is ExitReason.MODEL_ERROR else 0
+        if self._errors >= self._most_errors:
+            self.gave_up = f"{self._errors} tasks in a row ended with model_error, the last so: {episode.error}"
 
     async def _solve(self, task: Task) -> TaskResult:
         place = None if self._folder is None else self._folder.place(task.id)

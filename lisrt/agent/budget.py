@@ -5,7 +5,7 @@ from __future__ import annotations
 from lisrt.agent.conversation import Conversation
 from lisrt.agent.episode import AgentLimits, ExitReason
 
-__all__ = ["spent"]
+__all__ = ["not_enforced", "spent"]
 
 
 def spent(limits: AgentLimits, talk: Conversation, cost: float | None) -> tuple[ExitReason, str] | None:
@@ -19,3 +19,12 @@ def spent(limits: AgentLimits, talk: Conversation, cost: float | None) -> tuple[
     if limits.max_tool_time is not None and talk.tool_time >= limits.max_tool_time:
         return ExitReason.MAX_TOOL_TIME, f"the tools took {talk.tool_time:.1f} s, of {limits.max_tool_time:g}"
     return None
+
+
+def not_enforced(limits: AgentLimits, talk: Conversation) -> list[str]:
+    """In words, where a budget could not bind since the server does not count tokens."""
+    budgets = ("max_tokens", "max_context", "max_cost")
+    given = [name for name in budgets if getattr(limits, name) is not None]
+    if not given or not talk.uncounted:
+        return []
+    return [f"not enforced: {', '.join(given)}: {talk.uncounted} of {talk.turns} replies came without their number of tokens"]

@@ -7,7 +7,6 @@ Nothing that a server sends is taken on trust: a reply is checked field by field
 from __future__ import annotations
 
 import asyncio
-import importlib
 import itertools
 import json
 import math
@@ -22,15 +21,13 @@ from typing import Any
 
 from lisrt.agent.model import Model
 from lisrt.agent.reply import BadReply, Reply, parse_reply
+from lisrt.agent.transport import Answer, NoAnswer, Transport, way_to
 
-__all__ = ["ChatClient", "ContextExceeded", "ModelError", "Retry", "connection", "load_openai"]
+__all__ = ["ChatClient", "ContextExceeded", "ModelError", "Retry", "connection"]
 
 # Longest waits between two tries, in seconds: our own back-off, and what a server may ask for in Retry-After.
 MAX_BACKOFF = 60.0
 MAX_RETRY_AFTER = 600.0
-
-# Asks the library for the response as it came.
-_RAW = {"X-Stainless-Raw-Response": "true"}
 
 _RETRY_STATUSES = frozenset({408, 409, 429})
 
@@ -100,10 +97,9 @@ class _Transient(Exception):
 class ChatClient:
     """A model's endpoint, see `connection`. Any number of episodes may use it at once."""
 
-    def __init__(self, model: Model, client: Any) -> None:
-        self._openai = load_openai()
+    def __init__(self, model: Model, transport: Transport) -> None:
         self._model = model
-        self._client = client
+        self._transport = transport
 
     async def complete(
         self,
@@ -145,40 +141,32 @@ class ChatClient:
         return {"model": self._model.name, "messages": messages, **fields, **sampling, **self._model.extra_body}
 
     async def _post(self, request: Mapping[str, Any]) -> str:
-        """One try: the body of a successful response, unread by the client library."""
-        openai = self._openai
+        """One try: the body of a successful response."""
         try:
-            # The library's own timeout restarts with every chunk received; this one does not.
             async with asyncio.timeout(self._model.request_timeout):
-                # Not chat.completions.create: that walks through all messages, each turn again, to bring them into a form that
-                # they have; half of what a turn of forty messages cost.
-                response = await self._client.post(
-                    "/chat/completions",
-                    cast_to=object,
-                    body=request,
-                    options={"headers": _RAW, "timeout": self._model.request_timeout},
-                )
-        except (TimeoutError, openai.APITimeoutError) as error:
+                answer = await self._transport.post(request)
+        except TimeoutError as error:
             reason = f"no reply within {self._model.request_timeout:g} s"
             raise _Transient(reason, "raise request_timeout, or see why the server is slow") from error
-        except openai.APIConnectionError as error:
-            cause = error.__cause__ or error
-            raise _Transient(f"no connection: {cause}", "is the server running, and reachable from here?") from error
-        except openai.APIStatusError as error:
-            raise self._refusal(error) from error
-        except openai.OpenAIError as error:
-            raise self._error(str(error), "check the settings of the model") from error
-        return str(response.http_response.text)
+        except NoAnswer as error:
+            reason = self._clean(f"no connection: {error}")
+            raise (self._error(reason, error.hint) if error.final else _Transient(reason, error.hint)) from error
+        if not 200 <= answer.status < 300:
+            raise self._refusal(answer)
+        return answer.text
 
-    def _refusal(self, error: Any) -> ModelError | _Transient:
-        status, headers = int(error.status_code), error.response.headers
-        message, code = refusal_text(self._clean(error.response.text))  # before it is cut: half a key is one, too
+    def _refusal(self, answer: Answer) -> ModelError | _Transient:
+        status = answer.status
+        message, code = refusal_text(self._clean(answer.text))  # before it is cut: half a key is one, too
         reason = f"HTTP {status}: {message}"
         if code in _CONTEXT_CODES or (status != 429 and _CONTEXT_WORDS.search(message)):
             return ContextExceeded(self._clean(f"{reason} ({self._model.public_url})"), room_left(message))
         if status in _RETRY_STATUSES or status >= 500:
             hint = "the server is overloaded or failing: look at its log, or try again later"
-            return _Transient(reason, hint, retry_after(headers, now=time.time()))
+            return _Transient(reason, hint, retry_after(answer.headers, now=time.time()))
+        if status < 400:  # not followed: neither the key nor the conversation goes where nobody has named
+            where = answer.headers.get("location", "nowhere")[:200]
+            return self._error(f"HTTP {status}: moved to {where!r}", "if that is right, make it the base URL")
         return self._error(reason, _HINTS.get(status, "the server does not accept the request: see its message"))
 
     def _error(self, reason: str, hint: str) -> ModelError:
@@ -202,65 +190,9 @@ def room_left(message: str) -> int:
 
 @asynccontextmanager
 async def connection(model: Model) -> AsyncIterator[ChatClient]:
-    """A client for that model, which all episodes of an event loop share: one has megabytes of TLS settings, and connections that
-    are open already. The last to leave closes it."""
-    key = (asyncio.get_running_loop(), model.base_url, model.api_key)
-    pools = _connections.setdefault(key, [])
-    shared = next((one for one in pools if one.users < _USERS), None)
-    if shared is None:
-        shared = _Shared(_open_client(model))
-        pools.append(shared)
-    shared.users += 1
-    try:
-        yield ChatClient(model, shared.client)
-    finally:
-        shared.users -= 1
-        if not shared.users:
-            pools.remove(shared)
-            if not pools:
-                _connections.pop(key, None)
-            await shared.client.close()
-
-
-@dataclass
-class _Shared:
-    client: Any
-    users: int = 0
-
-
-_connections: dict[tuple[asyncio.AbstractEventLoop, str, str | None], list[_Shared]] = {}
-# The library's pool looks at all its connections for each request: with hundreds in one that was most of what a turn cost.
-_USERS = 32
-
-
-def _open_client(model: Model) -> Any:
-    openai = load_openai()
-    limits = type(openai.DEFAULT_CONNECTION_LIMITS)  # httpx's in openai 1 and 2, httpx2's in 3
-    client = openai.AsyncOpenAI(
-        api_key=model.api_key or "none",
-        base_url=model.base_url,
-        max_retries=0,
-        # Its own keeps 100 connections open: of 512 episodes the others would make a new one for each turn.
-        http_client=openai.DefaultAsyncHttpxClient(
-            limits=limits(max_connections=None, max_keepalive_connections=None)
-        ),
-    )
-    # All three come from the environment and would go to any server; this one was named explicitly. Of OPENAI_CUSTOM_HEADERS,
-    # which openai 2 and 3 read, an Authorization took the place of our own; there is no public way to leave them out.
-    client.organization = client.project = None
-    client._custom_headers = {}
-    return client
-
-
-def load_openai() -> Any:
-    """The openai package. Raises ModuleNotFoundError with the command that installs it."""
-    try:
-        return importlib.import_module("openai")
-    except ModuleNotFoundError as error:
-        if error.name != "openai":
-            raise
-        text = "the agent needs the openai package: pip install 'lisrt[agent]'"
-        raise ModuleNotFoundError(text, name="openai") from None
+    """A client for that model; what it has open is shared by the episodes of an event loop, see `way_to`."""
+    async with way_to(model.base_url, model.api_key) as transport:
+        yield ChatClient(model, transport)
 
 
 def retry_delay(base: float, attempt: int, asked: float | None) -> float:

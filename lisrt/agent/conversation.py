@@ -30,7 +30,8 @@ class Conversation:
         """Replies."""
         self.idle = 0
         """Replies in a row without a call."""
-        self.usage = TokenUsage()
+        self.uncounted = 0
+        """Of those, how many came without their number of tokens."""
         self.context = 0
         """Tokens of the last request and its reply."""
         self.tool_time = 0.0
@@ -39,6 +40,12 @@ class Conversation:
         self.memory_peak = 0
         self.written = 0
         self._observations: list[int] = []
+        self._used = self._lost = TokenUsage()
+
+    @property
+    def usage(self) -> TokenUsage:
+        """Tokens of all turns, those included that a resumed episode has taken back: they were paid for."""
+        return self._used + self._lost
 
     def apply(self, record: Record) -> None:
         """What a record adds. Kinds that add nothing are passed over."""
@@ -54,6 +61,8 @@ class Conversation:
             case "hint":
                 last = self.messages[-1]
                 last["content"] = f"{last['content'] or ''}\n{record['content']}"
+            case "resume":
+                self._lost = TokenUsage(**record.get("lost", {}))
             case "trim":
                 self.context = 0  # nobody has counted it yet
                 for at in record["messages"]:
@@ -81,7 +90,8 @@ class Conversation:
         self.messages.append(self._protocol.said(reply, with_reasoning=self._with_reasoning))
         self.idle = 0 if self.calls(reply) else self.idle + 1
         usage = TokenUsage(**record["usage"])
-        self.usage += usage
+        self._used += usage
+        self.uncounted += not usage.total
         self.context = usage.total
 
     def _answer(self, record: Record) -> None:

@@ -46,6 +46,7 @@ class Journal:
             from_checkpoint=before.saved is not None,
             taken_back=before.taken_back,
             uncertain=before.uncertain,
+            lost=asdict(before.lost),
             versions=versions(),
             **settings,
         )

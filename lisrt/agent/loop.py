@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lisrt.agent.client import load_openai
 from lisrt.agent.episode import AgentLimits, Episode
 from lisrt.agent.model import Model
 from lisrt.agent.prompts import LIS02, REMINDER, SYSTEM, TASK, Prompts, limited
@@ -23,6 +22,7 @@ from lisrt.agent.tools import Definition, lis02
 from lisrt.agent.tools.standard import WITHOUT, definitions
 from lisrt.agent.tools.toolbox import PROFILES, SHELLS
 from lisrt.agent.trajectory import TrajectoryWriter, read_trajectory
+from lisrt.agent.transport import require
 from lisrt.aio import AsyncSandbox
 
 __all__ = ["LIS02_LIMITS", "OVERFLOWS", "Agent"]
@@ -136,10 +136,10 @@ class Agent:
         watch: called with each record of the trajectory.
 
         Failures of the model's server and of the sandbox are not raised: `exit_reason` tells. Raises
-        ModuleNotFoundError without the openai package, NotADirectoryError for a wrong `input_dir`,
+        ModuleNotFoundError where the openai package is needed and missing, NotADirectoryError for a wrong `input_dir`,
         FileExistsError for a `trajectory` that exists, OSError when the trajectory cannot be written.
         """
-        load_openai()
+        require(self.model.base_url)
         job = Task(task) if isinstance(task, str) else task
         if input_dir is not None:
             job = replace(job, input_dir=_directory(input_dir))
@@ -162,7 +162,7 @@ class Agent:
         tool calls that had run, or may have. task: with the files, which the trajectory does not hold; needed where there is no
         checkpoint. Else as `run`. Raises ValueError for an episode that has ended, or whose settings were others.
         """
-        load_openai()
+        require(self.model.base_url)
         target = None if output_dir is None else Path(output_dir)
         with TrajectoryWriter(trajectory, watch, goes_on=True) as log:
             before = Unfinished.of(read_trajectory(trajectory), self.checkpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -69,7 +70,7 @@ class Model:
         if not self.name:
             raise ValueError("the model name is empty")
         parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # .port raises for other nonsense
             raise ValueError(f"the base URL must begin with http:// or https://, not {self.base_url!r}")
         if self.api_key and not (self.api_key.isascii() and self.api_key.isprintable()):
             raise ValueError("the API key holds characters that cannot be sent (a line end, perhaps)")
@@ -81,6 +82,10 @@ class Model:
             raise ValueError(f"reasoning is 'resend' or 'drop', not {self.reasoning!r}")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, not {self.max_tokens}")
+        try:
+            json.dumps([self.sampling(), dict(self.extra_body)], allow_nan=False, ensure_ascii=False).encode()
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"the sampling settings and extra_body must be what JSON can carry: {error}") from error
 
     @property
     def public_url(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from lisrt.agent.conversation import Record, effective, replayed
 from lisrt.agent.episode import UNFINISHED, ExitReason
-from lisrt.agent.reply import read_message
+from lisrt.agent.reply import TokenUsage, read_message
 from lisrt.agent.task import Task
 
 __all__ = ["Unfinished", "has_ended", "submitted"]
@@ -45,6 +45,8 @@ class Unfinished:
     """Ids of those that were asked for, and may have run."""
     seconds: float
     """How long it took to get there."""
+    lost: TokenUsage
+    """Of all turns that were taken back, now and at earlier times."""
 
     @classmethod
     def of(cls, records: Sequence[Record], checkpoint: Path | None) -> Unfinished:
@@ -61,7 +63,8 @@ class Unfinished:
                     at, saved = place, checkpoint / record["directory"]
         after = known[at + 1 :]
         ran = [record["id"] for record in after if record["type"] == "tool"]
-        return cls(known[: at + 1], saved, tuple(ran), tuple(_asked(known, after)), _seconds(known[: at + 1]))
+        stays = known[: at + 1]
+        return cls(stays, saved, tuple(ran), tuple(_asked(known, after)), _seconds(stays), _lost(records, stays))
 
     def check(self, settings: Mapping[str, Any], reasoning: str, tools: Sequence[Mapping[str, Any]]) -> None:
         """ValueError where the episode was begun with others: its conversation could not be what the server has seen."""
@@ -86,6 +89,13 @@ def _seconds(records: Sequence[Record]) -> float:
     times = [datetime.fromisoformat(record["time"]) for record in records]
     pairs = zip(records[1:], times[1:], times[:-1], strict=True)
     return max(sum((now - before).total_seconds() for record, now, before in pairs if record["type"] != "resume"), 0.0)
+
+
+def _lost(records: Sequence[Record], stays: Sequence[Record]) -> TokenUsage:
+    """What the replies took that don't stay."""
+    kept = {id(record) for record in stays}
+    gone = (record for record in records if record["type"] == "response" and id(record) not in kept)
+    return sum((TokenUsage(**record["usage"]) for record in gone), TokenUsage())
 
 
 def _asked(known: Sequence[Record], after: Sequence[Record]) -> list[str]:

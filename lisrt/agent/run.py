@@ -10,7 +10,6 @@ What is known of the episode is its conversation, and that is made of the record
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lisrt import saving
-from lisrt.agent.budget import spent
+from lisrt.agent.budget import not_enforced, spent
 from lisrt.agent.checkpoint import Checkpoints, NotKept
 from lisrt.agent.client import ChatClient, ContextExceeded, ModelError, Retry, connection
+from lisrt.agent.clock import Stopped, TimeIsUp, until
 from lisrt.agent.collect import check_without, collect, mounted, prepare
 from lisrt.agent.conversation import Conversation
 from lisrt.agent.episode import Episode, ExitReason
@@ -136,21 +136,8 @@ class Run:
         """Prepare and converse, and say how it ended."""
         limit = self._limits.wall_timeout
         left = None if limit is None else max(limit - (time.monotonic() - self._started), 0.0)
-        clock = asyncio.timeout(left)
-        loop = asyncio.get_running_loop()
-        watcher = loop.create_task(self._stop.wait())
-        stopped = False
-
-        def end_now(task: asyncio.Task[Any]) -> None:
-            nonlocal stopped
-            if not task.cancelled():
-                with contextlib.suppress(RuntimeError):  # the episode's time ended a moment before
-                    clock.reschedule(loop.time())
-                    stopped = True
-
-        watcher.add_done_callback(end_now)
         try:
-            async with clock:
+            async with until(self._stop, left):
                 await self._prepare(box)
                 self._ready = True
                 return await self._converse(box, client)
@@ -160,16 +147,11 @@ class Run:
         except ModelError as error:
             self._errors.append(str(error))
             return ExitReason.MODEL_ERROR
-        except TimeoutError:
-            if not clock.expired():
-                raise
-            if stopped:
-                return ExitReason.STOPPED
+        except Stopped:
+            return ExitReason.STOPPED
+        except TimeIsUp:
             self._errors.append(f"the episode took longer than {limit:g} s")
             return ExitReason.TIMEOUT
-        finally:
-            watcher.remove_done_callback(end_now)
-            watcher.cancel()
 
     async def _prepare(self, box: AsyncSandbox) -> None:
         """The directories that the prompt speaks of, and the task's files."""
@@ -320,10 +302,14 @@ class Run:
         self._journal.note("reminder", turn=self._talk.turns, content=self._texts["last"])
         fields = self._protocol.fields(self._definitions, last=True)
         try:
-            async with asyncio.timeout(self._limits.collect_timeout):
+            async with until(self._stop, self._limits.collect_timeout):
                 reply = await self._ask(client, fields, last=True)
-        except (ModelError, TimeoutError) as error:
-            self._errors.append(f"no answer could be asked for: {error}")
+        except Stopped:
+            self._errors.append("no answer was asked for: the episode was stopped")
+            return
+        except (ModelError, TimeIsUp) as error:
+            said = str(error) or f"no reply within {self._limits.collect_timeout:g} s"
+            self._errors.append(f"no answer could be asked for: {said}")
             return
         self._journal.reply(reply)
         for call in self._talk.calls(reply):
@@ -337,6 +323,7 @@ class Run:
 
     def _end(self) -> Episode:
         talk = self._talk
+        self._errors += not_enforced(self._limits, talk)
         episode = Episode(
             answer=self._answer,
             exit_reason=self._reason,

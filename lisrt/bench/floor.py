@@ -75,9 +75,14 @@ class Floor:
         """Seconds until it is dead; its files are deleted after that."""
         return self._ask("destroy")
 
-    def many(self, count: int, jobs: int, commands: int) -> dict[str, Times]:
-        """So many alive at once, `jobs` operations in flight: "create", "exec" (`commands` in each), "destroy"."""
-        self._send(f"many {count} {jobs} {commands}")
+    def many(self, count: int, jobs: int, commands: int, script: str = "") -> dict[str, Times]:
+        """So many alive at once, `jobs` operations in flight: "create", "exec" (`commands` in each), "destroy".
+
+        A command is /bin/true, or `bash -c script`, a line of at most 4,000 bytes; one that fails is a BackendError.
+        """
+        if "\n" in script or len(script.encode()) > 4000:
+            raise ValueError("the script is one line of at most 4,000 bytes")
+        self._send(f"many {count} {jobs} {commands} {script}")
         times = {}
         for _ in range(3):
             name, wall, *pairs = self._answer().split()

@@ -56,6 +56,7 @@ def defaults(named: str | None, command: click.Command | None) -> dict[str, Any]
             raise ValueError(
                 f"{path} sets {unsafe[0]}, which only a file that was named may do: --config {path}, or $LISRT_CONFIG"
             )
+        _check(here, command, path)
         if here and path.name == FILE and not is_named:
             tell(f"lisrt: settings of ./{path}: {', '.join(sorted(here))}")
         found |= here
@@ -100,6 +101,18 @@ def _table(tables: dict[str, Any], table: str, known: dict[str, str], path: Path
         if key not in known:
             raise ValueError(f"{path}: [{table}] has an unknown key {key!r}; known are {', '.join(sorted(known))}")
     return {known[key]: value for key, value in values.items()}
+
+
+def _check(values: dict[str, Any], command: click.Command, path: Path) -> None:
+    """ValueError for what that option can't be: from click alone nobody would learn which file it is from."""
+    context = click.Context(command)
+    for one in command.params:
+        if one.name in values:
+            try:
+                one.type_cast_value(context, values[one.name])
+            except click.BadParameter as error:
+                key = max(one.opts, key=len).lstrip("-").replace("-", "_")
+                raise ValueError(f"{path}: {key}: {error.message}") from None
 
 
 def _sandbox_parameters() -> list[click.Parameter]:

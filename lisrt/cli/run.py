@@ -19,6 +19,7 @@ from click.core import ParameterSource
 
 from lisrt.agent import Agent, Episode, ExitReason, Task, read_trajectory
 from lisrt.agent.resume import submitted
+from lisrt.agent.transport import require
 from lisrt.agent.view.words import visible
 from lisrt.cli import SANDBOX_FAULT
 from lisrt.cli.agent_options import agent_options, make_agent
@@ -92,6 +93,10 @@ def command(context: click.Context, /, **options: Any) -> int:
         raise click.UsageError("what is kept in memory can't be kept for --resume: leave out --checkpoint, or --writable tmpfs")
     own["checkpoint"] = False if in_memory else own["checkpoint"]
     agent = make_agent(options)
+    try:
+        require(agent.model.base_url)
+    except ModuleNotFoundError as error:
+        raise click.ClickException(str(error)) from None
     where.mkdir(parents=True, exist_ok=True)
     if resume is None:
         save_options(context, where)

@@ -137,19 +137,25 @@ def run_tasks(agent: Agent, where: Path, own: dict[str, Any], *, resume: bool) -
         "fault_retries": own["fault_retries"],
         "watch": tally.watch,
     }
-    received = asyncio.run(_run(agent, tasks, batch_options, tally, quiet=own["quiet"]))
+    received, gave_up = asyncio.run(_run(agent, tasks, batch_options, tally, quiet=own["quiet"]))
     if own["as_json"]:
-        click.echo(json.dumps({**tally.summary(), "output": str(where)}, indent=1))
+        click.echo(json.dumps({**tally.summary(), "gave_up": gave_up, "output": str(where)}, indent=1))
     else:
         tell(f"lisrt: {tally.line()}")
         click.echo(str(where))
     if received:
         tell(f"lisrt: stopped; go on with: lisrt run --resume {where}")
         return 128 + received[0]
+    if gave_up:
+        tell(f"lisrt: gave up: {ascii(gave_up)[1:-1]}")
+        tell(f"lisrt: once the model's server is well, go on with: lisrt run --resume {where}")
     return 0 if (tally.reasons + tally.before).keys() <= {ExitReason.SUBMITTED} else 1
 
 
-async def _run(agent: Agent, tasks: list[Any], options: dict[str, Any], tally: Tally, *, quiet: bool) -> list[int]:
+async def _run(
+    agent: Agent, tasks: list[Any], options: dict[str, Any], tally: Tally, *, quiet: bool
+) -> tuple[list[int], str | None]:
+    """The signals that came, and why the batch gave up, if it did."""
     console = Console(stderr=True)
     shown = Live(tally, console=console, refresh_per_second=4) if console.is_terminal and not quiet else None
     with Signals() as signals, shown or contextlib.nullcontext():
@@ -160,7 +166,7 @@ async def _run(agent: Agent, tasks: list[Any], options: dict[str, Any], tally: T
             if shown is None and not quiet:
                 tell(_result_line(result))
         tally.before = batch.before
-    return signals.received
+    return signals.received, batch.gave_up
 
 
 def _result_line(result: TaskResult) -> str:

@@ -38,7 +38,7 @@ GET_FILE = Definition(
     f"At most {MAX_FILE} bytes.",
     {
         "type": "object",
-        "properties": {"path": {"type": "string", "description": "Absolute, or relative to the working directory."}},
+        "properties": {"path": {"type": "string", "description": "Absolute, or relative to where the shell began."}},
         "required": ["path"],
         "additionalProperties": False,
     },

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from support.fresh import environment
-from support.model_server import ModelServer, Request, call
+from support.model_server import ModelServer, Request, call, refusal
 from support.waiting import eventually
 
 from lisrt import AsyncSandbox, SetupError
@@ -231,6 +231,40 @@ def test_one_task_that_fails_inside_lisrt_ends_alone(tmp_path: Path) -> None:
     assert results["good"].exit_reason is ExitReason.SUBMITTED
     assert results["bad"].exit_reason is ExitReason.INTERNAL_ERROR
     assert "FileExistsError" in (results["bad"].error or "")
+
+
+def test_a_server_that_is_gone_does_not_use_up_all_tasks(tmp_path: Path) -> None:
+    """None is begun any more once so many in a row have failed for it; they are done when it is back."""
+    down = True
+
+    def step(request: Request) -> Any:
+        return refusal(503, "down") if down and number_of(request) >= 5 else solver(request)
+
+    with ModelServer(step) as server:
+        agent = Agent(Model("m", server.base_url, retries=0))
+        batch = Batch(agent, tasks(100), concurrency=2, folder=tmp_path)
+        results = run(batch)
+        reasons = Counter(one.episode.exit_reason for one in results)
+        assert reasons[ExitReason.SUBMITTED] == 5
+        assert 10 <= reasons[ExitReason.MODEL_ERROR] <= 10 + 2
+        assert "in a row" in (batch.gave_up or "") and "503" in (batch.gave_up or "")
+        down = False
+        again = Batch(agent, tasks(100), concurrency=8, folder=tmp_path, resume=True)
+        run(again)
+    assert again.gave_up is None
+    assert [one["exit_reason"] for one in lines(tmp_path)] == ["submitted"] * 100
+
+
+def test_errors_that_are_not_in_a_row_don_t_end_a_batch() -> None:
+    def step(request: Request) -> Any:
+        return refusal(400, "no") if number_of(request) % 3 else solver(request)
+
+    with ModelServer(step) as server:
+        batch = Batch(Agent(Model("m", server.base_url, retries=0)), tasks(30), concurrency=1, max_model_errors=3)
+        results = run(batch)
+    assert (len(results), batch.gave_up) == (30, None)
+    with pytest.raises(ValueError, match="max_model_errors"):
+        Batch(Agent(Model("m", "http://localhost:1/v1")), [], max_model_errors=0)
 
 
 #: A batch in a process of its own: the folder, the base URL, a directory that sandboxes write into, how many tasks.

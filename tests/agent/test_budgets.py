@@ -1,10 +1,15 @@
 """What an episode may use: turns are not all. Each end has its reason, and a model may be asked for an answer."""
 
+import asyncio
+import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.model_server import Completion, ModelServer, Raw, Request, call, refusal, say
+from support.waiting import not_blocked
 
 from lisrt.agent import (
     Agent,
@@ -164,3 +169,42 @@ def test_the_model_may_ask_for_more_time_and_not_for_all() -> None:
     assert "slept" in observe(timeout=15)
     assert "Timed out after 0.2 s" in observe(timeout=0.2)
     assert "up to 20 seconds" in observe(timeout=21)
+
+
+def test_a_forced_answer_can_be_stopped() -> None:
+    """It is not waited for when the caller wants an end."""
+    hangs = threading.Event()
+    asked: list[Callable[[], object]] = []
+
+    async def run(server: ModelServer) -> Episode:
+        stop, last = asyncio.Event(), asyncio.Event()
+        asked.append(partial(asyncio.get_running_loop().call_soon_threadsafe, last.set))
+        agent = Agent(Model("m", server.base_url), force_answer=True, limits=AgentLimits(max_turns=1))
+        task = asyncio.create_task(agent.run("x", stop=stop))
+        await last.wait()
+        stop.set()
+        return await task
+
+    def step(request: Request) -> Any:
+        if len(server.requests) == 2:
+            asked[0]()
+            hangs.wait()
+        return WORK
+
+    with ModelServer(step) as server:
+        with not_blocked():
+            episode = asyncio.run(run(server))
+        hangs.set()
+    assert (episode.exit_reason, episode.answer) == (ExitReason.MAX_TURNS, None)
+    assert "stopped" in (episode.error or "")
+
+
+def test_a_budget_that_could_not_bind_is_told(tmp_path: Path) -> None:
+    """A server that counts no tokens leaves nothing to hold against them."""
+    blind = Completion(WORK.message, "tool_calls", prompt_tokens=0, completion_tokens=0)
+    steps = [blind, WORK, call("submit")]
+    episode, _ = play(steps, limits=AgentLimits(max_tokens=1000), trajectory=tmp_path / "t.jsonl")
+    assert episode.exit_reason is ExitReason.SUBMITTED
+    assert episode.error == "not enforced: max_tokens: 1 of 3 replies came without their number of tokens"
+    assert read_trajectory(tmp_path / "t.jsonl")[-1]["error"] == episode.error
+    assert play([blind, call("submit")])[0].error is None

@@ -34,7 +34,7 @@ from support.model_server import (
 )
 
 from lisrt import AsyncSandbox, SetupError
-from lisrt.agent import Agent, AgentLimits, Episode, ExitReason, Model, Prompts, TokenUsage, read_trajectory
+from lisrt.agent import Agent, AgentLimits, Batch, Episode, ExitReason, Model, Prompts, TokenUsage, read_trajectory
 
 pytest.importorskip("openai")
 
@@ -628,12 +628,13 @@ def test_run_sync_inside_an_event_loop_says_so() -> None:
 def test_a_missing_package_is_told_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with ModelServer([]) as server:
-        agent = agent_for(server)
+    agent = Agent(Model("m", "https://127.0.0.1:1/v1"))
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'lisrt\[agent\]'"):
         agent.run_sync("t", trajectory=tmp_path / "run.jsonl")
-    assert not (tmp_path / "run.jsonl").exists()
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'lisrt\[agent\]'"):
+        next(Batch(agent, ["t"], folder=tmp_path / "batch").results())
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

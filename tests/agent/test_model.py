@@ -19,14 +19,25 @@ from lisrt.agent.client import (
     ModelError,
     Retry,
     connection,
-    load_openai,
     retry_after,
     retry_delay,
 )
 from lisrt.agent.reply import Reply
 from lisrt.agent.tools import schemas
+from lisrt.agent.transport import load_openai, require
 
 pytest.importorskip("openai")
+
+
+
+@pytest.fixture(autouse=True, params=["directly", "through openai"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to a server are one to whoever asks."""
+    if request.param == "through openai":
+        monkeypatch.setattr("lisrt.agent.transport.goes_directly", lambda _url: False)
+    name: str = request.param
+    return name
+
 
 HELLO = [{"role": "user", "content": "hello"}]
 KEY = "sk-very-secret"
@@ -134,6 +145,17 @@ def test_a_refusal_is_final(status: int) -> None:
 def test_a_wrong_path_says_so() -> None:
     with ModelServer([]) as server, pytest.raises(ModelError, match=r"404.*often in /v1"):
         ask(server.base_url.removesuffix("/v1"))
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_not_followed(status: int) -> None:
+    """The key and the conversation go where somebody has named, and nowhere else."""
+    with ModelServer([say("hi")]) as other:
+        where = f"{other.base_url}/chat/completions"
+        error, server = failure_of([Raw(status, "", {"Location": where})])
+    assert other.requests == []
+    assert len(server.requests) == 1
+    assert f"moved to '{where}'" in str(error)
 
 
 def test_retry_after_is_honoured() -> None:
@@ -250,6 +272,13 @@ def test_a_full_context_is_told_apart(status: int, body: dict[str, Any]) -> None
         {"retries": -1},
         {"retry_delay": -0.1},
         {"max_tokens": 0},
+        {"base_url": "http://host:port/v1"},
+        {"base_url": "http://host:0/v1"},
+        {"base_url": "http://host:70000/v1"},
+        {"temperature": float("nan")},
+        {"extra_body": {"x": float("inf")}},
+        {"extra_body": {"x": {1, 2}}},
+        {"extra_body": {"x": "\ud800"}},
     ],
 )
 def test_impossible_settings_are_refused_at_once(wrong: dict[str, Any]) -> None:
@@ -266,9 +295,12 @@ def test_the_key_is_in_no_repr_and_no_settings() -> None:
     assert KEY not in repr(model)
 
 
-def test_a_missing_package_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """Where it is needed at all."""
     monkeypatch.setitem(sys.modules, "openai", None)
+    if way == "directly":
+        require("http://127.0.0.1:1/v1")
     with pytest.raises(ModuleNotFoundError) as raised:
-        load_openai()
+        require("https://127.0.0.1:1/v1") if way == "directly" else load_openai()
     assert "pip install 'lisrt[agent]'" in str(raised.value)
     assert "\n" not in str(raised.value)

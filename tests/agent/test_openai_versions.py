@@ -1,4 +1,7 @@
-"""The same episodes with each major version of the openai package that is supported, each in a Python of its own."""
+"""The same episodes with each major version of the openai package that is supported, each in a Python of its own.
+
+Over TLS, as the package is what leads there; a server on a plain connection is reached without it.
+"""
 
 import json
 import os
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.certificates import certificate
 from support.fresh import environment, python
 from support.model_server import Answer, HangUp, ModelServer, Raw, Request, Step, call, refusal, tool_call
 from support.packages import installed
@@ -72,6 +76,12 @@ def packages(request: pytest.FixtureRequest) -> Iterator[tuple[str, Path]]:
         yield f"{major}.", installed(f"openai>={lowest() if major == '1' else major},<{int(major) + 1}")
 
 
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The server's certificate, and its key."""
+    return certificate(tmp_path_factory.mktemp("tls"))
+
+
 def play(
     packages: tuple[str, Path],
     server: ModelServer,
@@ -83,6 +93,7 @@ def play(
 ) -> list[dict[str, Any]]:
     """What became of so many episodes at once."""
     version, path = packages
+    assert server.certificate is not None
     given = {
         "packages": str(path),
         "base_url": server.base_url,
@@ -91,7 +102,8 @@ def play(
         "episodes": episodes,
     }
     paths = os.pathsep.join([str(path), environment()["PYTHONPATH"]])
-    done = python(EPISODES, cwd=cwd, env={**OTHERS, "PYTHONPATH": paths, "GIVEN": json.dumps(given)}, within=120)
+    own = {"PYTHONPATH": paths, "GIVEN": json.dumps(given), "SSL_CERT_FILE": str(server.certificate[0])}
+    done = python(EPISODES, cwd=cwd, env={**OTHERS, **own}, within=120)
     assert done.stderr == ""
     assert KEY not in done.stdout
     for trajectory in list(cwd.glob("*.jsonl")):
@@ -115,7 +127,7 @@ def without_id(name: str, **arguments: Any) -> dict[str, Any]:
     return made
 
 
-def test_trouble_passes_and_nothing_is_lost(packages: tuple[str, Path], tmp_path: Path) -> None:
+def test_trouble_passes_and_nothing_is_lost(packages: tuple[str, Path], tls: tuple[Path, Path], tmp_path: Path) -> None:
     """All that a server may do to a client before an answer, and all that an answer may hold."""
     details = {
         "prompt_tokens": 100,
@@ -132,7 +144,7 @@ def test_trouble_passes_and_nothing_is_lost(packages: tuple[str, Path], tmp_path
         answer({"content": "Both.", "tool_calls": [tool_call("execute_bash", {"command": "true"})] * 2}, **details),
         SUBMIT,
     ]
-    with ModelServer(steps) as server:
+    with ModelServer(steps, certificate=tls) as server:
         [end] = play(packages, server, tmp_path)
     assert server.violations == []
     assert (end["reason"], end["turns"], end["answer"]) == ("submitted", 3, "42"), end["error"]
@@ -159,27 +171,27 @@ def test_trouble_passes_and_nothing_is_lost(packages: tuple[str, Path], tmp_path
     ],
 )
 def test_a_refusal_has_its_reason(
-    refused: Raw, reason: str, shown: str, packages: tuple[str, Path], tmp_path: Path
+    refused: Raw, reason: str, shown: str, packages: tuple[str, Path], tls: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    with ModelServer([call("execute_bash", command="true"), refused]) as server:
+    with ModelServer([call("execute_bash", command="true"), refused], certificate=tls) as server:
         [end] = play(packages, server, tmp_path, model={"retries": 0})
     assert (end["reason"], end["turns"]) == (reason, 1)
     assert shown in end["error"]
 
 
-def test_a_server_that_never_answers(packages: tuple[str, Path], tmp_path: Path) -> None:
+def test_a_server_that_never_answers(packages: tuple[str, Path], tls: tuple[Path, Path], tmp_path: Path) -> None:
     """Nor does one whose answer stops in the middle: the time is that of the whole."""
-    with ModelServer([Raw(200, b" " * 100, {"Content-Length": "101"})]) as server:
+    with ModelServer([Raw(200, b" " * 100, {"Content-Length": "101"})], certificate=tls) as server:
         [end] = play(packages, server, tmp_path, model={"retries": 0, "request_timeout": 0.5})
     assert (end["reason"], end["turns"]) == ("model_error", 0)
     assert "no reply within 0.5 s" in end["error"]
 
 
-def test_what_is_asked_for_is_what_is_sent(packages: tuple[str, Path], tmp_path: Path) -> None:
+def test_what_is_asked_for_is_what_is_sent(packages: tuple[str, Path], tls: tuple[Path, Path], tmp_path: Path) -> None:
     """Whatever the package knows of today's API: fields of tomorrow's, the schema, and text of any kind arrive as they are."""
     sampling = {"temperature": 0.25, "top_p": 0.5, "seed": 7, "max_tokens": 99, "extra_body": {"top_k": 5, "min_p": {"a": None}}}
     submit = {"thought": "naïve – \u4e16\u754c \U0001f30d", "tool": "submit", "arguments": {}}
-    with ModelServer([answer({"content": json.dumps(submit)}, finish_reason="stop")]) as server:
+    with ModelServer([answer({"content": json.dumps(submit)}, finish_reason="stop")], certificate=tls) as server:
         [end] = play(packages, server, tmp_path, model=sampling, protocol="json")
     assert end["reason"] == "submitted", end["error"]
     [request] = server.requests
@@ -197,14 +209,14 @@ def turns(number: int) -> Iterable[Step]:
     return [*[call("execute_bash", command="true")] * number, SUBMIT]
 
 
-def test_an_episode_keeps_its_connection(packages: tuple[str, Path], tmp_path: Path) -> None:
-    with ModelServer(turns(20)) as server:
+def test_an_episode_keeps_its_connection(packages: tuple[str, Path], tls: tuple[Path, Path], tmp_path: Path) -> None:
+    with ModelServer(turns(20), certificate=tls) as server:
         [end] = play(packages, server, tmp_path)
     assert (end["reason"], end["turns"]) == ("submitted", 21), end["error"]
     assert server.connections == 1
 
 
-def test_episodes_at_once_share_theirs(packages: tuple[str, Path], tmp_path: Path) -> None:
+def test_episodes_at_once_share_theirs(packages: tuple[str, Path], tls: tuple[Path, Path], tmp_path: Path) -> None:
     """Each needs one at most, however many turns it has."""
     episodes, deep = 8, 5
 
@@ -214,7 +226,7 @@ def test_episodes_at_once_share_theirs(packages: tuple[str, Path], tmp_path: Pat
             return SUBMIT
         return call("execute_bash", command=f"printf {number} > /testbed/answer.txt")
 
-    with ModelServer(model) as server:
+    with ModelServer(model, certificate=tls) as server:
         ends = play(packages, server, tmp_path, episodes=episodes)
     assert [(end["reason"], end["answer"]) for end in ends] == [("submitted", str(number)) for number in range(episodes)]
     assert 1 <= server.connections <= episodes

@@ -25,17 +25,21 @@ from lisrt.agent import (
     read_trajectory,
     replayed,
 )
+from lisrt.agent.view import Trajectory
 
 pytestmark = pytest.mark.usefixtures("working_host")
 
-#: An episode in a process of its own: PATH of the trajectory, directory of the checkpoint ("" for none), base URL.
+#: An episode in a process of its own, begun or resumed: PATH of the trajectory, directory of the checkpoint ("" for none), URL.
 EPISODE = """
-import sys
+import asyncio, os, sys
 from pathlib import Path
 from lisrt.agent import Agent, Model
 path, checkpoint, url = sys.argv[1:]
 agent = Agent(Model("m", url), checkpoint=Path(checkpoint) if checkpoint else None)
-agent.run_sync("count to three", trajectory=path)
+if os.path.exists(path):
+    asyncio.run(agent.resume(path))
+else:
+    agent.run_sync("count to three", trajectory=path)
 """
 
 
@@ -102,7 +106,26 @@ def test_without_a_checkpoint_it_begins_again_and_says_what_had_run(tmp_path: Pa
     [again] = [record for record in read_trajectory(path) if record["type"] == "resume"]
     assert (again["kept"], again["turn"], again["from_checkpoint"]) == (1, 0, False)
     assert again["taken_back"] == ["call_a", "call_a"]
+    assert again["lost"] == {"prompt": 20, "completion": 10, "cached": 0, "reasoning": 0}
+    assert (episode.usage.prompt, episode.usage.completion) == (70, 35), "those of the two turns before were paid for, too"
     assert len([record for record in effective(read_trajectory(path)) if record["type"] == "tool"]) == 5
+
+
+def test_tokens_of_turns_that_were_taken_back_twice_count_once_each(tmp_path: Path) -> None:
+    """Three processes begin it, two of them are killed; a budget is for all of them together."""
+    path = tmp_path / "t.jsonl"
+    model = Counter(hangs=3)
+    with ModelServer(model) as server:
+        killed_at(3, path, None, server)
+        model.first = True
+        killed_at(6, path, None, server)
+        episode = resume(path, None, server)
+    assert (episode.exit_reason, episode.turns) == (ExitReason.SUBMITTED, 5)
+    lost = [record["lost"]["prompt"] for record in read_trajectory(path) if record["type"] == "resume"]
+    assert lost == [20, 40]
+    assert episode.usage.prompt == 90
+    overview = Trajectory(path).overview
+    assert (overview.resumes, overview.taken_back, overview.usage["prompt"]) == (2, 4, 90)
 
 
 def test_a_call_that_was_running_is_uncertain(tmp_path: Path) -> None:

@@ -170,3 +170,20 @@ def test_a_sandbox_that_can_not_be_made(tmp_path: Path) -> None:
         done = lisrt_run(server, tmp_path, "--image", "no-such-image")
     assert done.returncode == 125, done.stderr
     assert "no-such-image" in done.stderr
+
+
+WITHOUT_OPENAI = "import sys; sys.modules['openai'] = None; from lisrt.cli import main; main()"
+
+
+def test_without_the_openai_package(tmp_path: Path) -> None:
+    """A server on a plain connection needs none; for another one a line says which, and nothing is begun."""
+    start = [sys.executable, "-c", WITHOUT_OPENAI, "run", "x", "--model", "m", "--output", "out", "--base-url"]
+    with ModelServer([call("submit")]) as server:
+        for url, status in (("https://127.0.0.1:1/v1", 1), (server.base_url, 0)):
+            done = subprocess.run(
+                [*start, url], env=environment(HOME=str(tmp_path)), cwd=tmp_path, text=True, capture_output=True, timeout=60
+            )
+            assert done.returncode == status, done.stderr
+            assert (tmp_path / "out").exists() is (status == 0)
+            assert ("pip install 'lisrt[agent]'" in done.stderr) is (status == 1)
+            assert "Traceback" not in done.stderr

@@ -17,6 +17,7 @@ from support.episodes import (
     EDIT,
     HOSTILE,
     SUBMIT,
+    USAGE,
     asked,
     end,
     hostile_episode,
@@ -150,6 +151,7 @@ def test_what_a_resume_has_taken_back(tmp_path: Path) -> None:
     ]  # fmt: skip
     seen = Trajectory(path).overview
     assert (seen.turns, seen.taken_back, seen.resumes) == (2, 1, 1)
+    assert seen.usage["prompt"] == 3 * USAGE["prompt"], "all of them were paid for"
     assert (seen.end or {})["exit_reason"] == "submitted"
     assert [note.text for note in notes(path) if note.kind == "resume"] == ["taken back: 1 tool call (call_2)"]
     text = shown(path)

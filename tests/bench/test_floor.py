@@ -84,6 +84,18 @@ def test_many(floor: Floor) -> None:
             assert max(one.ended) == one.wall
 
 
+def test_many_scripts(floor: Floor) -> None:
+    """By the bash of the sandbox, in the working directory; one that fails is told."""
+    times = floor.many(3, 2, 2, 'test "$PWD" = /testbed && echo x >> notes && [ $(wc -l < notes) -le 2 ]')
+    assert len(times["exec"].each) == 6
+    assert all(took > 0 for took in times["exec"].each)
+    with pytest.raises(BackendError):
+        floor.many(1, 1, 1, "exit 3")
+    with pytest.raises(ValueError):
+        floor.many(1, 1, 1, "a\nb")
+    assert floor.many(1, 1, 1)["exec"].each
+
+
 def test_an_operation_out_of_order_is_an_error(floor: Floor) -> None:
     """What it does not know, it says; and it goes on."""
     with pytest.raises(BackendError, match="Invalid argument"):

@@ -8,12 +8,15 @@ It is as strict as the strictest API: a request that breaks the chat protocol, a
 for example, is refused with status 400 and noted in `violations`.
 """
 
+import contextlib
 import json
 import re
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -108,13 +111,15 @@ def call(name: str, /, **arguments: Any) -> Completion:
 class ModelServer:
     """Serves `/v1/chat/completions` while entered, one step per request.
 
-    steps: what to answer, in order, or one function of the request for them all. A step may be a function,
-    too; it runs in a thread of the server and may block. What it raises fails the test on leaving the server.
+    certificate: for TLS, and its key. steps: what to answer, in order, or one function of the request for them all. A step may be
+    a function, too; it runs in a thread of the server and may block. What it raises fails the test on leaving the server.
     requests: every request so far, refused ones included. violations: what was wrong with the refused ones. connections: how many
     were opened.
     """
 
-    def __init__(self, steps: Iterable[Step] | Callable[[Request], Answer]) -> None:
+    def __init__(
+        self, steps: Iterable[Step] | Callable[[Request], Answer], *, certificate: tuple[Path, Path] | None = None
+    ) -> None:
         self._next: Callable[[Request], Answer] = steps if callable(steps) else _Script(steps)
         self._lock = threading.Lock()
         self._faults: list[BaseException] = []
@@ -123,11 +128,17 @@ class ModelServer:
         self.connections = 0
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._http.daemon_threads = True
+        self.certificate = certificate
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            # The handshake is a connection's own thread's: a client that breaks it off would hold up all others.
+            self._http.socket = context.wrap_socket(self._http.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), name="model-server")
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+        return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self._http.server_address[1]}/v1"
 
     def __enter__(self) -> "ModelServer":
         self._thread.start()
@@ -187,6 +198,10 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
         def setup(self) -> None:
             super().setup()
             server.connected()
+
+        def handle(self) -> None:
+            with contextlib.suppress(ssl.SSLError, ConnectionError):  # a client that does not like the certificate
+                super().handle()
 
         def do_POST(self) -> None:
             text = self.rfile.read(int(self.headers.get("content-length", 0)))

@@ -102,7 +102,6 @@ class AsyncTools:
         except ToolError as error:
             return Observation(cap(f"Error: {error}", self._max_output), "refused")
 
-
     async def _as_of_old(self, tools: Lis02, name: str, arguments: str | Mapping[str, Any]) -> Observation:
         try:
             values = parsed(arguments)

@@ -147,10 +147,12 @@ class Trajectory:
         found = Overview(records=self._count)
         for number, (kind, head) in heads.items():
             found.last = head["time"]
-            if number in self._back:
-                found.taken_back += kind == "response"
-            else:
+            found.resumes += kind == "resume"
+            if number not in self._back:
                 _count_in(found, kind, head)
+            elif kind == "response":
+                found.taken_back += 1
+                _count_tokens(found, head)
         return found
 
     def _records(self, most: int | None = None) -> Iterator[dict[str, Any]]:
@@ -211,16 +213,19 @@ def _count_in(found: Overview, kind: str, head: dict[str, Any]) -> None:
             found.end = head
         case "resume":
             found.end = None  # of an episode that was stopped
-            found.resumes += 1
             if model := mapping(head.get("model")):  # it may have gone on with another
                 found.start = {**mapping(found.start), "model": {**mapping(mapping(found.start).get("model")), **model}}
         case "response":
             found.turns += 1
-            usage = mapping(head["usage"])
-            found.usage.update({key: whole(usage.get(key)) for key in ("prompt", "completion", "cached", "reasoning")})
+            _count_tokens(found, head)
             found.latency += _positive(head["latency"])
         case "tool":
             found.tool_time += _positive(head["duration"])
+
+
+def _count_tokens(found: Overview, head: Mapping[str, Any]) -> None:
+    usage = mapping(head["usage"])
+    found.usage.update({key: whole(usage.get(key)) for key in ("prompt", "completion", "cached", "reasoning")})
 
 
 def _positive(value: Any) -> float:
@@ -321,6 +326,11 @@ def _resume(record: Mapping[str, Any]) -> tuple[str, str]:
     return title, "\n".join(words)
 
 
+def _checkpoint(record: Mapping[str, Any]) -> tuple[str, str]:
+    kept = text_of(record.get("directory"))
+    return (f"files kept as {kept}", "") if kept else ("the files could not be kept", text_of(record.get("error")))
+
+
 def _sandbox(record: Mapping[str, Any]) -> tuple[str, str]:
     came = mapping(record.get("input"))
     title = f"sandbox {text_of(record.get('id'))} of image {text_of(record.get('image'))}"
@@ -333,7 +343,7 @@ _NOTES: dict[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
     "trim": _trim,
     "egress": _egress,
     "reminder": lambda record: ("reminder to the model", text_of(record.get("content"))),
-    "checkpoint": lambda record: (f"files kept as {text_of(record.get('directory'))}", ""),
+    "checkpoint": _checkpoint,
     "resume": _resume,
     "sandbox": _sandbox,
     "output": lambda record: (f"output downloaded: {moved(record)}", ""),
