@@ -34,7 +34,17 @@ from support.model_server import (
 )
 
 from lisrt import AsyncSandbox, SetupError
-from lisrt.agent import Agent, AgentLimits, Batch, Episode, ExitReason, Model, Prompts, TokenUsage, read_trajectory
+from lisrt.agent import (
+    Agent,
+    AgentLimits,
+    Batch,
+    Episode,
+    ExitReason,
+    Model,
+    Prompts,
+    TokenUsage,
+    read_trajectory,
+)
 
 pytest.importorskip("openai")
 

@@ -213,6 +213,23 @@ def test_what_is_no_answer(response: bytes, words: str) -> None:
     with_server(answering(response), fail)
 
 
+def test_an_answer_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lisrt.agent.transport.direct._MOST_BODY", 1 << 20)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            writer.write(b" " * 65536)
+            await writer.drain()
+
+    async def fail(transport: DirectTransport) -> None:
+        with pytest.raises(NoAnswer, match="larger than 1 MiB"):
+            await ask(transport)
+
+    with_server(serve, fail)
+
+
 def test_half_an_answer_is_nobody_elses() -> None:
     """A request that is given up takes its connection along: what still comes there was for that one."""
     asked, release = asyncio.Event(), asyncio.Event()

@@ -22,8 +22,8 @@ from lisrt.agent.transport.answer import Answer, NoAnswer
 
 __all__ = ["DirectTransport", "goes_directly"]
 
-#: Bytes of a response's head.
-_MOST_HEAD = 64 * 1024
+#: Bytes of a response's head, and of its body.
+_MOST_HEAD, _MOST_BODY = 64 * 1024, 256 * 1024**2
 #: What may stand in a path as it is.
 _IN_PATHS = "/%:@!$&'()*+,;=~"
 _KEEP_ALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
@@ -80,7 +80,8 @@ class DirectTransport:
         """See Transport."""
         for connection in self._open:
             connection.abort()
-        await asyncio.gather(*(connection.gone for connection in self._open))
+        if self._open:  # not gather, which would cancel what it waits for when it is cancelled itself
+            await asyncio.wait({connection.gone for connection in self._open})
 
     def _kept(self) -> _Connection | None:
         """The one that was used last, for servers close those that are idle for some seconds."""
@@ -112,6 +113,7 @@ class _Connection(asyncio.Protocol):
         self._answer: asyncio.Future[Answer] | None = None
         self._head: h11.Response | None = None
         self._parts: list[bytes] = []
+        self._size = 0
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -122,7 +124,7 @@ class _Connection(asyncio.Protocol):
     async def exchange(self, head: h11.Request, body: bytes) -> Answer:
         """One request and its answer. Raises NoAnswer, and h11.LocalProtocolError for what can't be sent."""
         self._answer = asyncio.get_running_loop().create_future()
-        self._head, self._parts = None, []
+        self._head, self._parts, self._size = None, [], 0
         events = head, h11.Data(data=body), h11.EndOfMessage()
         self._transport.write(b"".join(self._http.send(event) or b"" for event in events))
         return await self._answer
@@ -170,7 +172,7 @@ class _Connection(asyncio.Protocol):
                 if isinstance(event, h11.Response):
                     self._begin(event)
                 elif isinstance(event, h11.Data):
-                    self._parts.append(bytes(event.data))
+                    self._take(bytes(event.data))
                 elif isinstance(event, h11.EndOfMessage):
                     return self._end()
                 elif not isinstance(event, h11.InformationalResponse):
@@ -187,8 +189,14 @@ class _Connection(asyncio.Protocol):
     def _begin(self, head: h11.Response) -> None:
         self._head = head
         encoding = dict(head.headers).get(b"content-encoding", b"identity")
-        if encoding.lower() != b"identity":
+        if encoding.lower() not in (b"identity", b""):
             raise h11.RemoteProtocolError(f"the answer came as {encoding.decode('latin-1')}, which was not asked for")
+
+    def _take(self, part: bytes) -> None:
+        self._parts.append(part)
+        self._size += len(part)
+        if self._size > _MOST_BODY:
+            raise h11.RemoteProtocolError(f"the answer is larger than {_MOST_BODY >> 20} MiB")
 
     def _end(self) -> None:
         assert self._head is not None and self._answer is not None
