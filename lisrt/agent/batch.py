@@ -35,6 +35,9 @@ _OTHERS = 128
 _FEWEST_ERRORS = 10
 """Model errors in a row before a batch gives up, however few tasks run at once."""
 
+_OF_ONE_REQUEST = (400, 413, 422)
+"""Refusals that say nothing of other tasks, where the server has served any: a filter's, for example."""
+
 _RETRIED = (ExitReason.SANDBOX_ERROR, ExitReason.SANDBOX_DIED)
 
 
@@ -72,7 +75,8 @@ class Batch:
     files of a sandbox are kept after its turns, see `Agent.checkpoint`. fault_retries: how often a task is begun again on a fresh
     sandbox after a fault of one. stop: once set, no task is begun any more and those that run are stopped; they are no results,
     and go on with `resume`. max_model_errors: when so many tasks in a row have ended with `model_error`, no other is begun, and
-    `gave_up` says so; by default twice the concurrency, but at least 10. watch: called with a task's id and each record of its
+    `gave_up` says so; by default twice the concurrency, but at least 10. Refusals of one request (400, 413, 422) don't count once
+    the server has served a task. watch: called with a task's id and each record of its
     trajectory.
 
     Iterating raises HostError where this process may have too few open files, ModuleNotFoundError where the openai package is
@@ -105,9 +109,9 @@ class Batch:
         self._agent, self._tasks, self._concurrency = agent, tasks, concurrency
         self._folder = None if folder is None else RunFolder(folder, resume=resume)
         self._checkpoint, self._retries, self._watch = checkpoint, fault_retries, watch
-        self._stop = stop or asyncio.Event()
+        self._given_stop, self._stop = stop, stop or asyncio.Event()
         self._most_errors = max_model_errors or max(_FEWEST_ERRORS, 2 * concurrency)
-        self._errors = 0
+        self._errors, self._served = 0, False
         self.before: Counter[str] = Counter()
         """Tasks that had ended before, by their exit reason."""
         self.gave_up: str | None = None
@@ -116,7 +120,9 @@ class Batch:
     async def __aiter__(self) -> AsyncIterator[TaskResult]:
         _check_descriptors(descriptors_for(self._concurrency))
         require(self._agent.model.base_url)
-        self._errors, self.gave_up = 0, None
+        self._errors, self._served, self.gave_up = 0, False, None
+        if self._given_stop is None:
+            self._stop = asyncio.Event()  # an event belongs to one loop, and each iteration may have another
         done: asyncio.Queue[TaskResult | BaseException | None] = asyncio.Queue(maxsize=self._concurrency)
         with self._folder or contextlib.nullcontext():
             coming = self._coming()
@@ -207,7 +213,10 @@ class Batch:
 
     def _look_at(self, episode: Episode) -> None:
         """A server that is gone for good would otherwise use up all tasks, each after its retries."""
-        self._errors = self._errors + 1 if episode.exit_reason is ExitReason.MODEL_ERROR else 0
+        if episode.exit_reason is not ExitReason.MODEL_ERROR:
+            self._errors, self._served = 0, True
+        elif not self._served or episode.http_status not in _OF_ONE_REQUEST:
+            self._errors += 1
         if self._errors >= self._most_errors:
             self.gave_up = f"{self._errors} tasks in a row ended with model_error, the last so: {episode.error}"
 
@@ -307,4 +316,6 @@ def _told(end: dict[str, Any], trajectory: Path) -> Episode:
         cost=end["cost"],
         duration=end["duration"],
         tool_time=end["tool_time"],
+        not_enforced=tuple(end.get("not_enforced", ())),
+        http_status=end.get("http_status"),
     )

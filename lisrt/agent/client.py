@@ -15,9 +15,10 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urljoin
 
 from lisrt.agent.model import Model
 from lisrt.agent.reply import BadReply, Reply, parse_reply
@@ -53,6 +54,11 @@ _SENT = re.compile(
 )
 _REQUESTED = re.compile(r"requested (\d{1,12}) output tokens", re.IGNORECASE)
 
+# Asking again brings none.
+_NO_CREDIT = "insufficient_quota"
+# vLLM without a parser for calls; Ollama and others whose model knows none.
+_NO_TOOLS = re.compile(r"tool[ _-]choice|does not support (tools|function)|tools? (is|are) not supported", re.IGNORECASE)
+
 _HINTS = {
     401: "check the API key",
     403: "check the API key and what it may use",
@@ -62,7 +68,11 @@ _HINTS = {
 
 
 class ModelError(Exception):
-    """The endpoint gave no usable reply; the message names the base URL and what to do."""
+    """The endpoint gave no usable reply; the message names the base URL and what to do. `status`: of a refusal; else None."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class ContextExceeded(ModelError):
@@ -88,9 +98,10 @@ class Retry:
 class _Transient(Exception):
     """A failure worth another try."""
 
-    def __init__(self, reason: str, hint: str, retry_after: float | None = None) -> None:
+    def __init__(self, reason: str, hint: str, retry_after: float | None = None, status: int | None = None) -> None:
         super().__init__(reason)
         self.hint = hint
+        self.status = status
         self.retry_after = retry_after
 
 
@@ -121,12 +132,12 @@ class ChatClient:
             try:
                 text = await self._post(request)
                 return parse_reply(text, turn=turn, latency=time.monotonic() - started)
-            except BadReply as error:
+            except BadReply:
                 hint = "is it the address of an OpenAI-compatible API (often ending in /v1)?"
-                raise self._error(str(error), hint) from error
+                raise self._error(why_bad(self._clean(text)), hint) from None
             except _Transient as error:
                 if attempt > self._model.retries:
-                    raise self._error(f"{error} (try {attempt} of {attempt})", error.hint) from error
+                    raise self._error(f"{error} (try {attempt} of {attempt})", error.hint, error.status) from error
                 delay = retry_delay(self._model.retry_delay, attempt, error.retry_after)
                 on_retry(Retry(attempt, self._clean(str(error)), delay))
                 await asyncio.sleep(delay)
@@ -149,10 +160,12 @@ class ChatClient:
             reason = f"no reply within {self._model.request_timeout:g} s"
             raise _Transient(reason, "raise request_timeout, or see why the server is slow") from error
         except NoAnswer as error:
-            reason = self._clean(f"no connection: {error}")
+            reason = self._clean(f"no connection: {error}")[:500]  # cleaned before it is cut: half a key is one, too
             raise (self._error(reason, error.hint) if error.final else _Transient(reason, error.hint)) from error
         if not 200 <= answer.status < 300:
             raise self._refusal(answer)
+        if status := status_within(answer.text):
+            raise self._refusal(replace(answer, status=status))
         return answer.text
 
     def _refusal(self, answer: Answer) -> ModelError | _Transient:
@@ -161,20 +174,30 @@ class ChatClient:
         reason = f"HTTP {status}: {message}"
         if code in _CONTEXT_CODES or (status != 429 and _CONTEXT_WORDS.search(message)):
             return ContextExceeded(self._clean(f"{reason} ({self._model.public_url})"), room_left(message))
+        if _NO_CREDIT in answer.text:
+            return self._error(reason, "the account has no credit left", status)
         if status in _RETRY_STATUSES or status >= 500:
             hint = "the server is overloaded or failing: look at its log, or try again later"
-            return _Transient(reason, hint, retry_after(answer.headers, now=time.time()))
+            return _Transient(reason, hint, retry_after(answer.headers, now=time.time()), status)
         if status < 400:  # not followed: neither the key nor the conversation goes where nobody has named
-            where = answer.headers.get("location", "nowhere")[:200]
-            return self._error(f"HTTP {status}: moved to {where!r}", "if that is right, make it the base URL")
-        return self._error(reason, _HINTS.get(status, "the server does not accept the request: see its message"))
+            where = urljoin(f"{self._model.public_url.rstrip('/')}/chat/completions", answer.headers.get("location", ""))
+            where = self._clean(where).removesuffix("/").removesuffix("/chat/completions")[:200]
+            return self._error(f"HTTP {status}: moved", f"if {where!r} is right, make it the base URL", status)
+        if status == 401 and not self._model.api_key:
+            return self._error(reason, "no API key was given: set OPENAI_API_KEY, or Model.api_key", status)
+        if status == 400 and _NO_TOOLS.search(message):
+            return self._error(reason, 'the server can\'t do tool calls as it was started; protocol "bash" needs none', status)
+        return self._error(reason, _HINTS.get(status, "the server does not accept the request: see its message"), status)
 
-    def _error(self, reason: str, hint: str) -> ModelError:
-        return ModelError(self._clean(f"no reply from {self._model.public_url}: {reason}; {hint}"))
+    def _error(self, reason: str, hint: str, status: int | None = None) -> ModelError:
+        return ModelError(self._clean(f"no reply from {self._model.public_url}: {reason}; {hint}"), status=status)
 
     def _clean(self, text: str) -> str:
-        """`text` without the API key, which some servers quote back."""
-        return text.replace(self._model.api_key, "[API key]") if self._model.api_key else text
+        """`text` without the API key, which some servers quote back, and some messages as Python would write it."""
+        if key := self._model.api_key:
+            for form in (key, repr(key)[1:-1], json.dumps(key)[1:-1]):
+                text = text.replace(form, "[API key]")
+        return text
 
 
 def room_left(message: str) -> int:
@@ -218,6 +241,27 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
         except (ValueError, OverflowError):
             return None
     return max(seconds, 0.0) if math.isfinite(seconds) else None
+
+
+def why_bad(body: str) -> str:
+    """What is wrong with a body that is no chat completion."""
+    try:
+        parse_reply(body, turn=1, latency=0.0)
+    except BadReply as error:
+        return str(error)
+    return "the response is no chat completion"
+
+
+def status_within(body: str) -> int:
+    """The status that a gateway has put into a body instead of the response's head; 0 for any other body."""
+    if '"error"' not in body or '"choices"' in body:
+        return 0
+    try:
+        error = json.loads(body)["error"]
+        code = error["code"] if isinstance(error, dict) else 0
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return 0
+    return code if isinstance(code, int) and 400 <= code < 600 else 0
 
 
 def refusal_text(body: str) -> tuple[str, str | None]:

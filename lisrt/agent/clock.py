@@ -41,6 +41,9 @@ async def until(stop: asyncio.Event, seconds: float | None) -> AsyncIterator[Non
     except TimeoutError as error:
         if not clock.expired():
             raise
+        failed = watcher.exception() if watcher.done() and not watcher.cancelled() else None
+        if failed is not None:  # an event of another loop, say
+            raise failed from None
         raise (Stopped if stopped else TimeIsUp)(str(error)) from error
     finally:
         watcher.remove_done_callback(end_now)

@@ -40,12 +40,13 @@ class Conversation:
         self.memory_peak = 0
         self.written = 0
         self._observations: list[int] = []
-        self._used = self._lost = TokenUsage()
+        self.own_usage = self._lost = TokenUsage()
+        """Tokens of the turns that count."""
 
     @property
     def usage(self) -> TokenUsage:
         """Tokens of all turns, those included that a resumed episode has taken back: they were paid for."""
-        return self._used + self._lost
+        return self.own_usage + self._lost
 
     def apply(self, record: Record) -> None:
         """What a record adds. Kinds that add nothing are passed over."""
@@ -90,7 +91,7 @@ class Conversation:
         self.messages.append(self._protocol.said(reply, with_reasoning=self._with_reasoning))
         self.idle = 0 if self.calls(reply) else self.idle + 1
         usage = TokenUsage(**record["usage"])
-        self._used += usage
+        self.own_usage += usage
         self.uncounted += not usage.total
         self.context = usage.total
 

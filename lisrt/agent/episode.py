@@ -53,7 +53,7 @@ FAULTS = frozenset(
 )
 """What is no result of the model's: to be counted apart, and not scored."""
 
-UNFINISHED = (FAULTS - {ExitReason.BAD_TASK}) | {ExitReason.STOPPED, ExitReason.CANCELLED}
+UNFINISHED = FAULTS | {ExitReason.STOPPED, ExitReason.CANCELLED}
 """What a batch that is resumed does again, or goes on with: somebody stopped it, or it was not the model's doing."""
 
 
@@ -121,3 +121,7 @@ class Episode:
     """Seconds, from the start to the end of the download."""
     tool_time: float = 0.0
     """Seconds of all tool calls together."""
+    not_enforced: tuple[str, ...] = ()
+    """Budgets that were given and could not bind, since the server did not count the tokens of all replies."""
+    http_status: int | None = None
+    """Of a `model_error`: what the server has refused with; None where there was no answer, or none that is a refusal."""

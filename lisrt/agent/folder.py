@@ -70,7 +70,7 @@ class RunFolder:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if self.results.exists() and not self._resume:
-                raise FileExistsError(f"{self.path} holds a run already: resume it, or choose another directory")
+                raise FileExistsError(f"{self.path} holds a run already: resume it (resume=True), or choose another directory")
             self.ended = self._read_ended()
             self._file = self.results.open("ab", buffering=0)
         except BlockingIOError:

@@ -70,10 +70,14 @@ class Model:
         if not self.name:
             raise ValueError("the model name is empty")
         parts = urlsplit(self.base_url)
+        if not self.base_url.isprintable():
+            raise ValueError(f"the base URL holds characters that no address has: {self.base_url!r}")
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # .port raises for other nonsense
             raise ValueError(f"the base URL must begin with http:// or https://, not {self.base_url!r}")
         if self.api_key and not (self.api_key.isascii() and self.api_key.isprintable()):
             raise ValueError("the API key holds characters that cannot be sent (a line end, perhaps)")
+        if self.api_key and self.api_key != self.api_key.strip():
+            raise ValueError("the API key begins or ends with a space")
         if not (self.request_timeout > 0 and math.isfinite(self.request_timeout)):
             raise ValueError(f"request_timeout must be above 0 seconds, not {self.request_timeout}")
         if self.retries < 0 or not (self.retry_delay >= 0 and math.isfinite(self.retry_delay)):
@@ -83,9 +87,10 @@ class Model:
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, not {self.max_tokens}")
         try:
-            json.dumps([self.sampling(), dict(self.extra_body)], allow_nan=False, ensure_ascii=False).encode()
+            sent = [self.name, self.sampling(), dict(self.extra_body)]
+            json.dumps(sent, allow_nan=False, ensure_ascii=False).encode()
         except (TypeError, ValueError) as error:
-            raise ValueError(f"the sampling settings and extra_body must be what JSON can carry: {error}") from error
+            raise ValueError(f"the name, the sampling settings and extra_body must be what JSON can carry: {error}") from error
 
     @property
     def public_url(self) -> str:

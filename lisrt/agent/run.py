@@ -29,7 +29,7 @@ from lisrt.agent.episode import Episode, ExitReason
 from lisrt.agent.journal import Journal
 from lisrt.agent.prompts import fill
 from lisrt.agent.protocol import calling
-from lisrt.agent.reply import Reply, ToolCall
+from lisrt.agent.reply import Reply, TokenUsage, ToolCall
 from lisrt.agent.resume import Unfinished
 from lisrt.agent.task import Task
 from lisrt.agent.tools import AsyncTools, Observation, SandboxFault
@@ -86,6 +86,7 @@ class Run:
         self._answer: str | None = None
         self._answer_from: str | None = None
         self._output: Path | None = None
+        self._status: int | None = None
 
     async def episode(self, target: Path | None) -> Episode:
         """All of it. Raises only what is no end of an episode: cancellation, and a record that can't be written."""
@@ -146,6 +147,7 @@ class Run:
             return ExitReason.CONTEXT_EXCEEDED
         except ModelError as error:
             self._errors.append(str(error))
+            self._status = error.status
             return ExitReason.MODEL_ERROR
         except Stopped:
             return ExitReason.STOPPED
@@ -171,7 +173,7 @@ class Run:
     async def _converse(self, box: AsyncSandbox, client: ChatClient) -> ExitReason:
         tools = self._tools(box)
         checkpoints = Checkpoints(box, self._agent.checkpoint, self._before.saved if self._before else None)
-        while (over := spent(self._limits, self._talk, self._cost())) is None:
+        while (over := spent(self._limits, self._talk, self._cost(self._talk.own_usage))) is None:
             if self._agent.turn_hint:
                 left = {"turns_left": str(self._limits.max_turns - self._talk.turns)}
                 self._journal.note("hint", turn=self._talk.turns + 1, content=fill(self._prompts.hint, left))
@@ -299,13 +301,14 @@ class Run:
 
     async def _force_answer(self, client: ChatClient) -> None:
         """One more reply, without tools, which is the answer."""
-        self._journal.note("reminder", turn=self._talk.turns, content=self._texts["last"])
+        self._journal.note("reminder", turn=self._talk.turns, content=self._texts["last"], last=True)
         fields = self._protocol.fields(self._definitions, last=True)
         try:
             async with until(self._stop, self._limits.collect_timeout):
                 reply = await self._ask(client, fields, last=True)
         except Stopped:
-            self._errors.append("no answer was asked for: the episode was stopped")
+            self._reason = ExitReason.STOPPED
+            self._errors.append("stopped while an answer was asked for")
             return
         except (ModelError, TimeIsUp) as error:
             said = str(error) or f"no reply within {self._limits.collect_timeout:g} s"
@@ -317,13 +320,12 @@ class Run:
         if reply.content and reply.content.strip():
             self._answer, self._answer_from = reply.content, "reply"
 
-    def _cost(self) -> float | None:
+    def _cost(self, usage: TokenUsage) -> float | None:
         prices = self._agent.model.prices
-        return None if prices is None else prices.cost(self._talk.usage)
+        return None if prices is None else prices.cost(usage)
 
     def _end(self) -> Episode:
         talk = self._talk
-        self._errors += not_enforced(self._limits, talk)
         episode = Episode(
             answer=self._answer,
             exit_reason=self._reason,
@@ -333,9 +335,11 @@ class Run:
             trajectory=self._journal.path,
             error="; ".join(self._errors) or None,
             answer_from=self._answer_from,
-            cost=self._cost(),
+            cost=self._cost(talk.usage),
             duration=time.monotonic() - self._started,
             tool_time=talk.tool_time,
+            not_enforced=not_enforced(self._limits, talk),
+            http_status=self._status,
         )
         fields = {name: value for name, value in asdict(episode).items() if name != "trajectory"}
         used = {"cpu": talk.cpu, "memory_peak": talk.memory_peak, "written": talk.written}

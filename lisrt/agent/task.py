@@ -99,6 +99,9 @@ def _read_line(line: bytes, number: int, place: Path, root: Path, seen: set[str]
             raise ValueError(f"the id {known!r} is that of an earlier line")
         seen.add(name)
         return _task(value, name, root)
+    except json.JSONDecodeError as error:  # its own words have a line 1, too, which is this line
+        array = "; one JSON object a line is expected, not an array" if line.lstrip().startswith(b"[") else ""
+        return BadTask(name, f"{place}, line {number}: no JSON: {error.msg} at column {error.colno}{array}")
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         return BadTask(name, f"{place}, line {number}: {error}")
 

@@ -40,7 +40,10 @@ class TrajectoryWriter:
         if self.path is not None:
             if not goes_on:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("r+b" if goes_on else "xb", buffering=0)
+            try:
+                self._file = self.path.open("r+b" if goes_on else "xb", buffering=0)
+            except FileExistsError:
+                raise FileExistsError(f"{self.path} is the record of another episode: choose a new name") from None
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if goes_on:

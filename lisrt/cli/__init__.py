@@ -62,7 +62,9 @@ class Commands(click.Group):
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with quiet_without_reader():
+        from lisrt.cli.config import naming_files
+
+        with quiet_without_reader(), naming_files():
             return super().invoke(ctx)
 
 
@@ -79,11 +81,12 @@ def cli(context: click.Context, config: str | None) -> None:
 
     Start with `lisrt doctor`, then `lisrt exec -- id`.
     """
-    from lisrt.cli.config import defaults
+    from lisrt.cli.config import ORIGINS, defaults
 
     name = context.invoked_subcommand
     command = context.command.get_command(context, name) if name and isinstance(context.command, click.Group) else None
-    context.default_map = {name: defaults(config, command)} if name else None
+    origins = context.meta.setdefault(ORIGINS, {})
+    context.default_map = {name: defaults(config, command, origins)} if name else None
 
 
 def main() -> NoReturn:

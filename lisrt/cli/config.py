@@ -14,15 +14,22 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from lisrt import settings
 from lisrt.cli.streams import tell
 
-__all__ = ["COMMANDS", "FILE", "defaults"]
+__all__ = ["COMMANDS", "FILE", "ORIGINS", "defaults", "naming_files"]
+
+ORIGINS = "lisrt.origins"
+"""In a context's `meta`: the files that options' values are from."""
+
 
 FILE = "lisrt.toml"
 COMMANDS = ("bench", "exec", "mcp", "run", "shell")
@@ -40,11 +47,13 @@ _WITHOUT_NAME = frozenset(
 )
 
 
-def defaults(named: str | None, command: click.Command | None) -> dict[str, Any]:
-    """Values of that command's options, by their names. ValueError for what is no settings file, or has unknown keys."""
+def defaults(named: str | None, command: click.Command | None, origins: dict[str, Path]) -> dict[str, Any]:
+    """Values of that command's options, by their names; `origins` gets the file of each. ValueError for what is no settings file,
+    or has unknown keys."""
     if command is None or command.name not in COMMANDS:
         return {}
     known, shared = _names(command.params), _names(_sandbox_parameters())
+    lists = {one.name for one in command.params if isinstance(one, click.Option) and one.multiple}
     found: dict[str, Any] = {}
     for path, is_named in _files(named):
         tables = _read(path)
@@ -53,13 +62,16 @@ def defaults(named: str | None, command: click.Command | None) -> dict[str, Any]
             **_table(tables, command.name, known, path),
         }
         if not is_named and (unsafe := sorted(set(here) - _WITHOUT_NAME)):
+            named_so = {value: key for key, value in known.items()}[unsafe[0]]
             raise ValueError(
-                f"{path} sets {unsafe[0]}, which only a file that was named may do: --config {path}, or $LISRT_CONFIG"
+                f"{path} sets {named_so}, which only a file that was named may do: --config {path}, or $LISRT_CONFIG"
             )
-        _check(here, command, path)
+        for name in here:
+            here[name] = _shaped(here[name], name in lists, f"{path}: {name}")
         if here and path.name == FILE and not is_named:
             tell(f"lisrt: settings of ./{path}: {', '.join(sorted(here))}")
         found |= here
+        origins |= dict.fromkeys(here, path)
     return found
 
 
@@ -103,16 +115,28 @@ def _table(tables: dict[str, Any], table: str, known: dict[str, str], path: Path
     return {known[key]: value for key, value in values.items()}
 
 
-def _check(values: dict[str, Any], command: click.Command, path: Path) -> None:
-    """ValueError for what that option can't be: from click alone nobody would learn which file it is from."""
-    context = click.Context(command)
-    for one in command.params:
-        if one.name in values:
-            try:
-                one.type_cast_value(context, values[one.name])
-            except click.BadParameter as error:
-                key = max(one.opts, key=len).lstrip("-").replace("-", "_")
-                raise ValueError(f"{path}: {key}: {error.message}") from None
+def _shaped(value: Any, is_list: bool, what: str) -> Any:
+    """As it would stand on the command line, where each option checks it: of another type, some fail at the mere look."""
+    if is_list:
+        return [_shaped(one, False, what) for one in (value if isinstance(value, list) else [value])]
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise ValueError(f"{what} is a text, a number, true or false")
+
+
+@contextmanager
+def naming_files() -> Iterator[None]:
+    """A value that an option refuses is told with the file that it is from."""
+    try:
+        yield
+    except click.BadParameter as error:
+        name = error.param.name if error.param is not None else None
+        if error.ctx is not None and name and error.ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
+            text = f"{error.message.rstrip('.')} (in {error.ctx.meta[ORIGINS].get(name)})"
+            raise click.BadParameter(text, ctx=error.ctx, param=error.param) from None
+        raise
 
 
 def _sandbox_parameters() -> list[click.Parameter]:

@@ -24,7 +24,7 @@ def _line(record: dict[str, Any]) -> str:
         case "tool":
             return f"turn {record['turn']}: {_call(record)} -> {record['outcome']}, {record['duration']:.1f} s"
         case "reminder":
-            return f"turn {record['turn']}: no tool call"
+            return "the model is asked for an answer" if record.get("last") else f"turn {record['turn']}: no tool call"
         case "resume":
             back = f"; {len(record['taken_back'])} tool calls taken back" if record["taken_back"] else ""
             return f"going on after turn {record['turn']}{back}"

@@ -52,6 +52,11 @@ _FAULTS = (ExitReason.SANDBOX_ERROR, ExitReason.SANDBOX_DIED)
     "--fault-retries", type=click.IntRange(0), default=2, show_default=True, help="Of --tasks: after a sandbox's fault."
 )
 @click.option(
+    "--max-model-errors",
+    type=click.IntRange(1),
+    help="Of --tasks: give up after so many in a row; twice --concurrency by default, at least 10.",
+)
+@click.option(
     "--checkpoint/--no-checkpoint", default=None, help="Keep files for --resume; by default of one TASK, not of --tasks."
 )
 @resume_option
@@ -95,8 +100,8 @@ def command(context: click.Context, /, **options: Any) -> int:
     agent = make_agent(options)
     try:
         require(agent.model.base_url)
-    except ModuleNotFoundError as error:
-        raise click.ClickException(str(error)) from None
+    except (ModuleNotFoundError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
     where.mkdir(parents=True, exist_ok=True)
     if resume is None:
         save_options(context, where)
@@ -120,8 +125,19 @@ def _check(context: click.Context, options: dict[str, Any], resume: str | None) 
 
 
 _OWN = (
-    "task", "input_dir", "output_dir", "tasks", "input_root", "concurrency", "fault_retries", "checkpoint", "as_json", "quiet",
+    "task", "input_dir", "output_dir", "tasks", "input_root", "concurrency", "fault_retries", "max_model_errors", "checkpoint",
+    "as_json", "quiet",
 )  # fmt: skip
+
+
+#: What a resumed run would otherwise run into again at once.
+_MORE = {
+    ExitReason.MAX_TURNS: "--max-turns N",
+    ExitReason.MAX_TOKENS: "--max-total-tokens N",
+    ExitReason.MAX_COST: "--max-cost N",
+    ExitReason.MAX_TOOL_TIME: "--max-tool-time N",
+    ExitReason.TIMEOUT: "--timeout N",
+}
 
 
 def _run_one(agent: Agent, where: Path, own: dict[str, Any], *, resume: bool) -> int:
@@ -136,7 +152,8 @@ def _run_one(agent: Agent, where: Path, own: dict[str, Any], *, resume: bool) ->
     if episode.exit_reason is ExitReason.SUBMITTED:
         shutil.rmtree(where / "checkpoint", ignore_errors=True)
     else:
-        tell(f"lisrt: go on with: lisrt run --resume {where}")
+        more = _MORE.get(episode.exit_reason, "")
+        tell(f"lisrt: go on with: lisrt run --resume {where}{f' {more}, with more than before' if more else ''}")
     if episode.exit_reason is ExitReason.STOPPED:
         return 128 + received[0]
     if episode.exit_reason in _FAULTS:
@@ -172,7 +189,10 @@ def _report(episode: Episode, as_json: bool) -> None:
     if episode.answer is not None:
         answer = visible(episode.answer) if sys.stdout.isatty() else episode.answer  # it could write to the terminal's clipboard
         click.echo(answer, nl=not answer.endswith("\n"))
-    words = f"lisrt: {episode.exit_reason} after {episode.turns} turns; trajectory in {episode.trajectory}"
-    tell(words)
+    tell(f"lisrt: {episode.exit_reason} after {episode.turns} turns; trajectory in {episode.trajectory}")
+    if episode.answer is None and episode.exit_reason is ExitReason.SUBMITTED:
+        tell("lisrt: there is no answer: the model has written no answer file")
+    for name in episode.not_enforced:
+        tell(f"lisrt: {name} was not enforced: the server does not count tokens")
     if episode.error:
         tell(f"lisrt: {visible(episode.error)}")

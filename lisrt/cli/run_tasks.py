@@ -42,6 +42,7 @@ class Tally:
     cost: float | None = None
     running: dict[str, str] = field(default_factory=dict)
     before: Counter[str] = field(default_factory=Counter)
+    not_enforced: Counter[str] = field(default_factory=Counter)
 
     def add(self, result: TaskResult) -> None:
         episode = result.episode
@@ -50,6 +51,7 @@ class Tally:
         self.attempts += result.attempts - 1
         self.turns += episode.turns
         self.usage += episode.usage
+        self.not_enforced.update(episode.not_enforced)
         if episode.cost is not None:
             self.cost = (self.cost or 0.0) + episode.cost
 
@@ -94,6 +96,7 @@ class Tally:
             "faults": self.faults(),
             "fault_retries": self.attempts,
             "turns": self.turns,
+            "not_enforced": dict(self.not_enforced),
             "usage": asdict(self.usage),
             "cost": self.cost,
             "seconds": self.seconds,
@@ -135,6 +138,7 @@ def run_tasks(agent: Agent, where: Path, own: dict[str, Any], *, resume: bool) -
         "resume": resume,
         "checkpoint": bool(own["checkpoint"]),
         "fault_retries": own["fault_retries"],
+        "max_model_errors": own["max_model_errors"],
         "watch": tally.watch,
     }
     received, gave_up = asyncio.run(_run(agent, tasks, batch_options, tally, quiet=own["quiet"]))
@@ -146,6 +150,8 @@ def run_tasks(agent: Agent, where: Path, own: dict[str, Any], *, resume: bool) -
     if received:
         tell(f"lisrt: stopped; go on with: lisrt run --resume {where}")
         return 128 + received[0]
+    for name, count in tally.not_enforced.items():
+        tell(f"lisrt: {name} was not enforced in {count} tasks: the server does not count tokens")
     if gave_up:
         tell(f"lisrt: gave up: {ascii(gave_up)[1:-1]}")
         tell(f"lisrt: once the model's server is well, go on with: lisrt run --resume {where}")

@@ -255,6 +255,28 @@ def test_a_server_that_is_gone_does_not_use_up_all_tasks(tmp_path: Path) -> None
     assert [one["exit_reason"] for one in lines(tmp_path)] == ["submitted"] * 100
 
 
+def test_refusals_of_single_requests_don_t_end_a_batch() -> None:
+    """A filter's, for example: the server is there, as the first task shows."""
+
+    def step(request: Request) -> Any:
+        return refusal(400, "a filter says no") if 0 < number_of(request) < 20 else solver(request)
+
+    with ModelServer(step) as server:
+        agent = Agent(Model("m", server.base_url, retries=0))
+        batch = Batch(agent, tasks(25), concurrency=1)
+        results = run(batch)
+    assert (len(results), batch.gave_up) == (25, None)
+    assert {one.episode.http_status for one in results if one.episode.exit_reason is ExitReason.MODEL_ERROR} == {400}
+
+
+def test_one_batch_may_run_in_two_loops() -> None:
+    """One after the other; each is a run of its own."""
+    with ModelServer(solver) as server:
+        batch = Batch(Agent(Model("m", server.base_url)), list(tasks(3)))
+        for _ in range(2):
+            assert [one.episode.exit_reason for one in batch.results()] == [ExitReason.SUBMITTED] * 3
+
+
 def test_errors_that_are_not_in_a_row_don_t_end_a_batch() -> None:
     def step(request: Request) -> Any:
         return refusal(400, "no") if number_of(request) % 3 else solver(request)

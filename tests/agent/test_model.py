@@ -114,12 +114,12 @@ def test_what_was_not_set_is_the_servers_choice(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 529])
 def test_passing_trouble_is_tried_again(status: int) -> None:
     reply, retries, _ = ask_scripted(
-        [refusal(status, "busy"), Raw(status, "<html>busy</html>"), HangUp(), say("hi")]
+        [HangUp(), refusal(status, "busy"), Raw(status, "<html>busy</html>"), say("hi")]
     )
     assert reply.content == "hi"
     assert [retry.attempt for retry in retries] == [1, 2, 3]
-    assert "busy" in retries[0].reason
-    assert str(status) in retries[0].reason
+    assert "no connection" in retries[0].reason
+    assert "busy" in retries[1].reason and str(status) in retries[1].reason
 
 
 def test_tries_are_bounded() -> None:
@@ -155,7 +155,54 @@ def test_a_redirect_is_not_followed(status: int) -> None:
         error, server = failure_of([Raw(status, "", {"Location": where})])
     assert other.requests == []
     assert len(server.requests) == 1
-    assert f"moved to '{where}'" in str(error)
+    assert f"if '{other.base_url}' is right, make it the base URL" in str(error)
+
+
+def test_a_redirect_on_the_same_host() -> None:
+    error, server = failure_of([Raw(308, "", {"Location": "/api/v1/chat/completions/"})])
+    assert f"if '{server.base_url.removesuffix('/v1')}/api/v1' is right" in str(error)
+
+
+def test_a_refusal_in_the_body_of_a_success() -> None:
+    """As some gateways do. Another error object is a reply that is none."""
+    busy = Raw(200, json.dumps({"error": {"message": "overloaded", "code": 503}}))
+    reply, retries, _ = ask_scripted([busy, say("hi")])
+    assert (reply.content, len(retries)) == ("hi", 1)
+    assert "HTTP 503: overloaded" in retries[0].reason
+    error, server = failure_of([Raw(200, json.dumps({"error": {"message": "no", "code": 401}}))])
+    assert "HTTP 401: no" in str(error) and len(server.requests) == 1
+    for code in (200, "503", None, True, [503]):
+        failure_of([Raw(200, json.dumps({"error": {"message": "odd", "code": code}})), say("hi")])
+
+
+@pytest.mark.parametrize(
+    ("refused", "settings", "words"),
+    [
+        (refusal(401, "no key"), {"api_key": None}, "set OPENAI_API_KEY"),
+        (refusal(401, "wrong key"), {}, "check the API key"),
+        (refusal(429, "You exceeded your current quota", code="insufficient_quota"), {}, "no credit left"),
+        (refusal(400, '"auto" tool choice requires --enable-auto-tool-choice'), {}, 'protocol "bash"'),
+        (refusal(400, "tiny does not support tools"), {}, 'protocol "bash"'),
+    ],
+)
+def test_what_to_do_is_said(refused: Raw, settings: dict[str, Any], words: str) -> None:
+    error, server = failure_of([refused, say("hi")], **settings)
+    assert len(server.requests) == 1
+    assert words in str(error)
+
+
+@pytest.mark.parametrize("key", [KEY * 10, "sk-with\\backslash", "sk-\"quoted'"])
+@pytest.mark.parametrize("before", [0, 150, 190, 380])
+def test_a_key_that_comes_back_is_in_no_message(key: str, before: int) -> None:
+    """Not half of it, either, where a text is cut; and not as Python or JSON would write it."""
+    said = f"{'x' * before} {key} {json.dumps(key)} {key!r}"
+    for answer in (
+        Raw(200, said), Raw(401, said), Raw(500, said), Raw(302, "", {"Location": f"/{said}"}),
+        Raw(200, json.dumps({"error": {"message": said, "code": 500}})),
+    ):  # fmt: skip
+        with ModelServer([answer]) as server, pytest.raises(ModelError) as raised:
+            ask(server.base_url, api_key=key, retries=0)
+        assert key[:12] not in str(raised.value).replace("\\\\", "\\"), answer
 
 
 def test_retry_after_is_honoured() -> None:
@@ -267,6 +314,7 @@ def test_a_full_context_is_told_apart(status: int, body: dict[str, Any]) -> None
         {"base_url": "http://"},
         {"api_key": "key\n"},
         {"api_key": "schlüssel"},
+        {"api_key": " key"},
         {"request_timeout": 0},
         {"request_timeout": float("nan")},
         {"retries": -1},
@@ -279,6 +327,8 @@ def test_a_full_context_is_told_apart(status: int, body: dict[str, Any]) -> None
         {"extra_body": {"x": float("inf")}},
         {"extra_body": {"x": {1, 2}}},
         {"extra_body": {"x": "\ud800"}},
+        {"name": "m\ud800"},
+        {"base_url": "http://a\x00b/v1"},
     ],
 )
 def test_impossible_settings_are_refused_at_once(wrong: dict[str, Any]) -> None:

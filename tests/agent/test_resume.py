@@ -275,3 +275,16 @@ def test_what_can_not_be_saved(tmp_path: Path) -> None:
 
     asyncio.run(same())
     assert os.listdir(tmp_path / "x/blobs")
+
+
+def test_what_was_lost_uses_up_no_budget(tmp_path: Path) -> None:
+    """Twice two turns were for nothing; the five that count are within it."""
+    path = tmp_path / "t.jsonl"
+    model = Counter(hangs=3)
+    with ModelServer(model) as server:
+        killed_at(3, path, None, server)
+        model.first = True
+        killed_at(6, path, None, server)
+        limited = Agent(Model("m", server.base_url), limits=AgentLimits(max_tokens=76))
+        episode = asyncio.run(limited.resume(path))
+    assert (episode.exit_reason, episode.usage.total) == (ExitReason.SUBMITTED, 135)

@@ -179,11 +179,23 @@ def test_without_the_openai_package(tmp_path: Path) -> None:
     """A server on a plain connection needs none; for another one a line says which, and nothing is begun."""
     start = [sys.executable, "-c", WITHOUT_OPENAI, "run", "x", "--model", "m", "--output", "out", "--base-url"]
     with ModelServer([call("submit")]) as server:
-        for url, status in (("https://127.0.0.1:1/v1", 1), (server.base_url, 0)):
+        for url, status in (("https://127.0.0.1:1/v1", 2), (server.base_url, 0)):
             done = subprocess.run(
                 [*start, url], env=environment(HOME=str(tmp_path)), cwd=tmp_path, text=True, capture_output=True, timeout=60
             )
             assert done.returncode == status, done.stderr
             assert (tmp_path / "out").exists() is (status == 0)
-            assert ("pip install 'lisrt[agent]'" in done.stderr) is (status == 1)
+            assert ("pip install 'lisrt[agent]'" in done.stderr) is (status == 2)
             assert "Traceback" not in done.stderr
+
+
+def test_what_is_said_at_the_end(tmp_path: Path) -> None:
+    """How to go on where a budget has run out; and that there is no answer, where that might be overlooked."""
+    with ModelServer(lambda _: call("execute_bash", command="true")) as server:
+        done = lisrt_run(server, tmp_path, "--max-turns", "1", "--output", "out", "--force-answer")
+    assert "go on with: lisrt run --resume out --max-turns N, with more than before" in done.stderr
+    assert "the model is asked for an answer" in done.stderr and "no tool call" not in done.stderr
+    with ModelServer([call("submit")]) as server:
+        done = lisrt_run(server, tmp_path)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "no answer" in done.stderr

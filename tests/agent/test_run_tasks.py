@@ -73,8 +73,15 @@ def test_bad_lines_are_told_and_the_status_is_1(tmp_path: Path, tasks: Path) -> 
     tasks.write_text(tasks.read_text() + "{nonsense\n")
     with ModelServer(solver) as server:
         done = command("--tasks", str(tasks), "--model", "m", "--base-url", server.base_url, cwd=tmp_path)
-    assert done.returncode == 1
-    assert "line-7: bad_task" in done.stderr and "1 bad_task" in done.stderr
+        assert done.returncode == 1
+        assert "line-7: bad_task" in done.stderr and "1 bad_task" in done.stderr
+        assert "line 7: no JSON: Expecting property name enclosed in double quotes at column 2" in done.stderr
+        where = done.stdout.strip()
+        tasks.write_text(tasks.read_text().replace("{nonsense", json.dumps({"id": "n6", "prompt": "p", "files": {"a": "b"}})))
+        again = command("--resume", where, cwd=tmp_path)
+    assert (again.returncode, "7 of 7 (7 submitted; 6 of them before)" in again.stderr) == (0, True), again.stderr
+    results = (tmp_path / where / "results.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["task"] for line in results) == [f"n{number}" for number in range(7)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -230,15 +237,34 @@ def test_a_table_for_every_command_that_makes_sandboxes(tmp_path: Path) -> None:
         ("[walk]\nx = 3\n", "unknown key 'walk'"),
         ("run = 3\n", "must be a table"),
         ("[run\n", "lisrt.toml"),
-        ("[run]\nmax_turns = 'many'\n", "lisrt.toml: max_turns: 'many' is not a valid integer"),
-        ("[sandbox]\nenv = 7\n", "lisrt.toml: env: "),
+        ("[run]\nmax_turns = 'many'\n", "'--max-turns': 'many' is not a valid integer range (in lisrt.toml)"),
+        ("[run]\nmax_turns = inf\n", "'inf' is not a valid integer range (in lisrt.toml)"),
+        ("[run]\nforce_answer = 2\n", "'2' is not a valid boolean"),
+        ("[run]\nmax_turns = [5]\n", "lisrt.toml: max_turns is a text, a number"),
+        ("[run]\nmax_turns = 2026-11-23\n", "lisrt.toml: max_turns is a text, a number"),
+        ("[sandbox]\ncpus = {a = 1}\n", "lisrt.toml: cpus is a text, a number"),
+        ("[sandbox]\nmemory = 'lots'\n", "(in lisrt.toml)"),
+        ("[run]\ntimeout = -1\n", "(in lisrt.toml)"),
+        ("[run]\ninput = 'x'\n", "lisrt.toml sets input, which"),
     ],
 )
 def test_a_settings_file_that_will_not_do(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "lisrt.toml").write_text(text)
     done = command("x", "--model", "m", cwd=tmp_path, env={"OPENAI_BASE_URL": "http://127.0.0.1:1/v1"})
-    assert done.returncode == 125, done.stderr
+    assert done.returncode == (2 if "(in " in words or "not a valid" in words else 125), done.stderr
     assert words in " ".join(done.stderr.split())
+
+
+def test_what_is_overridden_need_not_be_right(tmp_path: Path) -> None:
+    """By the command line, the environment, or a stronger file; and help is there in any case."""
+    (tmp_path / ".config/lisrt").mkdir(parents=True)
+    (tmp_path / ".config/lisrt/config.toml").write_text("[run]\nmax-turns = 'many'\ntimeout = -1\n")
+    (tmp_path / "lisrt.toml").write_text("[run]\nmax_turns = 'few'\n[sandbox]\ncpus = 'lots'\n")
+    with ModelServer(lambda _: call("submit")) as server:
+        options = ["--model", "m", "--base-url", server.base_url, "--max-turns", "3", "--cpus", "1", "--timeout", "60"]
+        done = command("x", *options, cwd=tmp_path, env={"XDG_CONFIG_HOME": str(tmp_path / ".config")})
+    assert done.returncode == 0, done.stderr
+    assert command("--help", cwd=tmp_path).returncode == 0
 
 
 def test_a_named_file_may_say_where_the_server_is(tmp_path: Path) -> None:

@@ -1,17 +1,22 @@
 """The way to a model's server that is our own: HTTP/1.1 as servers speak it, well and badly. And when it is taken."""
 
 import asyncio
+import gzip
+import os
 import socket
 import threading
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.certificates import certificate
+from support.fresh import environment, python
 from support.model_server import ModelServer, call
+from support.packages import installed
 
-from lisrt.agent import Agent, ExitReason, Model
+from lisrt.agent import Agent, Batch, ExitReason, Model
 from lisrt.agent.transport.answer import Answer, NoAnswer
 from lisrt.agent.transport.direct import DirectTransport, goes_directly
 
@@ -199,7 +204,6 @@ def test_text_that_is_none_is_shown_as_it_can_be() -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Len", "without an answer; it had sent b'HTTP"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: a\r\n\r\n", "bad Content-Length"),
         (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 20_000, "too large|too long|Receive buffer"),
-        (b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 1\r\n\r\nx", "came as br"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "illegal chunk header"),
     ],
 )
@@ -213,8 +217,66 @@ def test_what_is_no_answer(response: bytes, words: str) -> None:
     with_server(answering(response), fail)
 
 
+@pytest.mark.parametrize("kind", ["gzip", "deflate"])
+def test_an_answer_that_was_packed_unasked(kind: str) -> None:
+    packed = gzip.compress(b"no such model") if kind == "gzip" else zlib.compress(b"no such model")
+    head = f"HTTP/1.1 404 No\r\nContent-Encoding: {kind}\r\nContent-Length: {len(packed)}\r\n\r\n".encode()
+    answer, _ = with_server(answering(head + packed), ask)
+    assert (answer.status, answer.text) == (404, "no such model")
+
+
+@pytest.mark.parametrize(("kind", "body"), [("br", b"x"), ("gzip", b"x"), ("gzip", gzip.compress(b"x" * 5000)[:-9])])
+def test_an_answer_that_can_not_be_unpacked(kind: str, body: bytes) -> None:
+    async def fail(transport: DirectTransport) -> None:
+        with pytest.raises(NoAnswer, match=f"status 404 that can't be read: it came as {kind}") as raised:
+            await ask(transport)
+        assert raised.value.final
+
+    head = f"HTTP/1.1 404 No\r\nContent-Encoding: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with_server(answering(head + body), fail)
+
+
+def test_a_kept_connection_that_ends_without_a_byte_is_replaced() -> None:
+    """The server had closed it when the request was on its way."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(said("x"))
+        await reader.readuntil(b"\r\n\r\n")  # of the next one, which gets no answer
+
+    async def three(transport: DirectTransport) -> list[str]:
+        return [(await ask(transport)).text for _ in range(3)]
+
+    assert with_server(serve, three) == (["x"] * 3, 3)
+
+
+def test_an_answer_before_the_request_was_read_ends_its_connection() -> None:
+    """What is left of a large request would hold up the next one."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said("early"))
+        await writer.drain()
+        await asyncio.Event().wait()
+
+    async def two(transport: DirectTransport) -> list[str]:
+        large = {"messages": ["x" * 40_000_000]}
+        return [(await transport.post(large)).text for _ in range(2)]
+
+    assert with_server(serve, two) == (["early"] * 2, 2)
+
+
+def test_an_idle_connection_keeps_nothing() -> None:
+    async def use(transport: DirectTransport) -> int:
+        await ask(transport)
+        [connection] = transport._idle
+        return len(connection._body) + (connection._answer is not None)
+
+    assert with_server(answering(said("x" * 1_000_000), said("")), use)[0] == 0
+
+
 def test_an_answer_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lisrt.agent.transport.direct._MOST_BODY", 1 << 20)
+    monkeypatch.setattr("lisrt.agent.transport.connection._MOST", 1 << 20)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -344,6 +406,26 @@ def test_a_proxy_is_asked(monkeypatch: pytest.MonkeyPatch, working_host: None) -
     assert asked == ["POST http://models.invalid:8000/v1/chat/completions HTTP/1.1"]
 
 
+@pytest.mark.slow
+def test_under_uvloop(tmp_path: Path, working_host: None) -> None:
+    """Another event loop than the library's."""
+    source = """
+        import asyncio, sys
+        import uvloop
+        from lisrt.agent import Agent, Model
+        async def main():
+            return await asyncio.gather(*(Agent(Model("m", sys.argv[1])).run("x") for _ in range(4)))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            print([episode.exit_reason.value for episode in runner.run(main())])
+    """
+    work = call("execute_bash", command="true")
+    with ModelServer(lambda request: work if len(request.messages) < 4 else call("submit")) as server:
+        paths = os.pathsep.join([str(installed("uvloop")), environment()["PYTHONPATH"]])
+        done = python(source.replace("sys.argv[1]", repr(server.base_url)), cwd=tmp_path, env={"PYTHONPATH": paths})
+    assert done.stdout.strip() == str(["submitted"] * 4)
+    assert server.connections <= 4
+
+
 @pytest.mark.parametrize("names", [["IP:127.0.0.1"], ["DNS:elsewhere.example.org"]])
 def test_certificates_are_checked(
     names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, working_host: None
@@ -362,6 +444,27 @@ def test_certificates_are_checked(
         expected = ExitReason.SUBMITTED if names == ["IP:127.0.0.1"] else ExitReason.MODEL_ERROR
         assert run(model)[0] is expected
     assert len(server.requests) == (expected is ExitReason.SUBMITTED)
+
+
+def test_plain_http_where_tls_was_expected() -> None:
+    pytest.importorskip("openai")
+    with ModelServer([]) as server:
+        error = run(Model("m", server.base_url.replace("http:", "https:"), retry_delay=100.0))[1] or ""
+    assert "does not speak TLS; is it http://" in error
+
+
+@pytest.mark.parametrize("content", [None, "no certificate\n"])
+def test_certificates_that_are_none(content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said before anything begins, with the name of the file and where it is from."""
+    pytest.importorskip("openai")
+    place = tmp_path / "ca.pem"
+    if content is not None:
+        place.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(place))
+    agent = Agent(Model("m", "https://127.0.0.1:1/v1"))
+    for begin in (lambda: agent.run_sync("x"), lambda: next(Batch(agent, ["x"]).results())):
+        with pytest.raises(ValueError, match=f"SSL_CERT_FILE names {place}"):
+            begin()
 
 
 def test_many_threads_have_ways_of_their_own(working_host: None) -> None:

@@ -31,7 +31,8 @@ class NoAnswer(Exception):
 
 
 class Transport(Protocol):
-    """A way to one server. Nothing is tried twice, and no redirect followed: whoever asks decides on that."""
+    """A way to one server. No redirect is followed, and nothing tried again that the server may have begun to answer: that is for
+    whoever asks to decide."""
 
     users: float
     """How many episodes may share one."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import ssl
 from collections.abc import Mapping
 from typing import Any
 
 from lisrt.agent.transport.answer import Answer, NoAnswer
 
-__all__ = ["OpenAITransport", "load_openai"]
+__all__ = ["OpenAITransport", "check_certificates", "load_openai"]
 
 # Asks the library for the response as it came. Times are kept by whoever asks: the library's begin anew with each byte.
 _OPTIONS = {"headers": {"X-Stainless-Raw-Response": "true"}, "timeout": None}
@@ -71,8 +72,20 @@ def _no_answer(error: BaseException) -> NoAnswer:
         if isinstance(cause, ssl.SSLCertVerificationError):
             hint = "SSL_CERT_FILE may name a file of certificates to trust"
             return NoAnswer(f"the server's certificate: {cause.verify_message}", hint=hint, final=True)
+        if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
+            return NoAnswer("the server does not speak TLS", hint="is it http:// rather than https://?", final=True)
         cause = cause.__cause__ or cause.__context__
-    return NoAnswer(str(error.__cause__ or error))
+    cause = error.__cause__ or error
+    return NoAnswer(str(cause) or type(cause).__name__)
+
+
+def check_certificates() -> None:
+    """ValueError for a $SSL_CERT_FILE that can't be used: the library's own words name neither file nor variable."""
+    if path := os.environ.get("SSL_CERT_FILE"):
+        try:
+            ssl.create_default_context(cafile=path)
+        except OSError as error:  # ssl.SSLError is one
+            raise ValueError(f"SSL_CERT_FILE names {path}, which holds no certificates that can be read: {error}") from None
 
 
 def load_openai() -> Any:
