@@ -35,7 +35,7 @@ _FAULTS = (ExitReason.SANDBOX_ERROR, ExitReason.SANDBOX_DIED)
 
 @click.command("run")
 @click.argument("task", required=False, metavar="[TASK|-]")
-@click.option("--input", "input_dir", type=click.Path(exists=True, file_okay=False), help="Copied in before the start.")
+@click.option("--input", "input_dir", type=click.Path(exists=True), help="A directory or file, copied in before the start.")
 @click.option(
     *("--output", "output_dir"),
     type=click.Path(file_okay=False),

@@ -432,9 +432,9 @@ def test_many_episodes_at_once_do_not_mix() -> None:
 def test_trouble_that_passes_is_recorded_and_forgotten(tmp_path: Path) -> None:
     trajectory = tmp_path / "run.jsonl"
     steps: list[Step] = [
+        HangUp(),
         Raw(429, "slow", {"Retry-After": "0"}),
         ANSWER,
-        HangUp(),
         refusal(503, "busy"),
         SUBMIT,
     ]
@@ -442,8 +442,8 @@ def test_trouble_that_passes_is_recorded_and_forgotten(tmp_path: Path) -> None:
     assert (episode.exit_reason, episode.answer, episode.turns) == (ExitReason.SUBMITTED, "42", 2)
     assert [(record["turn"], record["attempt"]) for record in records(trajectory, "retry")] == [
         (1, 1),
+        (1, 2),
         (2, 1),
-        (2, 2),
     ]
     assert server.requests[0].body == server.requests[1].body, "a repeated try must ask the same"
 

@@ -49,6 +49,13 @@ def test_an_episode_from_prompt_to_answer(tmp_path: Path) -> None:
     assert len(records) > len(WORK)
 
 
+def test_a_single_file_comes_in(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("forty-two")
+    with ModelServer([call("execute_bash", command="cp documents/notes.txt answer.txt"), call("submit")]) as server:
+        done = lisrt_run(server, tmp_path, "--input", "notes.txt")
+    assert (done.stdout, done.returncode) == ("forty-two\n", 0), done.stderr
+
+
 def test_the_outcome_for_machines(tmp_path: Path) -> None:
     """--json prints one object with the documented keys."""
     with ModelServer([call("execute_bash", command="echo 42 > answer.txt"), call("submit")]) as server:
