@@ -53,7 +53,7 @@ def defaults(named: str | None, command: click.Command | None, origins: dict[str
     if command is None or command.name not in COMMANDS:
         return {}
     known, shared = _names(command.params), _names(_sandbox_parameters())
-    lists = {one.name for one in command.params if isinstance(one, click.Option) and one.multiple}
+    options = {one.name: one for one in command.params if isinstance(one, click.Option)}
     found: dict[str, Any] = {}
     for path, is_named in _files(named):
         tables = _read(path)
@@ -67,7 +67,7 @@ def defaults(named: str | None, command: click.Command | None, origins: dict[str
                 f"{path} sets {named_so}, which only a file that was named may do: --config {path}, or $LISRT_CONFIG"
             )
         for name in here:
-            here[name] = _shaped(here[name], name in lists, f"{path}: {name}")
+            here[name] = _shaped(here[name], options[name], f"{path}: {name}")
         if here and path.name == FILE and not is_named:
             tell(f"lisrt: settings of ./{path}: {', '.join(sorted(here))}")
         found |= here
@@ -115,10 +115,16 @@ def _table(tables: dict[str, Any], table: str, known: dict[str, str], path: Path
     return {known[key]: value for key, value in values.items()}
 
 
-def _shaped(value: Any, is_list: bool, what: str) -> Any:
+def _shaped(value: Any, option: click.Option, what: str) -> Any:
     """As it would stand on the command line, where each option checks it: of another type, some fail at the mere look."""
-    if is_list:
-        return [_shaped(one, False, what) for one in (value if isinstance(value, list) else [value])]
+    if option.multiple:
+        return [_word(one, what) for one in (value if isinstance(value, list) else [value])]
+    if option.type is click.UNPROCESSED and isinstance(value, dict):  # which takes JSON, too
+        return value
+    return _word(value, what)
+
+
+def _word(value: Any, what: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | int | float):

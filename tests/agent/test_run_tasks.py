@@ -255,6 +255,26 @@ def test_a_settings_file_that_will_not_do(tmp_path: Path, text: str, words: str)
     assert words in " ".join(done.stderr.split())
 
 
+def test_values_of_all_kinds(tmp_path: Path) -> None:
+    """As TOML has them: numbers, truth, lists, one text where a list could stand, tables."""
+    (tmp_path / "mine.toml").write_text(
+        "[sandbox]\nenv = ['A=1', 'B=2']\nallow = 'example.org'\ncpus = 1.0\npids = 100\nmemory = '200MiB'\n"
+        "[run]\nmax_turns = 7\nforce-answer = true\ncheckpoint = false\nextra_body = {top_k = 5, deep = {x = [1, true]}}\n"
+        "prices = '1:2'\ntemperature = 1\n"
+    )
+    with ModelServer([call("execute_bash", command="echo $A$B > answer.txt"), call("submit")]) as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "lisrt", "--config", "mine.toml", "run", "x", "--model", "m", "--base-url", server.base_url],
+            cwd=tmp_path, env=environment(HOME=str(tmp_path)), text=True, capture_output=True, timeout=60,
+        )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "12\n"), done.stderr
+    body = server.requests[0].body
+    assert (body["top_k"], body["deep"], body["temperature"]) == (5, {"x": [1, True]}, 1.0)
+    [run] = (tmp_path / "lisrt-output").iterdir()
+    start = read_trajectory(run / "trajectory.jsonl")[0]
+    assert (start["limits"]["max_turns"], start["agent"]["force_answer"], start["agent"]["checkpoint"]) == (7, True, False)
+
+
 def test_what_is_overridden_need_not_be_right(tmp_path: Path) -> None:
     """By the command line, the environment, or a stronger file; and help is there in any case."""
     (tmp_path / ".config/lisrt").mkdir(parents=True)
