@@ -214,7 +214,8 @@ class Batch:
     def _look_at(self, episode: Episode) -> None:
         """A server that is gone for good would otherwise use up all tasks, each after its retries."""
         if episode.exit_reason is not ExitReason.MODEL_ERROR:
-            self._errors, self._served = 0, True
+            if episode.turns:  # else it says nothing of the server
+                self._errors, self._served = 0, True
         elif not self._served or episode.http_status not in _OF_ONE_REQUEST:
             self._errors += 1
         if self._errors >= self._most_errors:

@@ -7,6 +7,7 @@ Nothing that a server sends is taken on trust: a reply is checked field by field
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import math
@@ -53,6 +54,9 @@ _SENT = re.compile(
     re.IGNORECASE,
 )
 _REQUESTED = re.compile(r"requested (\d{1,12}) output tokens", re.IGNORECASE)
+
+# What is shorter is a placeholder for a local server, and perhaps a word.
+_SHORTEST_KEY = 6
 
 # Asking again brings none.
 _NO_CREDIT = "insufficient_quota"
@@ -170,17 +174,20 @@ class ChatClient:
 
     def _refusal(self, answer: Answer) -> ModelError | _Transient:
         status = answer.status
-        message, code = refusal_text(self._clean(answer.text))  # before it is cut: half a key is one, too
-        reason = f"HTTP {status}: {message}"
+        message, code = refusal_text(answer.text)
+        shown, _ = refusal_text(self._clean(answer.text))  # before it is cut: half a key is one, too
+        reason = f"HTTP {status}: {shown}"
         if code in _CONTEXT_CODES or (status != 429 and _CONTEXT_WORDS.search(message)):
             return ContextExceeded(self._clean(f"{reason} ({self._model.public_url})"), room_left(message))
-        if _NO_CREDIT in answer.text:
+        if code == _NO_CREDIT:
             return self._error(reason, "the account has no credit left", status)
         if status in _RETRY_STATUSES or status >= 500:
             hint = "the server is overloaded or failing: look at its log, or try again later"
             return _Transient(reason, hint, retry_after(answer.headers, now=time.time()), status)
         if status < 400:  # not followed: neither the key nor the conversation goes where nobody has named
-            where = urljoin(f"{self._model.public_url.rstrip('/')}/chat/completions", answer.headers.get("location", ""))
+            where = answer.headers.get("location", "")
+            with contextlib.suppress(ValueError):  # of what is no address
+                where = urljoin(f"{self._model.public_url.rstrip('/')}/chat/completions", where)
             where = self._clean(where).removesuffix("/").removesuffix("/chat/completions")[:200]
             return self._error(f"HTTP {status}: moved", f"if {where!r} is right, make it the base URL", status)
         if status == 401 and not self._model.api_key:
@@ -194,9 +201,11 @@ class ChatClient:
 
     def _clean(self, text: str) -> str:
         """`text` without the API key, which some servers quote back, and some messages as Python would write it."""
-        if key := self._model.api_key:
-            for form in (key, repr(key)[1:-1], json.dumps(key)[1:-1]):
-                text = text.replace(form, "[API key]")
+        key = self._model.api_key or ""
+        if len(key) < _SHORTEST_KEY:
+            return text
+        for form in dict.fromkeys((key, repr(key)[1:-1], json.dumps(key)[1:-1])):
+            text = text.replace(form, "[API key]")
         return text
 
 
@@ -254,14 +263,14 @@ def why_bad(body: str) -> str:
 
 def status_within(body: str) -> int:
     """The status that a gateway has put into a body instead of the response's head; 0 for any other body."""
-    if '"error"' not in body or '"choices"' in body:
+    if '"error"' not in body:
         return 0
     try:
-        error = json.loads(body)["error"]
-        code = error["code"] if isinstance(error, dict) else 0
-    except (ValueError, RecursionError, KeyError, TypeError):
+        data = json.loads(body)
+        code = str(data["error"]["code"]) if not data.get("choices") else ""
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return 0
-    return code if isinstance(code, int) and 400 <= code < 600 else 0
+    return int(code) if re.fullmatch("[45][0-9][0-9]", code, re.ASCII) else 0
 
 
 def refusal_text(body: str) -> tuple[str, str | None]:
@@ -275,5 +284,5 @@ def refusal_text(body: str) -> tuple[str, str | None]:
     fields = data if isinstance(data, dict) else {}
     message = next((fields[key] for key in ("message", "error", "detail") if isinstance(fields.get(key), str)), body)
     codes = (fields.get("code"), fields.get("type"))
-    code = next((code for code in codes if isinstance(code, str) and code in _CONTEXT_CODES), None)
+    code = next((code for code in codes if isinstance(code, str) and code in (*_CONTEXT_CODES, _NO_CREDIT)), None)
     return " ".join(message.split())[:500] or "(empty body)", code

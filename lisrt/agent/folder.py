@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lisrt.agent.episode import UNFINISHED
+from lisrt.agent.episode import UNFINISHED, ExitReason
 from lisrt.agent.trajectory import read_trajectory
 from lisrt.store.home import write_synced
 
@@ -92,10 +92,10 @@ class RunFolder:
         data = self.results.read_bytes() if self.results.exists() else b""
         lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)  # a process that was killed may have left half a line
         known = [(line, json.loads(line)) for line in lines]
-        again = [line for line, one in known if one["exit_reason"] in UNFINISHED]
+        again = [(line, one) for line, one in known if one["exit_reason"] in UNFINISHED]
         if again or len(data) != sum(map(len, lines)):
             with (self.path / "faults.jsonl").open("ab") as file:
-                file.write(b"".join(again))
+                file.write(b"".join(line for line, one in again if one["exit_reason"] != ExitReason.BAD_TASK))
             new = self.path / "results.new"
             write_synced(new, b"".join(line for line, one in known if one["exit_reason"] not in UNFINISHED))
             new.replace(self.results)

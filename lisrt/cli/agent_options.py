@@ -164,6 +164,9 @@ def make_agent(options: dict[str, Any]) -> Agent:
         raise click.UsageError(str(error)) from None
 
 
+BUDGETS = {"max_tokens": "--max-total-tokens", "max_context": "--max-context", "max_cost": "--max-cost"}
+"""What `Episode.not_enforced` names, as it is called here."""
+
 _SANDBOX = frozenset(sandbox_arguments.__code__.co_varnames[: sandbox_arguments.__code__.co_argcount])
 
 

@@ -42,7 +42,7 @@ _WITHOUT_NAME = frozenset(
     memory cpus pids disk enforce hostname user workdir env writable
     model temperature top_p seed max_tokens reasoning request_timeout retries prices profile protocol shell without turn_hint
     force_answer on_overflow max_turns max_total_tokens max_context max_cost command_timeout max_command_timeout max_tool_time
-    timeout max_output max_lines concurrency fault_retries checkpoint quiet as_json
+    timeout max_output max_lines concurrency fault_retries max_model_errors checkpoint quiet as_json
     """.split()
 )
 
@@ -127,6 +127,8 @@ def _shaped(value: Any, option: click.Option, what: str) -> Any:
 def _word(value: Any, what: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # 1e6
     if isinstance(value, str | int | float):
         return str(value)
     raise ValueError(f"{what} is a text, a number, true or false")

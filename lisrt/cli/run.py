@@ -22,7 +22,7 @@ from lisrt.agent.resume import submitted
 from lisrt.agent.transport import require
 from lisrt.agent.view.words import visible
 from lisrt.cli import SANDBOX_FAULT
-from lisrt.cli.agent_options import agent_options, make_agent
+from lisrt.cli.agent_options import BUDGETS, agent_options, make_agent
 from lisrt.cli.options import require_image, sandbox_options
 from lisrt.cli.progress import show
 from lisrt.cli.run_tasks import run_tasks
@@ -193,6 +193,6 @@ def _report(episode: Episode, as_json: bool) -> None:
     if episode.answer is None and episode.exit_reason is ExitReason.SUBMITTED:
         tell("lisrt: there is no answer: the model has written no answer file")
     for name in episode.not_enforced:
-        tell(f"lisrt: {name} was not enforced: the server does not count tokens")
+        tell(f"lisrt: {BUDGETS[name]} was not enforced: the server does not count tokens")
     if episode.error:
         tell(f"lisrt: {visible(episode.error)}")

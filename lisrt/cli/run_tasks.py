@@ -19,6 +19,7 @@ from rich.text import Text
 
 from lisrt.agent import FAULTS, Agent, Batch, ExitReason, TaskResult, TokenUsage, read_tasks
 from lisrt.agent.batch import descriptors_for
+from lisrt.cli.agent_options import BUDGETS
 from lisrt.cli.descriptors import allow_descriptors
 from lisrt.cli.streams import tell
 from lisrt.cli.until_signal import Signals
@@ -151,7 +152,7 @@ def run_tasks(agent: Agent, where: Path, own: dict[str, Any], *, resume: bool) -
         tell(f"lisrt: stopped; go on with: lisrt run --resume {where}")
         return 128 + received[0]
     for name, count in tally.not_enforced.items():
-        tell(f"lisrt: {name} was not enforced in {count} tasks: the server does not count tokens")
+        tell(f"lisrt: {BUDGETS[name]} was not enforced in {count} tasks: the server does not count tokens")
     if gave_up:
         tell(f"lisrt: gave up: {ascii(gave_up)[1:-1]}")
         tell(f"lisrt: once the model's server is well, go on with: lisrt run --resume {where}")

@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from lisrt.agent import Prices
+from lisrt.cli.config import ORIGINS
 from lisrt.cli.streams import tell
 
 __all__ = ["restore_options", "resume_option", "save_options"]
@@ -52,7 +53,9 @@ def _plain(value: Any) -> Any:
 def _load(context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
     """As defaults, while the other options are still to be read."""
     if value is not None:
-        context.default_map = {**(context.default_map or {}), **_saved(Path(value))}
+        saved = _saved(Path(value))
+        context.default_map = {**(context.default_map or {}), **saved}
+        context.meta.setdefault(ORIGINS, {}).update(dict.fromkeys(saved, Path(value, _FILE)))
     return value
 
 

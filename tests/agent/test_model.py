@@ -158,6 +158,22 @@ def test_a_redirect_is_not_followed(status: int) -> None:
     assert f"if '{other.base_url}' is right, make it the base URL" in str(error)
 
 
+def test_a_redirect_to_nowhere() -> None:
+    error, _ = failure_of([Raw(302, "", {"Location": "http://[x/"})])
+    assert "if 'http://[x' is right" in str(error)
+
+
+@pytest.mark.parametrize("key", ["x", "token", "1"])
+def test_a_placeholder_of_a_key_spoils_no_message(key: str) -> None:
+    error, _ = failure_of([Raw(400, json.dumps({"error": {"message": MAXIMUM}}))], api_key=key)
+    assert isinstance(error, ContextExceeded) and MAXIMUM in str(error)
+
+
+def test_a_prompt_that_is_quoted_decides_nothing() -> None:
+    quoted = Raw(500, json.dumps({"error": {"message": "crashed at: what is insufficient_quota?"}}))
+    assert len(ask_scripted([quoted, say("hi")])[1]) == 1
+
+
 def test_a_redirect_on_the_same_host() -> None:
     error, server = failure_of([Raw(308, "", {"Location": "/api/v1/chat/completions/"})])
     assert f"if '{server.base_url.removesuffix('/v1')}/api/v1' is right" in str(error)
@@ -171,7 +187,9 @@ def test_a_refusal_in_the_body_of_a_success() -> None:
     assert "HTTP 503: overloaded" in retries[0].reason
     error, server = failure_of([Raw(200, json.dumps({"error": {"message": "no", "code": 401}}))])
     assert "HTTP 401: no" in str(error) and len(server.requests) == 1
-    for code in (200, "503", None, True, [503]):
+    spoken = Raw(200, json.dumps({"error": {"message": "slow down", "code": "429"}, "choices": None}))
+    assert len(ask_scripted([spoken, say("hi")])[1]) == 1
+    for code in (200, "5030", None, True, [503]):
         failure_of([Raw(200, json.dumps({"error": {"message": "odd", "code": code}})), say("hi")])
 
 

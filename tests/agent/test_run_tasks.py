@@ -259,8 +259,8 @@ def test_values_of_all_kinds(tmp_path: Path) -> None:
     """As TOML has them: numbers, truth, lists, one text where a list could stand, tables."""
     (tmp_path / "mine.toml").write_text(
         "[sandbox]\nenv = ['A=1', 'B=2']\nallow = 'example.org'\ncpus = 1.0\npids = 100\nmemory = '200MiB'\n"
-        "[run]\nmax_turns = 7\nforce-answer = true\ncheckpoint = false\nextra_body = {top_k = 5, deep = {x = [1, true]}}\n"
-        "prices = '1:2'\ntemperature = 1\n"
+        "[run]\nmax_turns = 7.0\nmax_total_tokens = 1e6\nforce-answer = true\ncheckpoint = false\n"
+        "extra_body = {top_k = 5, deep = {x = [1, true]}}\nprices = '1:2'\ntemperature = 1\n"
     )
     with ModelServer([call("execute_bash", command="echo $A$B > answer.txt"), call("submit")]) as server:
         done = subprocess.run(

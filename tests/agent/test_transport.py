@@ -223,6 +223,11 @@ def test_an_answer_that_was_packed_unasked(kind: str) -> None:
     head = f"HTTP/1.1 404 No\r\nContent-Encoding: {kind}\r\nContent-Length: {len(packed)}\r\n\r\n".encode()
     answer, _ = with_server(answering(head + packed), ask)
     assert (answer.status, answer.text) == (404, "no such model")
+    empty = with_server(answering(b"HTTP/1.1 503 No\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n"), ask)[0]
+    assert (empty.status, empty.text) == (503, "")
+    parts = gzip.compress(b"one ") + gzip.compress(b"two")
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(parts)}\r\n\r\n".encode()
+    assert with_server(answering(head + parts), ask)[0].text == "one two"
 
 
 @pytest.mark.parametrize(("kind", "body"), [("br", b"x"), ("gzip", b"x"), ("gzip", gzip.compress(b"x" * 5000)[:-9])])
@@ -248,6 +253,24 @@ def test_a_kept_connection_that_ends_without_a_byte_is_replaced() -> None:
         return [(await ask(transport)).text for _ in range(3)]
 
     assert with_server(serve, three) == (["x"] * 3, 3)
+
+
+def test_a_server_that_hangs_up_on_a_request_is_asked_twice_at_most() -> None:
+    """However many connections are idle."""
+    seen: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(said("x"))
+        seen.append((await read_request(reader))[0])  # and hangs up
+
+    async def use(transport: DirectTransport) -> None:
+        await asyncio.gather(*(ask(transport) for _ in range(20)))
+        assert len(transport._idle) == 20
+        assert (await ask(transport)).text == "x"
+
+    with_server(serve, use)
+    assert len(seen) == 1
 
 
 def test_an_answer_before_the_request_was_read_ends_its_connection() -> None:

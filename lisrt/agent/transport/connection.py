@@ -47,6 +47,8 @@ class Connection(asyncio.Protocol):
 
     async def exchange(self, head: h11.Request, body: bytes) -> Answer:
         """One request and its answer. Raises NoAnswer, and h11.LocalProtocolError for what can't be sent."""
+        if self._transport.is_closing():
+            raise Unheard("the connection has ended")
         self._answer = asyncio.get_running_loop().create_future()
         self._head, self._read = None, 0
         events = head, h11.Data(data=body), h11.EndOfMessage()
@@ -115,8 +117,10 @@ class Connection(asyncio.Protocol):
         try:
             text = _decoded(bytes(self._body), headers.get("content-encoding", "")).decode("utf-8", "replace")
         except ValueError as error:
-            reason = f"an answer with status {self._head.status_code} that can't be read: {error}"
-            waiting.set_exception(NoAnswer(reason, hint="see what the server or a proxy does to answers", final=True))
+            status = self._head.status_code
+            reason = f"an answer with status {status} that can't be read: {error}"
+            hint = "see what the server or a proxy does to answers"
+            waiting.set_exception(NoAnswer(reason, hint=hint, final=status < 500))
         else:
             waiting.set_result(Answer(self._head.status_code, headers, text))
 
@@ -134,15 +138,18 @@ class Connection(asyncio.Protocol):
 
 def _decoded(body: bytes, encoding: str) -> bytes:
     """What the server has packed, though it was asked not to. ValueError."""
-    if encoding.lower() in ("", "identity"):
+    if not body or encoding.lower() in ("", "identity", "none"):
         return body
     if encoding.lower() not in ("gzip", "x-gzip", "deflate"):
         raise ValueError(f"it came as {encoding}, which was not asked for")
-    try:
-        unpacking = zlib.decompressobj(wbits=47)  # either, by its first bytes
-        text = unpacking.decompress(body, _MOST)
-    except zlib.error as error:
-        raise ValueError(f"it came as {encoding}, and is none: {error}") from None
-    if not unpacking.eof:
-        raise ValueError(f"it came as {encoding}, and is not whole, or larger than {_MOST >> 20} MiB")
-    return text
+    text = bytearray()
+    while body:  # gzip may have several parts
+        try:
+            unpacking = zlib.decompressobj(wbits=47)  # either, by its first bytes
+            text += unpacking.decompress(body, _MOST)
+        except zlib.error as error:
+            raise ValueError(f"it came as {encoding}, and is none: {error}") from None
+        if not unpacking.eof or len(text) > _MOST:
+            raise ValueError(f"it came as {encoding}, and is not whole, or larger than {_MOST >> 20} MiB")
+        body = unpacking.unused_data
+    return bytes(text)

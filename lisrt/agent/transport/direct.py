@@ -57,11 +57,15 @@ class DirectTransport:
     async def post(self, request: Mapping[str, Any]) -> Answer:
         """See Transport."""
         body = json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
-        while (kept := self._kept()) is not None:
+        if (kept := self._kept()) is not None:
             try:
                 return await self._exchange(kept, body)
             except Unheard:
-                pass  # the server was closing it, as it does with those that are idle: most likely it has not seen the request
+                # The server was closing it, as it does with those that are idle: most likely it has not seen the request. It may
+                # have died of it as well, so that no other one is lent.
+                for connection in self._idle:
+                    connection.abort()
+                self._idle.clear()
         return await self._exchange(await self._connect(), body)
 
     async def _exchange(self, connection: Connection, body: bytes) -> Answer:
