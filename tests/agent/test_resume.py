@@ -75,6 +75,13 @@ class Counter:
         return call("submit")
 
 
+def killed_twice(path: Path, model: Counter, server: ModelServer) -> None:
+    """Two processes get as far as the answers of two turns, each from the beginning."""
+    killed_at(3, path, None, server)
+    model.first = True
+    killed_at(6, path, None, server)
+
+
 def resume(path: Path, checkpoint: Path | None, server: ModelServer, **options: Any) -> Episode:
     agent = Agent(Model("m", server.base_url), checkpoint=checkpoint)
     return asyncio.run(agent.resume(path, **options))
@@ -116,9 +123,7 @@ def test_tokens_of_turns_that_were_taken_back_twice_count_once_each(tmp_path: Pa
     path = tmp_path / "t.jsonl"
     model = Counter(hangs=3)
     with ModelServer(model) as server:
-        killed_at(3, path, None, server)
-        model.first = True
-        killed_at(6, path, None, server)
+        killed_twice(path, model, server)
         episode = resume(path, None, server)
     assert (episode.exit_reason, episode.turns) == (ExitReason.SUBMITTED, 5)
     lost = [record["lost"]["prompt"] for record in read_trajectory(path) if record["type"] == "resume"]
@@ -282,9 +287,7 @@ def test_what_was_lost_uses_up_no_budget(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     model = Counter(hangs=3)
     with ModelServer(model) as server:
-        killed_at(3, path, None, server)
-        model.first = True
-        killed_at(6, path, None, server)
+        killed_twice(path, model, server)
         limited = Agent(Model("m", server.base_url), limits=AgentLimits(max_tokens=76))
         episode = asyncio.run(limited.resume(path))
     assert (episode.exit_reason, episode.usage.total) == (ExitReason.SUBMITTED, 135)
