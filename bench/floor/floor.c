@@ -124,7 +124,7 @@ static int end(enum operation operation, struct slot *slot) {
                                : floor_destroy_end(&slot->box);
 }
 
-/* JOBS operations in flight over N sandboxes, `rounds` times each. One that is through goes to the end of the queue: with a fixed
+/* JOBS operations in flight over N sandboxes, `rounds` times each on average. One that is through goes to the end of the queue: with a fixed
  * order a slow one was asked again before it had answered. */
 static int in_flight(struct world *world, enum operation operation, struct slot *slots, int n, int jobs, int rounds,
                      struct times *times) {
