@@ -76,12 +76,11 @@ class Batch:
     sandbox after a fault of one. stop: once set, no task is begun any more and those that run are stopped; they are no results,
     and go on with `resume`. max_model_errors: when so many tasks in a row have ended with `model_error`, no other is begun, and
     `gave_up` says so; by default twice the concurrency, but at least 10. Refusals of one request (400, 413, 422) don't count once
-    the server has served a task. watch: called with a task's id and each record of its
-    trajectory.
+    the server has served a task. watch: called with a task's id and each record of its trajectory.
 
-    Iterating raises HostError where this process may have too few open files, ModuleNotFoundError where the openai package is
-    needed for the model's server and missing, FileExistsError and FileNotFoundError, see
-    `RunFolder`, and OSError when a result can't be written.
+    Iterating raises HostError where this process may have too few open files, ModuleNotFoundError and ValueError for what
+    `transport.require` asks for, FileExistsError and FileNotFoundError, see `RunFolder`, and OSError when a result can't be
+    written.
     """
 
     def __init__(

@@ -94,7 +94,7 @@ class RunFolder:
         known = [(line, json.loads(line)) for line in lines]
         again = [(line, one) for line, one in known if one["exit_reason"] in UNFINISHED]
         if again or len(data) != sum(map(len, lines)):
-            with (self.path / "faults.jsonl").open("ab") as file:
+            with (self.path / "faults.jsonl").open("ab") as file:  # a line that is no task would be there again each time
                 file.write(b"".join(line for line, one in again if one["exit_reason"] != ExitReason.BAD_TASK))
             new = self.path / "results.new"
             write_synced(new, b"".join(line for line, one in known if one["exit_reason"] not in UNFINISHED))

@@ -136,7 +136,8 @@ class Agent:
         watch: called with each record of the trajectory.
 
         Failures of the model's server and of the sandbox are not raised: `exit_reason` tells. Raises
-        ModuleNotFoundError where the openai package is needed and missing, NotADirectoryError for a wrong `input_dir`,
+        ModuleNotFoundError where the openai package is needed and missing, ValueError for certificates of
+        $SSL_CERT_FILE that can't be read, NotADirectoryError for a wrong `input_dir`,
         FileExistsError for a `trajectory` that exists, OSError when the trajectory cannot be written.
         """
         require(self.model.base_url)

@@ -22,6 +22,7 @@ from support.model_server import (
     ModelServer,
     Raw,
     Request,
+    bash,
     call,
     calls,
     refusal,
@@ -47,10 +48,6 @@ def then_submit(*steps: Any) -> Model_:
         return steps[turn] if turn < len(steps) else SUBMIT
 
     return model
-
-
-def bash(command: str, **arguments: Any) -> Completion:
-    return call("execute_bash", command=command, **arguments)
 
 
 def hangs(_turn: int, _request: Request) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from support.fresh import environment
-from support.model_server import Completion, ModelServer, Request, call, calls, refusal, say, tool_call
+from support.model_server import Completion, ModelServer, Request, bash, call, calls, refusal, say, tool_call
 
 from lisrt import AsyncSandbox, Limits, Sandbox, saving
 from lisrt.agent import (
@@ -33,10 +33,6 @@ from lisrt.store.catalog import Catalog
 pytestmark = pytest.mark.usefixtures("working_host")
 
 SUBMIT = call("submit")
-
-
-def bash(command: str) -> Completion:
-    return call("execute_bash", command=command)
 
 
 def turn_of(request: Request) -> int:

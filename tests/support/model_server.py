@@ -108,6 +108,11 @@ def call(name: str, /, **arguments: Any) -> Completion:
     return calls(tool_call(name, arguments))
 
 
+def bash(command: str, **arguments: Any) -> Completion:
+    """A message that runs a script."""
+    return call("execute_bash", command=command, **arguments)
+
+
 class ModelServer:
     """Serves `/v1/chat/completions` while entered, one step per request.
 

@@ -28,8 +28,9 @@ async def way_to(base_url: str, api_key: str | None) -> AsyncIterator[Transport]
     """A way there, which episodes of an event loop share: it has connections that are open already, and one through the library
     megabytes of TLS settings. The last to leave closes it."""
     key = (asyncio.get_running_loop(), base_url, api_key)
-    for gone in [one for one in _ways if one[0].is_closed()]:  # a loop that was not let end what ran in it
-        del _ways[gone]
+    for other in list(_ways):  # a copy: loops of other threads enter theirs meanwhile
+        if other[0].is_closed():  # it was not let end what ran in it
+            _ways.pop(other, None)
     way = next((one for one in _ways.get(key, ()) if one.users < one.transport.users), None)
     if way is None:
         way = _Shared((DirectTransport if goes_directly(base_url) else OpenAITransport)(base_url, api_key))
